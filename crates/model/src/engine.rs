@@ -1,0 +1,74 @@
+//! The door to the engine: what the floors above may know of it.
+
+use std::sync::Arc;
+
+use crate::{Actor, BoxFuture, Command, Output, Refusal, Time, View};
+
+/// Answer to a [`Command`] that was done: it is durable and can be seen.
+#[derive(Debug, Clone)]
+pub struct Receipt {
+    /// The picture right after the change.
+    pub view: Arc<View>,
+    /// What was made, where the engine chose its name; else empty.
+    pub id: String,
+}
+
+/// A reconciler's sign of life.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Beat {
+    /// `Scheduler`, `Cleanup`, `VMPoller`, `JobPoller`, `MachinePoller`: the old wire's names, in
+    /// the old wire's order.
+    pub name: &'static str,
+    /// Pause after a cycle, in seconds.
+    pub interval_s: u64,
+    /// When it finished its last cycle; at first, when it was made.
+    pub last: Time,
+    /// Why its last cycle failed; `None`: it did not.
+    pub error: Option<String>,
+}
+
+/// The engine as everybody above it sees it. Reading never waits.
+pub trait Engine: Send + Sync {
+    /// A consistent picture: for every GET.
+    fn view(&self) -> Arc<View>;
+
+    /// Asks for a change; answers once it is durable, or was refused and changed nothing. Runs to
+    /// its end even when the future is dropped.
+    fn submit(&self, command: Command, by: Actor) -> BoxFuture<Result<Receipt, Refusal>>;
+
+    /// What a finished job wrote; `None` where there is nothing.
+    fn output(&self, job: &str) -> BoxFuture<Result<Option<Output>, Refusal>>;
+
+    /// Ends once a view with a higher `seq` than this has been published.
+    fn changed_since(&self, seq: u64) -> BoxFuture<()>;
+
+    /// Signs of life.
+    fn beats(&self) -> Vec<Beat>;
+}
+
+/// The engine that is not there: an empty picture, and no to everything. `pileus check` builds the
+/// pipelines upon it.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Idle;
+
+impl Engine for Idle {
+    fn view(&self) -> Arc<View> {
+        Arc::default()
+    }
+
+    fn submit(&self, _: Command, _: Actor) -> BoxFuture<Result<Receipt, Refusal>> {
+        Box::pin(async { Err(Refusal::Unavailable) })
+    }
+
+    fn output(&self, _: &str) -> BoxFuture<Result<Option<Output>, Refusal>> {
+        Box::pin(async { Err(Refusal::Unavailable) })
+    }
+
+    fn changed_since(&self, _: u64) -> BoxFuture<()> {
+        Box::pin(std::future::pending())
+    }
+
+    fn beats(&self) -> Vec<Beat> {
+        Vec::new()
+    }
+}

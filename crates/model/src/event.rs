@@ -1,0 +1,79 @@
+//! What happened: the one table of events is the truth, the audit log and the change feed.
+
+#![allow(missing_docs)] // A variant says what its fields are.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Actor, Cloud, Exit, Job, JobState, Name, Override, Time, Token, Vm, VmState};
+
+/// One thing that happened. Numbers have no gaps and never repeat.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Event {
+    /// Its place: 1, 2, 3, …
+    pub seq: u64,
+    /// When.
+    pub time: Time,
+    /// Who did it, for which project, in which request.
+    pub by: Actor,
+    /// What.
+    #[serde(flatten)]
+    pub kind: Kind,
+}
+
+/// What can happen. A stored event must stay readable for ever: add variants and optional fields,
+/// never change one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", content = "data", rename_all = "snake_case")]
+pub enum Kind {
+    /// A cloud is there, or its settings changed. `used` in it is ignored.
+    CloudSet(Cloud),
+    /// A cloud takes no more VMs and goes with its last one.
+    CloudRetired { cloud: Name },
+    /// A cloud is gone.
+    CloudGone { cloud: Name },
+    /// An administrator said whether a cloud takes VMs.
+    CloudEnabled { cloud: Name, enabled: bool },
+    /// An administrator said how many VMs a cloud may have.
+    CloudSlots { cloud: Name, vm_slots: u32 },
+    /// A VM has a name and a place; its cloud is asked next.
+    VmRequested(Vm),
+    /// The cloud accepted the request, or a driver learnt more of the VM.
+    VmHandle { vm: Name, handle: String, hostname: String, address: String },
+    /// The cloud says another state.
+    VmState { vm: Name, state: VmState },
+    /// The VM's worker called home.
+    VmRegistered { vm: Name },
+    /// Something is laid over the VM's state, or taken away.
+    VmOverride { vm: Name, state: Option<Override>, force_retire: bool },
+    /// The VM is to be destroyed; repeated until its cloud has let go.
+    VmDestroy { vm: Name, why: String },
+    /// Something went wrong with a VM.
+    VmFailed { vm: Name, error: String, error_count: u32 },
+    /// The cloud has let go of the VM, or an administrator had it forgotten. Its job, if it had
+    /// one, goes back to the queue.
+    VmGone { vm: Name, why: String },
+    /// A job is queued.
+    JobSubmitted(Job),
+    /// A VM was booted for a job.
+    JobScheduled { job: Name, vm: Name },
+    /// A VM was given the job; it may run from now on.
+    JobStarted { job: Name, vm: Name },
+    /// A job ran to its end; its output is durable with this event.
+    JobFinished { job: Name, exit: Exit },
+    /// A job waits again, is held, was removed, or failed.
+    JobState { job: Name, state: JobState, reason: Option<String> },
+    /// Why a job waits, for people.
+    JobReason { job: Name, reason: Option<String> },
+    /// Old finished jobs are forgotten.
+    JobsForgotten { jobs: Vec<Name> },
+    /// An alias was set.
+    AliasSet { alias: Name, clouds: Vec<String> },
+    /// An alias was forgotten.
+    AliasGone { alias: Name },
+    /// The most VMs of a user; `None`: no limit.
+    UserLimit { user: Name, vms: Option<u32> },
+    /// A token was made.
+    TokenCreated(Token),
+    /// A token was revoked.
+    TokenRevoked { sha256: Name },
+}

@@ -1,0 +1,134 @@
+//! A job: what a user wants run, and how far it has come.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Name, Time};
+
+/// How far a job has come.
+///
+/// `New → Scheduled → Running → Complete`; back to `New` when its VM is lost. `Held` and `Removed`
+/// are what people do to it, `Error` is what it cannot recover from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum JobState {
+    /// Waits for a VM.
+    New,
+    /// A VM was booted for it; which VM takes it is settled when the VM asks.
+    Scheduled,
+    /// Runs on a VM.
+    Running,
+    /// Ran to its end, whatever its exit code.
+    Complete,
+    /// Waits until somebody releases it.
+    Held,
+    /// Deleted by a user; kept for a while so that its end can be read.
+    Removed,
+    /// Cannot run: its worker could not even start it, or it lost its VM too often.
+    Error,
+}
+
+impl JobState {
+    /// Every state, in the order of a job's life.
+    pub const ALL: [JobState; 7] =
+        [Self::New, Self::Scheduled, Self::Running, Self::Complete, Self::Held, Self::Removed, Self::Error];
+
+    /// The word on the new wire.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::New => "new",
+            Self::Scheduled => "scheduled",
+            Self::Running => "running",
+            Self::Complete => "complete",
+            Self::Held => "held",
+            Self::Removed => "removed",
+            Self::Error => "error",
+        }
+    }
+
+    /// Condor's number for it: 1 Idle, 2 Running, 3 Removed, 4 Complete, 5 Held, 6 Error.
+    pub fn condor(self) -> u8 {
+        match self {
+            Self::New | Self::Scheduled => 1,
+            Self::Running => 2,
+            Self::Removed => 3,
+            Self::Complete => 4,
+            Self::Held => 5,
+            Self::Error => 6,
+        }
+    }
+
+    /// Whether nothing happens to it any more.
+    pub fn is_final(self) -> bool {
+        matches!(self, Self::Complete | Self::Removed | Self::Error)
+    }
+}
+
+/// How a job's process ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Exit {
+    /// By itself, with this code (0..=255).
+    Code(i32),
+    /// By this signal.
+    Signal(i32),
+}
+
+/// What a job wrote, kept beside the state and fetched on its own.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Output {
+    /// Standard output, at most the worker's limit.
+    pub stdout: Vec<u8>,
+    /// Standard error, at most the worker's limit.
+    pub stderr: Vec<u8>,
+    /// Whether either was cut at the limit.
+    pub truncated: bool,
+}
+
+/// A job as the engine knows it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Job {
+    /// The key: unique over all sources; of any characters. Sorts by submission within one source.
+    pub id: Name,
+    /// Whose it is.
+    pub project: Name,
+    /// For whom it runs.
+    pub user: Name,
+    /// The source that brought it: a name of the engine's list `SOURCES`.
+    pub source: Name,
+    /// The program and its arguments; never passed through a shell by Pileus.
+    pub command: Vec<String>,
+    /// The type of VM that it wants.
+    pub vm_type: Name,
+    /// Cores that it wants.
+    pub cpu_cores: u32,
+    /// Memory that it wants, in MiB.
+    pub memory_mib: u64,
+    /// Storage that it wants, in GiB.
+    pub storage_gib: u64,
+    /// The higher number runs first.
+    pub priority: i64,
+    /// Runs before every normal job, whatever the shares.
+    pub high_priority: bool,
+    /// How long its VM may idle afterwards, in seconds; `None`: as the cloud says.
+    pub keep_alive_s: Option<u64>,
+    /// Clouds or aliases where it may run; empty: anywhere.
+    pub target_clouds: Vec<String>,
+    /// How far it has come.
+    pub state: JobState,
+    /// Why it waits, is held, or failed; for people.
+    pub reason: Option<String>,
+    /// When it was submitted.
+    pub submitted: Time,
+    /// When it ran last.
+    pub started: Option<Time>,
+    /// When it ended.
+    pub finished: Option<Time>,
+    /// The VM that runs it, or ran it last.
+    pub vm: Option<Name>,
+    /// That VM's cloud.
+    pub cloud: Option<Name>,
+    /// How often it was started; more than once where a VM was lost.
+    pub attempts: u32,
+    /// How it ended.
+    pub exit: Option<Exit>,
+}

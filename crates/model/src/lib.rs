@@ -1,0 +1,32 @@
+//! The ground floor: the words of Pileus, its state machines, and the door to the engine.
+//!
+//! Everything above speaks in these types. Nothing here does I/O, knows HTTP, or needs an async
+//! runtime: a future is only ever named (`BoxFuture`), never run.
+
+mod clock;
+mod cloud;
+mod command;
+mod engine;
+mod event;
+mod job;
+mod token;
+mod view;
+mod vm;
+
+use std::{future::Future, pin::Pin, sync::Arc};
+
+pub use clock::{Clock, ManualClock, Time};
+pub use cloud::{Cloud, CloudSpec, Origin, Size};
+pub use command::{Actor, Command, JobSpec, Refusal};
+pub use engine::{Beat, Engine, Idle, Receipt};
+pub use event::{Event, Kind};
+pub use job::{Exit, Job, JobState, Output};
+pub use token::Token;
+pub use view::View;
+pub use vm::{Override, Vm, VmState};
+
+/// A name that is shared rather than copied: of a cloud, a VM, a job, a user.
+pub type Name = Arc<str>;
+
+/// A future behind one allocation.
+pub type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;

@@ -1,0 +1,49 @@
+//! A consistent picture of everything, cheap to copy and never locked.
+
+use std::sync::Arc;
+
+use imbl::OrdMap;
+
+use crate::{Cloud, Job, Name, Token, Vm};
+
+/// The state after an event. The engine folds events into it; everybody else reads.
+///
+/// The maps share their structure between versions: copying a view costs a few reference counts.
+#[derive(Debug, Clone, Default)]
+pub struct View {
+    /// The last event in it; 0: none.
+    pub seq: u64,
+    /// Clouds by name.
+    pub clouds: OrdMap<Name, Arc<Cloud>>,
+    /// VMs by id.
+    pub vms: OrdMap<Name, Arc<Vm>>,
+    /// Jobs by id.
+    pub jobs: OrdMap<Name, Arc<Job>>,
+    /// Aliases by name.
+    pub aliases: OrdMap<Name, Arc<[String]>>,
+    /// The most VMs of a user.
+    pub user_limits: OrdMap<Name, u32>,
+    /// Tokens by their hash.
+    pub tokens: OrdMap<Name, Arc<Token>>,
+}
+
+impl View {
+    /// The cloud of this name, exactly; failing that, of this name in another ASCII case.
+    pub fn cloud(&self, name: &str) -> Option<&Arc<Cloud>> {
+        self.clouds
+            .get(name)
+            .or_else(|| self.clouds.values().find(|cloud| cloud.name.eq_ignore_ascii_case(name)))
+    }
+
+    /// Clouds in the order of the configuration, retired ones last.
+    pub fn clouds_in_order(&self) -> Vec<&Arc<Cloud>> {
+        let mut clouds: Vec<_> = self.clouds.values().collect();
+        clouds.sort_by_key(|cloud| (cloud.retired, cloud.order, cloud.name.clone()));
+        clouds
+    }
+
+    /// VMs of a cloud in the order of their creation.
+    pub fn vms_of<'a>(&'a self, cloud: &'a str) -> impl Iterator<Item = &'a Arc<Vm>> {
+        self.vms.values().filter(move |vm| &*vm.cloud == cloud)
+    }
+}
