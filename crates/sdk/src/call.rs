@@ -1,0 +1,179 @@
+//! One call, as a controller sees it.
+
+use std::borrow::Cow;
+
+use bytes::Bytes;
+use http::{header, request::Parts};
+use pileus_model::Actor;
+use serde::de::DeserializeOwned;
+use serde_json::value::RawValue;
+
+use crate::{Body, Caller, Context, Fault, Request};
+
+/// A request that has found its route. Made by the router; a test makes it with
+/// [`testing`](crate::testing).
+#[derive(Clone)]
+pub struct Call {
+    head: Parts,
+    body: Bytes,
+    context: Context,
+}
+
+impl Call {
+    /// From a request that was matched and whose body is whole.
+    pub fn new(request: Request) -> Result<Self, Fault> {
+        let (mut head, body) = request.into_parts();
+        let context = head.extensions.remove::<Context>();
+        let context = context.ok_or_else(|| Fault::internal("a call without a context"))?;
+        let body = match body {
+            Body::Empty => Bytes::new(),
+            Body::Whole(bytes) => bytes,
+            Body::Stream(_) => return Err(Fault::internal("the pipeline has no sizelimit above its app")),
+        };
+        Ok(Self { head, body, context })
+    }
+
+    /// Who calls, on what mount, by which route.
+    pub fn context(&self) -> &Context {
+        &self.context
+    }
+
+    /// The request's head.
+    pub fn head(&self) -> &Parts {
+        &self.head
+    }
+
+    /// The whole path, mounts included, as it was sent.
+    pub fn path(&self) -> &str {
+        self.head.uri.path()
+    }
+
+    /// A path parameter, percent-decoded; empty where the route has none of this name.
+    pub fn param(&self, name: &str) -> Cow<'_, str> {
+        let matched = self.context.matched.as_ref();
+        matched.and_then(|matched| matched.param(self.path(), name)).unwrap_or_default()
+    }
+
+    /// The path parameter `id`.
+    pub fn id(&self) -> Cow<'_, str> {
+        self.param("id")
+    }
+
+    /// The project in the path, which the router has compared with the caller's.
+    pub fn project(&self) -> Cow<'_, str> {
+        self.param("project_id")
+    }
+
+    /// Who calls; nobody where the pipeline has no authenticator.
+    pub fn caller(&self) -> Option<&Caller> {
+        self.context.caller.as_deref()
+    }
+
+    /// On whose behalf this call changes something.
+    pub fn actor(&self) -> Actor {
+        self.context.actor()
+    }
+
+    /// Whether the caller may do what another rule guards. The action names it with
+    /// [`Action::asks`](crate::Action::asks).
+    pub fn may(&self, rule: &str) -> bool {
+        let Some(policy) = &self.context.policy else { return false };
+        policy.allows(rule, self.caller(), &[("project_id", &self.project())])
+    }
+
+    /// The query's parameters, decoded.
+    pub fn query(&self) -> Params {
+        Params::parse(self.head.uri.query().unwrap_or_default().as_bytes())
+    }
+
+    /// The query's parameters and a urlencoded form's; the query wins.
+    pub fn query_or_form(&self) -> Params {
+        let mut params = Params::default();
+        let content_type = self.head.headers.get(header::CONTENT_TYPE).and_then(|it| it.to_str().ok());
+        let media_type = content_type.unwrap_or_default().split(';').next().unwrap_or_default().trim();
+        if media_type.eq_ignore_ascii_case("application/x-www-form-urlencoded") {
+            params = Params::parse(&self.body);
+        }
+        params.0.extend(self.query().0);
+        params
+    }
+
+    /// The body's bytes.
+    pub fn body(&self) -> &Bytes {
+        &self.body
+    }
+
+    /// The JSON body `{"KEY": {…}}`. A mistake is a 400 that names the field: `job.cpu_cores`.
+    pub fn json<T: DeserializeOwned>(&self, key: &str) -> Result<T, Fault> {
+        if self.body.is_empty() {
+            return Err(Fault::BadRequest(format!(
+                "The body is empty: a JSON object with the one key `{key}` is needed."
+            )));
+        }
+        let content_type = self.head.headers.get(header::CONTENT_TYPE).and_then(|it| it.to_str().ok());
+        let media_type =
+            content_type.unwrap_or("application/json").split(';').next().unwrap_or_default().trim();
+        // curl -d says urlencoded unless it is told otherwise; a body that is JSON is taken as JSON.
+        if !matches!(
+            media_type.to_ascii_lowercase().as_str(),
+            "application/json"
+                | "application/x-www-form-urlencoded"
+                | "application/vnd.openstack.compute+json"
+        ) {
+            return Err(Fault::UnsupportedMediaType);
+        }
+        let top: std::collections::BTreeMap<String, &RawValue> = serde_json::from_slice(&self.body)
+            .map_err(|error| Fault::BadRequest(format!("Malformed request body: {error}")))?;
+        let mut keys = top.iter();
+        let (Some((found, inner)), None) = (keys.next(), keys.next()) else {
+            let keys: Vec<_> = top.keys().map(|key| format!("`{key}`")).collect();
+            return Err(Fault::BadRequest(format!(
+                "The body needs the one key `{key}`, and has {}.",
+                if keys.is_empty() { "none".into() } else { keys.join(", ") }
+            )));
+        };
+        if found != key {
+            return Err(Fault::BadRequest(format!("The body needs the one key `{key}`, and has `{found}`.")));
+        }
+        let mut from = serde_json::Deserializer::from_str(inner.get());
+        serde_path_to_error::deserialize(&mut from).map_err(|error| {
+            let path = error.path().to_string();
+            let place = if path == "." { key.to_owned() } else { format!("{key}.{path}") };
+            // The position is within the inner value; the field says more.
+            let problem = error.inner().to_string();
+            let problem = problem.rsplit_once(" at line ").map_or(problem.as_str(), |(text, _)| text);
+            Fault::BadRequest(format!("Invalid input for field `{place}`: {problem}"))
+        })
+    }
+}
+
+/// Decoded parameters; of one that is given twice, the last wins.
+#[derive(Debug, Clone, Default)]
+pub struct Params(Vec<(String, String)>);
+
+impl Params {
+    /// From a query or a urlencoded form.
+    pub fn parse(text: &[u8]) -> Self {
+        Self(form_urlencoded::parse(text).into_owned().collect())
+    }
+
+    /// The last value of this name.
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.0.iter().rev().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
+    }
+
+    /// A number of this name; a 400 that names it where it is none.
+    pub fn number<T: std::str::FromStr>(&self, name: &str) -> Result<Option<T>, Fault> {
+        let Some(text) = self.get(name) else { return Ok(None) };
+        let number = text.parse().map_err(|_| {
+            Fault::BadRequest(format!("{name} param must be an integer in range, not `{text}`"))
+        })?;
+        Ok(Some(number))
+    }
+
+    /// Whether the parameter says yes: `1`, `true`, `yes`, `on` in any case.
+    pub fn flag(&self, name: &str) -> bool {
+        self.get(name)
+            .is_some_and(|text| matches!(text.to_ascii_lowercase().as_str(), "1" | "true" | "yes" | "on"))
+    }
+}

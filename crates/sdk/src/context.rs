@@ -1,0 +1,127 @@
+//! What is known of a request beside its bytes: one typed value, set by stages, never by headers.
+
+use std::{borrow::Cow, net::SocketAddr, ops::Range, sync::Arc};
+
+use percent_encoding::percent_decode_str;
+use pileus_model::{Actor, Name};
+use serde_json::Value;
+
+use crate::{Fault, Request, Route};
+
+/// Who calls.
+#[derive(Clone, PartialEq)]
+pub struct Caller {
+    /// The user.
+    pub user: Name,
+    /// The project that the token is for.
+    pub project: Name,
+    /// Roles, as the identity gave them.
+    pub roles: Vec<String>,
+    /// What the identity says of being an administrator, for rules that test `is_admin:True`.
+    pub is_admin: bool,
+    /// The same as JSON: what a policy rule tests on its left side (`user_id`, `project_id`,
+    /// `roles`, `is_admin`, …). Made once with the caller, not once a request.
+    pub creds: Value,
+}
+
+impl Caller {
+    /// A caller, with its credentials in the form that rules test.
+    pub fn new(user: Name, project: Name, roles: Vec<String>, is_admin: bool) -> Self {
+        let creds = serde_json::json!({
+            "user_id": &*user, "project_id": &*project, "roles": roles, "is_admin": is_admin,
+        });
+        Self { user, project, roles, is_admin, creds }
+    }
+}
+
+impl std::fmt::Debug for Caller {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Caller({} of {})", self.user, self.project)
+    }
+}
+
+/// Decides rules: what the `policy` filter leaves for controllers that need a second rule.
+pub trait Decide: Send + Sync {
+    /// Whether `caller` may do what `rule` guards to a target with these attributes. Unknown rules,
+    /// rules that cannot be understood, and no caller: no.
+    fn allows(&self, rule: &str, caller: Option<&Caller>, target: &[(&str, &str)]) -> bool;
+}
+
+/// The route that a request matched.
+#[derive(Debug, Clone)]
+pub struct Match {
+    /// The route.
+    pub route: Arc<Route>,
+    /// Where its parameters stand in the request's path: still percent-encoded, in the order of
+    /// [`Route::params`].
+    pub params: Vec<Range<u32>>,
+}
+
+impl Match {
+    /// The decoded value of a path parameter.
+    pub fn param<'a>(&self, path: &'a str, name: &str) -> Option<Cow<'a, str>> {
+        let index = self.route.params.iter().position(|param| &**param == name)?;
+        let range = self.params.get(index)?;
+        let raw = path.get(range.start as usize..range.end as usize)?;
+        percent_decode_str(raw).decode_utf8().ok()
+    }
+}
+
+/// What is known of a request beside its bytes. Put in by the server before the first stage.
+#[derive(Clone)]
+pub struct Context {
+    /// `req-…`; empty until `request_id` has set it.
+    pub request_id: Name,
+    /// Who is at the other end of the socket.
+    pub peer: SocketAddr,
+    /// How many bytes of the path the mounts above have taken (`SCRIPT_NAME`).
+    pub mounted: u32,
+    /// Who calls; set by an authenticator.
+    pub caller: Option<Arc<Caller>>,
+    /// The route; set by the first stage that needs it.
+    pub matched: Option<Match>,
+    /// Decides rules; set by `policy`.
+    pub policy: Option<Arc<dyn Decide>>,
+    /// The rate limits that hold for this caller, as the `limits` document shows them; set by
+    /// `ratelimit`.
+    pub rate_limits: Option<Arc<dyn Fn() -> Value + Send + Sync>>,
+}
+
+impl Context {
+    /// What is known of a request when it comes in.
+    pub fn new(peer: SocketAddr) -> Self {
+        Self {
+            request_id: "".into(),
+            peer,
+            mounted: 0,
+            caller: None,
+            matched: None,
+            policy: None,
+            rate_limits: None,
+        }
+    }
+
+    /// The context of a request; one that came in without gets an empty one.
+    pub fn of(request: &mut Request) -> &mut Self {
+        request.extensions_mut().get_or_insert_with(|| Self::new(SocketAddr::from(([0, 0, 0, 0], 0))))
+    }
+
+    /// The context of a request, to read.
+    pub fn read(request: &Request) -> Option<&Self> {
+        request.extensions().get()
+    }
+
+    /// On whose behalf this request changes something.
+    pub fn actor(&self) -> Actor {
+        let (user, project) = match &self.caller {
+            Some(caller) => (caller.user.clone(), caller.project.clone()),
+            None => ("".into(), "".into()),
+        };
+        Actor { user, project, request_id: self.request_id.clone() }
+    }
+
+    /// The caller, or 401.
+    pub fn known_caller(&self) -> Result<&Arc<Caller>, Fault> {
+        self.caller.as_ref().ok_or(Fault::Unauthorized { challenge: None })
+    }
+}

@@ -1,0 +1,182 @@
+//! Everything a filter or a controller may refuse with.
+//!
+//! The client reads `Display`; only the log sees a cause. Source of names and codes: Nova,
+//! `nova/api/openstack/wsgi.py`, `Fault._fault_names`.
+
+use std::time::Duration;
+
+use http::{HeaderValue, Method, StatusCode, header};
+use pileus_model::Refusal;
+use serde_json::{Value, json};
+
+use crate::{Body, Response, body::BoxError};
+
+/// A refusal, typed until the stage that turns it into a response.
+#[derive(Debug, thiserror::Error)]
+pub enum Fault {
+    /// 400: what was sent makes no sense; the text says where.
+    #[error("{0}")]
+    BadRequest(String),
+    /// 401: nobody is known to call.
+    #[error("This request needs a valid token in the header X-Auth-Token.")]
+    Unauthorized {
+        /// The `WWW-Authenticate` header, where there is somebody to ask for a token.
+        challenge: Option<String>,
+    },
+    /// 403: the caller is known, and may not.
+    #[error("{0}")]
+    Forbidden(String),
+    /// 404: there is no such thing, or none that this caller may see. `kind` is a capitalised noun.
+    #[error("{kind} {id} could not be found.")]
+    NotFound {
+        /// `Cloud`, `VM`, `Job`, …
+        kind: &'static str,
+        /// As the client named it.
+        id: String,
+    },
+    /// 404: no route has this path.
+    #[error("The resource could not be found.")]
+    NoRoute,
+    /// 405: the path has other methods.
+    #[error("The method {method} is not allowed for this resource.")]
+    MethodNotAllowed {
+        /// What was sent.
+        method: Method,
+        /// What the path has: the `Allow` header.
+        allow: String,
+    },
+    /// 408: the client took too long to send its request.
+    #[error("The request took too long to arrive.")]
+    Timeout,
+    /// 409: not in this state.
+    #[error("{0}")]
+    Conflict(String),
+    /// 413: the body is larger than `limit` bytes.
+    #[error("Request is too large. At most {limit} bytes are accepted.")]
+    TooLarge {
+        /// In bytes.
+        limit: u64,
+    },
+    /// 415: a body of a type that this resource does not read.
+    #[error("Unsupported Content-Type")]
+    UnsupportedMediaType,
+    /// 429: faster than the limit allows.
+    #[error("This request was rate-limited.")]
+    OverLimit {
+        /// Which limit: `Only 10 POST request(s) can be made to * every minute.`
+        details: String,
+        /// When it is worth trying again.
+        retry_after: Duration,
+    },
+    /// 501: named, and not there yet.
+    #[error("{0}")]
+    NotImplemented(String),
+    /// 503: not now.
+    #[error("{reason}")]
+    Unavailable {
+        /// For the client.
+        reason: String,
+        /// When it is worth trying again.
+        retry_after: Duration,
+    },
+    /// 507: the disk is full; nothing was changed.
+    #[error("{0}")]
+    InsufficientStorage(String),
+    /// 500: our mistake. The cause goes to the log alone.
+    #[error("Unexpected error. Quote the request id when you report it.")]
+    Internal(#[source] BoxError),
+}
+
+impl Fault {
+    /// The status, and Nova's name for it. No `_` arm: a new variant has to choose here.
+    pub fn code(&self) -> (StatusCode, &'static str) {
+        match self {
+            Self::BadRequest(_) => (StatusCode::BAD_REQUEST, "badRequest"),
+            Self::Unauthorized { .. } => (StatusCode::UNAUTHORIZED, "unauthorized"),
+            Self::Forbidden(_) => (StatusCode::FORBIDDEN, "forbidden"),
+            Self::NotFound { .. } | Self::NoRoute => (StatusCode::NOT_FOUND, "itemNotFound"),
+            Self::MethodNotAllowed { .. } => (StatusCode::METHOD_NOT_ALLOWED, "badMethod"),
+            Self::Timeout => (StatusCode::REQUEST_TIMEOUT, "computeFault"),
+            Self::Conflict(_) => (StatusCode::CONFLICT, "conflictingRequest"),
+            Self::TooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "overLimit"),
+            Self::UnsupportedMediaType => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "badMediaType"),
+            Self::OverLimit { .. } => (StatusCode::TOO_MANY_REQUESTS, "overLimit"),
+            Self::NotImplemented(_) => (StatusCode::NOT_IMPLEMENTED, "notImplemented"),
+            Self::Unavailable { .. } => (StatusCode::SERVICE_UNAVAILABLE, "serviceUnavailable"),
+            Self::InsufficientStorage(_) => (StatusCode::INSUFFICIENT_STORAGE, "computeFault"),
+            Self::Internal(_) => (StatusCode::INTERNAL_SERVER_ERROR, "computeFault"),
+        }
+    }
+
+    /// A policy rule said no.
+    pub fn denied(rule: &str) -> Self {
+        Self::Forbidden(format!("Policy doesn't allow {rule} to be performed."))
+    }
+
+    /// An internal fault from a text.
+    pub fn internal(cause: impl Into<BoxError>) -> Self {
+        Self::Internal(cause.into())
+    }
+
+    /// What `Retry-After` says: whole seconds, rounded up.
+    pub fn retry_after_s(&self) -> Option<u64> {
+        match self {
+            Self::OverLimit { retry_after, .. } | Self::Unavailable { retry_after, .. } => {
+                Some(retry_after.as_millis().div_ceil(1000) as u64)
+            }
+            _ => None,
+        }
+    }
+
+    /// The fault on the wire as Nova writes it: `{"itemNotFound": {"code": 404, "message": "…"}}`.
+    pub fn to_json(&self) -> Value {
+        let (status, name) = self.code();
+        let mut inner = json!({ "code": status.as_u16(), "message": self.to_string() });
+        if let Self::OverLimit { details, .. } = self {
+            inner["details"] = json!(details);
+        }
+        if let Some(seconds) = self.retry_after_s() {
+            inner["retryAfter"] = json!(seconds.to_string());
+        }
+        json!({ name: inner })
+    }
+
+    /// The response, headers and all. Logs a cause: once, here, nowhere else.
+    pub fn into_response(self) -> Response {
+        if let Self::Internal(cause) = &self {
+            tracing::error!(error = cause.as_ref(), "request failed");
+        }
+        let mut response = Response::new(Body::from(self.to_json().to_string()));
+        *response.status_mut() = self.code().0;
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        if let Some(seconds) = self.retry_after_s() {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        let extra = match &self {
+            Self::MethodNotAllowed { allow, .. } => Some((header::ALLOW, allow)),
+            Self::Unauthorized { challenge: Some(challenge) } => Some((header::WWW_AUTHENTICATE, challenge)),
+            _ => None,
+        };
+        if let Some((name, value)) = extra
+            && let Ok(value) = HeaderValue::from_str(value)
+        {
+            headers.insert(name, value);
+        }
+        response
+    }
+}
+
+impl From<Refusal> for Fault {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::NotFound { kind, id } => Self::NotFound { kind, id },
+            Refusal::Conflict(text) => Self::Conflict(text),
+            Refusal::Invalid { .. } => Self::BadRequest(refusal.to_string()),
+            Refusal::Full => Self::InsufficientStorage(refusal.to_string()),
+            Refusal::Unavailable => {
+                Self::Unavailable { reason: refusal.to_string(), retry_after: Duration::from_secs(5) }
+            }
+        }
+    }
+}

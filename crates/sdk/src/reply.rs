@@ -1,0 +1,63 @@
+//! What a controller answers with. Text, JSON and streams are serializers, not second controllers.
+
+use http::{HeaderValue, StatusCode, header};
+use serde::Serialize;
+
+use crate::{Body, Fault, Response, body::Stream};
+
+/// An answer: a response that is easy to make.
+#[derive(Debug)]
+pub struct Reply(Response);
+
+impl Reply {
+    /// A JSON body, written once, straight into its bytes.
+    pub fn json(status: StatusCode, value: &impl Serialize) -> Result<Self, Fault> {
+        let mut bytes = Vec::with_capacity(512);
+        serde_json::to_writer(&mut bytes, value).map_err(Fault::internal)?;
+        Ok(Self::whole(status, "application/json", bytes))
+    }
+
+    /// 200 with JSON.
+    pub fn ok(value: &impl Serialize) -> Result<Self, Fault> {
+        Self::json(StatusCode::OK, value)
+    }
+
+    /// 200 with plain text: what the old ports speak.
+    pub fn text(text: impl Into<String>) -> Result<Self, Fault> {
+        Ok(Self::whole(StatusCode::OK, "text/plain; charset=utf-8", text.into().into_bytes()))
+    }
+
+    /// A status without a body: 202 for what goes on, 204 for what is done.
+    pub fn status(status: StatusCode) -> Result<Self, Fault> {
+        let mut response = Response::new(Body::Empty);
+        *response.status_mut() = status;
+        Ok(Self(response))
+    }
+
+    /// 200 with a body that comes as it comes.
+    pub fn stream(content_type: &'static str, stream: Stream) -> Result<Self, Fault> {
+        let mut response = Response::new(Body::Stream(stream));
+        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+        Ok(Self(response))
+    }
+
+    /// With another header; one that no header can hold is left out.
+    pub fn header(mut self, name: header::HeaderName, value: &str) -> Self {
+        if let Ok(value) = HeaderValue::from_str(value) {
+            self.0.headers_mut().insert(name, value);
+        }
+        self
+    }
+
+    /// The response.
+    pub fn into_response(self) -> Response {
+        self.0
+    }
+
+    fn whole(status: StatusCode, content_type: &'static str, bytes: Vec<u8>) -> Self {
+        let mut response = Response::new(Body::from(bytes));
+        *response.status_mut() = status;
+        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+        Self(response)
+    }
+}

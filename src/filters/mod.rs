@@ -1,0 +1,1 @@
+//! Filters: one file each. Their list is `crate::pipeline::FILTERS`.

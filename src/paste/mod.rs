@@ -1,0 +1,5 @@
+//! `api-paste.toml`: parse, inherit, interpolate, plan, diagnose.
+
+mod section;
+
+pub use section::Section;
