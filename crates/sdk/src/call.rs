@@ -8,7 +8,7 @@ use pileus_model::Actor;
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
-use crate::{Body, Caller, Context, Fault, Request};
+use crate::{Body, Caller, Context, Fault, Request, wire::segment};
 
 /// A request that has found its route. Made by the router; a test makes it with
 /// [`testing`](crate::testing).
@@ -52,6 +52,26 @@ impl Call {
     pub fn param(&self, name: &str) -> Cow<'_, str> {
         let matched = self.context.matched.as_ref();
         matched.and_then(|matched| matched.param(self.path(), name)).unwrap_or_default()
+    }
+
+    /// `http://host:port`, as the client called us; empty where it did not say, so that links are
+    /// relative to it. The scheme is `https` where the request's target or [`Context::secure`] says so.
+    pub fn origin(&self) -> String {
+        let host = self.head.headers.get(header::HOST).and_then(|host| host.to_str().ok());
+        let host = self.head.uri.authority().cloned().or_else(|| host?.parse().ok());
+        // What stands before `@` is none of a link's business.
+        let host = host.as_ref().map(|host| host.as_str().rsplit('@').next().unwrap_or_default());
+        let secure = self.context.secure || self.head.uri.scheme() == Some(&http::uri::Scheme::HTTPS);
+        match host {
+            Some(host) => format!("{}://{host}", if secure { "https" } else { "http" }),
+            None => String::new(),
+        }
+    }
+
+    /// The URL of a collection of this call's project: `http://host/v2/{project_id}/vms`.
+    pub fn collection(&self, name: &str) -> String {
+        let mount = self.path().get(..self.context.mounted as usize).unwrap_or_default();
+        format!("{}{mount}/{}/{name}", self.origin(), segment(&self.project()))
     }
 
     /// The path parameter `id`.
@@ -103,6 +123,11 @@ impl Call {
         &self.body
     }
 
+    /// The JSON body `{"KEY": null}` or `{"KEY": {}}` of a verb that takes nothing.
+    pub fn nothing(&self, key: &str) -> Result<(), Fault> {
+        self.json::<Option<Nothing>>(key).map(drop)
+    }
+
     /// The JSON body `{"KEY": {…}}`. A mistake is a 400 that names the field: `job.cpu_cores`.
     pub fn json<T: DeserializeOwned>(&self, key: &str) -> Result<T, Fault> {
         if self.body.is_empty() {
@@ -147,6 +172,11 @@ impl Call {
     }
 }
 
+/// `{}`: an object without a field.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Nothing {}
+
 /// Decoded parameters; of one that is given twice, the last wins.
 #[derive(Debug, Clone, Default)]
 pub struct Params(Vec<(String, String)>);
@@ -160,6 +190,11 @@ impl Params {
     /// The last value of this name.
     pub fn get(&self, name: &str) -> Option<&str> {
         self.0.iter().rev().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
+    }
+
+    /// All of them, in the order in which they were sent.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))
     }
 
     /// A number of this name; a 400 that names it where it is none.

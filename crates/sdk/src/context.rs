@@ -76,6 +76,8 @@ pub struct Context {
     pub peer: SocketAddr,
     /// How many bytes of the path the mounts above have taken (`SCRIPT_NAME`).
     pub mounted: u32,
+    /// Whether the listener speaks TLS: links then start with `https`.
+    pub secure: bool,
     /// Who calls; set by an authenticator.
     pub caller: Option<Arc<Caller>>,
     /// The route; set by the first stage that needs it.
@@ -94,6 +96,7 @@ impl Context {
             request_id: "".into(),
             peer,
             mounted: 0,
+            secure: false,
             caller: None,
             matched: None,
             policy: None,

@@ -27,6 +27,12 @@ impl Reply {
         Ok(Self::whole(StatusCode::OK, "text/plain; charset=utf-8", text.into().into_bytes()))
     }
 
+    /// 200 with JSON as Python's `json.dumps` writes it: what the old ports speak.
+    pub fn python_json(value: &impl Serialize) -> Result<Self, Fault> {
+        let bytes = crate::old::python::dumps(value).map_err(Fault::internal)?;
+        Ok(Self::whole(StatusCode::OK, "application/json", bytes))
+    }
+
     /// A status without a body: 202 for what goes on, 204 for what is done.
     pub fn status(status: StatusCode) -> Result<Self, Fault> {
         let mut response = Response::new(Body::Empty);
