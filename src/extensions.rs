@@ -7,11 +7,11 @@ use std::{
 };
 
 use pileus_sdk::{
-    Action, Call, Extension, Fault, Mount, Reply, Resource, Route, action, extension::Deps, json,
+    Action, Call, Extension, Fault, Mount, Reply, Resource, Route, extension::Deps, json, routes,
 };
 use serde_json::Value;
 
-use crate::{diagnostic::Diagnostic, limits, router::Router};
+use crate::{diagnostic::Diagnostic, limits, router::Router, tokens};
 
 /// Every extension that is compiled in. To add one: its crate, and its line here.
 pub static EXTENSIONS: &[&Extension] = &[
@@ -82,7 +82,7 @@ pub fn load(selected: &[&'static Extension], deps: &Deps) -> Result<Loaded, Vec<
         let built = match missing {
             Some(alias) => Err(format!("it requires the extension `{alias}`, which is not selected")),
             None => catch_unwind(AssertUnwindSafe(|| {
-                action::routes(extension.alias, &(extension.resources)(deps))
+                routes::routes(extension.alias, &(extension.resources)(deps))
             }))
             .map_err(|_| "its descriptor panicked".to_owned()),
         };
@@ -96,8 +96,8 @@ pub fn load(selected: &[&'static Extension], deps: &Deps) -> Result<Loaded, Vec<
         };
         statuses.push(Status { extension, failed, routes: count });
     }
-    let core = [resource(statuses.clone()), limits::resource(deps)];
-    routes.extend(action::routes("core", &core).into_iter().map(Arc::new));
+    let core = [resource(statuses.clone()), limits::resource(deps), tokens::resource(deps)];
+    routes.extend(routes::routes("core", &core).into_iter().map(Arc::new));
     let mut routers = BTreeMap::new();
     for mount in Mount::ALL {
         match Router::new(mount, &routes) {

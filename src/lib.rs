@@ -3,9 +3,14 @@
 //! Phases have names and an order, for start and reload alike: **parse → check → build → start**.
 //! Only *start* may spawn a task or open a socket.
 
+pub mod cli;
 pub mod diagnostic;
+pub mod extensions;
 pub mod filters;
+pub mod identity;
+pub mod limits;
 pub mod paste;
 pub mod pipeline;
 pub mod policy;
 pub mod router;
+pub mod tokens;

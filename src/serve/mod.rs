@@ -7,7 +7,8 @@ mod guard;
 
 use std::{
     io,
-    net::{SocketAddr, ToSocketAddrs},
+    net::SocketAddr,
+    num::NonZeroU32,
     sync::Arc,
     time::Duration,
 };
@@ -37,23 +38,21 @@ pub struct Bound {
     /// Where it really listens: port 0 is resolved.
     pub address: SocketAddr,
     socket: TcpListener,
-    app: Stack,
     settings: ServerSettings,
 }
 
 /// Opens a server's socket. Needs a runtime.
-pub fn bind(name: &str, settings: &ServerSettings, app: Stack) -> io::Result<Bound> {
-    let address = settings.listen.to_socket_addrs()?.next();
-    let address = address.ok_or_else(|| io::Error::other("the name has no address"))?;
+pub fn bind(name: &str, settings: &ServerSettings) -> io::Result<Bound> {
+    let address = settings.listen;
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     // A restart must not wait for connections of the last run to be forgotten.
     socket.set_reuse_address(true)?;
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
-    socket.listen(i32::try_from(settings.backlog).unwrap_or(i32::MAX))?;
+    socket.listen(i32::try_from(settings.backlog.get()).unwrap_or(i32::MAX))?;
     let socket = TcpListener::from_std(socket.into())?;
     let address = socket.local_addr()?;
-    Ok(Bound { name: name.to_owned(), address, socket, app, settings: settings.clone() })
+    Ok(Bound { name: name.to_owned(), address, socket, settings: settings.clone() })
 }
 
 /// Listeners that accept.
@@ -63,12 +62,12 @@ pub struct Serving {
     tasks: JoinSet<()>,
 }
 
-/// Starts to accept on all of them.
-pub fn start(bound: Vec<Bound>) -> Serving {
+/// Starts to accept on all of them, each with what answers there.
+pub fn start(bound: Vec<(Bound, Stack)>) -> Serving {
     let (stop, stopped) = watch::channel(false);
     let mut tasks = JoinSet::new();
-    for listener in bound {
-        tasks.spawn(listener.accept(stopped.clone()));
+    for (listener, app) in bound {
+        tasks.spawn(listener.accept(app, stopped.clone()));
     }
     Serving { stop, tasks }
 }
@@ -83,9 +82,16 @@ impl Serving {
     }
 }
 
+/// Requests at a time on one HTTP/2 connection.
+const MAX_STREAMS: u32 = 100;
+
+fn seconds(setting: NonZeroU32) -> Duration {
+    Duration::from_secs(setting.get().into())
+}
+
 impl Bound {
-    async fn accept(self, mut stopped: watch::Receiver<bool>) {
-        let room = Arc::new(Semaphore::new(self.settings.max_connections as usize));
+    async fn accept(self, app: Stack, mut stopped: watch::Receiver<bool>) {
+        let room = Arc::new(Semaphore::new(self.settings.max_connections.get() as usize));
         let builder = Arc::new(self.builder());
         let graceful = GracefulShutdown::new();
         let mut connections = JoinSet::new();
@@ -109,14 +115,14 @@ impl Bound {
                     continue;
                 }
             };
-            let connection = self.connection(stream, peer, builder.clone(), graceful.watcher());
+            let connection = self.connection(stream, peer, app.clone(), builder.clone(), graceful.watcher());
             connections.spawn(async move {
                 connection.await;
                 drop(permit);
             });
         }
         drop(self.socket);
-        let patience = Duration::from_secs(self.settings.drain_timeout_s);
+        let patience = seconds(self.settings.drain_timeout_s);
         let open = connections.len();
         tokio::select! {
             () = graceful.shutdown() => debug!(server = self.name, open, "drained"),
@@ -132,16 +138,16 @@ impl Bound {
         &self,
         stream: TcpStream,
         peer: SocketAddr,
+        app: Stack,
         builder: Arc<auto::Builder<TokioExecutor>>,
         watcher: hyper_util::server::graceful::Watcher,
     ) -> impl Future<Output = ()> + Send + 'static {
         let patience = Patience {
-            idle: Duration::from_secs(self.settings.idle_timeout_s),
-            header: Duration::from_secs(self.settings.header_timeout_s),
-            write: Duration::from_secs(self.settings.write_timeout_s),
+            idle: seconds(self.settings.idle_timeout_s),
+            header: seconds(self.settings.header_timeout_s),
+            write: seconds(self.settings.write_timeout_s),
         };
-        let limit = Duration::from_secs(self.settings.request_timeout_s);
-        let app = self.app.clone();
+        let limit = seconds(self.settings.request_timeout_s);
         async move {
             // Answers are small and wanted at once; a socket that refuses this works all the same.
             stream.set_nodelay(true).ok();
@@ -171,14 +177,14 @@ impl Bound {
             .http1()
             .timer(TokioTimer::new())
             .header_read_timeout(None)
-            .max_headers(it.max_headers as usize)
-            .max_buf_size(it.max_header_bytes.max(8192) as usize)
+            .max_headers(it.max_headers.get() as usize)
+            .max_buf_size(it.max_header_bytes.get() as usize)
             .pipeline_flush(true);
         builder
             .http2()
             .timer(TokioTimer::new())
-            .max_concurrent_streams(it.max_streams)
-            .max_header_list_size(it.max_header_bytes)
+            .max_concurrent_streams(MAX_STREAMS)
+            .max_header_list_size(it.max_header_bytes.get())
             .max_pending_accept_reset_streams(20)
             .max_local_error_reset_streams(100)
             .keep_alive_interval(Duration::from_secs(30))
