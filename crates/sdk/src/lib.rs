@@ -26,7 +26,7 @@ pub use call::{Call, Nothing, Params};
 pub use context::{Caller, Context, Decide, Match};
 pub use extension::{Deps, Extension};
 pub use fault::Fault;
-pub use http::{Method, StatusCode};
+pub use http::{Method, StatusCode, header};
 pub use page::{Cut, Page};
 pub use pileus_model as model;
 pub use reply::Reply;

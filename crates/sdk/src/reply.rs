@@ -1,7 +1,7 @@
 //! What a controller answers with. Text, JSON and streams are serializers, not second controllers.
 
 use http::{HeaderValue, StatusCode, header};
-use serde::Serialize;
+use serde::{Serialize, Serializer, ser::SerializeMap};
 
 use crate::{Body, Fault, Response, body::Stream};
 
@@ -20,6 +20,11 @@ impl Reply {
     /// 200 with JSON.
     pub fn ok(value: &impl Serialize) -> Result<Self, Fault> {
         Self::json(StatusCode::OK, value)
+    }
+
+    /// `{"KEY": {…}}`: one thing, as Nova shows it.
+    pub fn member(status: StatusCode, key: &'static str, value: &impl Serialize) -> Result<Self, Fault> {
+        Self::json(status, &Member { key, value })
     }
 
     /// 200 with plain text: what the old ports speak.
@@ -65,5 +70,18 @@ impl Reply {
         *response.status_mut() = status;
         response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
         Self(response)
+    }
+}
+
+struct Member<'a, T> {
+    key: &'static str,
+    value: &'a T,
+}
+
+impl<T: Serialize> Serialize for Member<'_, T> {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        let mut map = to.serialize_map(Some(1))?;
+        map.serialize_entry(self.key, self.value)?;
+        map.end()
     }
 }

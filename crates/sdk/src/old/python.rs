@@ -1,7 +1,7 @@
 //! How Python 2 writes: `json.dumps` with its default separators, `repr` of text and of truth.
 //! The old wire shows both.
 
-use std::{fmt::Write, io};
+use std::io;
 
 use serde::Serialize;
 use serde_json::ser::Formatter;
@@ -55,10 +55,9 @@ pub fn repr(text: &str) -> String {
             '\t' => out.push_str("\\t"),
             c if c == quote => out.extend(['\\', c]),
             ' '..='~' => out.push(c),
-            // Writing to a String cannot fail.
-            c if u32::from(c) < 0x100 => drop(write!(out, "\\x{:02x}", u32::from(c))),
-            c if u32::from(c) < 0x1_0000 => drop(write!(out, "\\u{:04x}", u32::from(c))),
-            c => drop(write!(out, "\\U{:08x}", u32::from(c))),
+            c if u32::from(c) < 0x100 => out += &format!("\\x{:02x}", u32::from(c)),
+            c if u32::from(c) < 0x1_0000 => out += &format!("\\u{:04x}", u32::from(c)),
+            c => out += &format!("\\U{:08x}", u32::from(c)),
         }
     }
     out.push(quote);
