@@ -1,6 +1,10 @@
 //! The three files: found, read, or built in.
 
-use std::{fs, io, path::Path, sync::Arc};
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use crate::{
     cli::Options,
@@ -20,10 +24,14 @@ pub static SHIPPED_POLICY: &str = include_str!("../policy.json");
 pub struct Files {
     /// `pileus.toml`.
     pub config: Arc<Source>,
+    /// The folder that its paths are relative to.
+    pub folder: PathBuf,
     /// `api-paste.toml`, and the files that it names.
     pub paste: paste::Files,
     /// `policy.json`.
     pub policy: Arc<Source>,
+    /// What people call it.
+    pub policy_name: String,
 }
 
 impl Files {
@@ -45,7 +53,10 @@ impl Files {
                 report,
             ),
         };
-        Some(Self { config: config?, paste: paste?, policy: policy? })
+        let folder = options.config.as_deref().and_then(Path::parent).unwrap_or(Path::new("")).to_path_buf();
+        let policy = policy?;
+        let policy_name = policy.name.clone();
+        Some(Self { config: config?, folder, paste: paste?, policy, policy_name })
     }
 }
 
