@@ -1,7 +1,7 @@
 //! What tests build states from: one cloud, VM and job after the other, in ordinary sizes.
 
 use pileus_model::{
-    Actor, Cloud, CloudSpec, Event, Job, JobState, Kind, Origin, Size, Time, View, Vm, VmState,
+    Actor, Cloud, CloudSpec, Event, Job, JobState, Kind, Origin, Size, Time, Token, View, Vm, VmState,
 };
 
 use crate::state::apply;
@@ -118,5 +118,16 @@ pub fn add(view: &mut View, jobs: impl IntoIterator<Item = Job>, vms: impl IntoI
 pub fn happen(view: &mut View, time: Time, kinds: impl IntoIterator<Item = Kind>) {
     for kind in kinds {
         apply(view, &Event { seq: view.seq + 1, time, by: Actor::default(), kind });
+    }
+}
+
+pub fn token(name: &str) -> Token {
+    Token {
+        sha256: "ab".repeat(32).into(),
+        name: name.into(),
+        user: "alice".into(),
+        project: "p".into(),
+        roles: vec!["member".into()],
+        created: Time(0),
     }
 }

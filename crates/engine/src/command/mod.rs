@@ -11,6 +11,7 @@ mod vms;
 
 pub use clouds::surplus;
 use pileus_model::{Command, Kind, Refusal, Time, View};
+pub use vms::find_all;
 
 use crate::ids::Ids;
 

@@ -5,11 +5,7 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 use pileus_model::{JobState, Name, Override, Time, View, Vm, VmState};
 
 use super::{groups, targets::Targets, will_take};
-use crate::{
-    change::Change,
-    command::surplus,
-    config::SchedulerConfig,
-};
+use crate::{change::Change, command::surplus, config::SchedulerConfig};
 
 /// Most jobs in one event.
 const FORGET_MAX: usize = 10_000;

@@ -23,6 +23,7 @@ use super::{
 use crate::config::SchedulerConfig;
 
 /// Something that shall be done.
+#[allow(missing_docs, reason = "a variant says what its fields are")]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Intent {
     /// Boot a VM of this job's size in this cloud.
@@ -57,20 +58,17 @@ pub fn plan(view: &View, now: Time, config: &SchedulerConfig) -> Vec<Intent> {
 }
 
 /// The same without the `closed` clouds, which are in back-off.
-pub fn plan_without(
-    view: &View,
-    _: Time,
-    config: &SchedulerConfig,
-    closed: &HashSet<Name>,
-) -> Vec<Intent> {
+pub fn plan_without(view: &View, _: Time, config: &SchedulerConfig, closed: &HashSet<Name>) -> Vec<Intent> {
     let mut targets = Targets::new(view);
     let mut groups = groups(view, &mut targets, will_take);
     let rooms = view.clouds_in_order().into_iter();
     let rooms: Vec<_> = rooms.map(|cloud| Room::of(cloud, closed.contains(&cloud.name))).collect();
     let mut verdicts = Verdicts { targets: &targets, rooms: &rooms, known: HashMap::new() };
     let mut reasons = Vec::new();
-    let mut queues: Vec<Queue<'_>> =
-        groups.iter_mut().filter_map(|(key, group)| queue(*key, group, &mut verdicts, &mut reasons)).collect();
+    let mut queues: Vec<Queue<'_>> = groups
+        .iter_mut()
+        .filter_map(|(key, group)| queue(*key, group, &mut verdicts, &mut reasons))
+        .collect();
     // The oldest of the best jobs first, so that nothing depends on how a map is ordered.
     queues.sort_by_key(|queue| first_come(queue.jobs[0].job));
     let mut user_vms: HashMap<&str, u32> = HashMap::new();
@@ -225,7 +223,8 @@ impl<'a> Cycle<'_, 'a> {
         // A key with waiting jobs and neither VM nor share is one whose user's share is spent on
         // another type: it stands behind, as if it were a whole above.
         let above = |queue: &Queue<'_>| diff.get(&queue.key).copied().unwrap_or(shares::ALL);
-        let mut order: Vec<_> = queues.iter().filter_map(|queue| Some((queue, queue.normal().next()?))).collect();
+        let mut order: Vec<_> =
+            queues.iter().filter_map(|queue| Some((queue, queue.normal().next()?))).collect();
         order.sort_by_key(|(queue, first)| (above(queue), first_come(first.job)));
         let split = order.partition_point(|(queue, _)| above(queue) <= 0);
         for (queue, first) in &order[..split] {
