@@ -225,7 +225,9 @@ impl<'a> Cycle<'_, 'a> {
         let above = |queue: &Queue<'_>| diff.get(&queue.key).copied().unwrap_or(shares::ALL);
         let mut order: Vec<_> =
             queues.iter().filter_map(|queue| Some((queue, queue.normal().next()?))).collect();
-        order.sort_by_key(|(queue, first)| (above(queue), first_come(first.job)));
+        // Among equals whoever has fewer VMs, so that a last slot goes where it weighs more.
+        let has = |queue: &Queue<'_>| self.vms.get(&queue.key).copied().unwrap_or(0);
+        order.sort_by_key(|(queue, first)| (above(queue), has(queue), first_come(first.job)));
         let split = order.partition_point(|(queue, _)| above(queue) <= 0);
         for (queue, first) in &order[..split] {
             self.try_queue(queue, first);
@@ -370,3 +372,6 @@ fn demand<'a>(queue: &Queue<'a>) -> Demand<'a> {
         high: top(&mut queue.high()),
     }
 }
+
+#[cfg(test)]
+mod tests;
