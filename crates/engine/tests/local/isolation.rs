@@ -69,7 +69,7 @@ fn a_vm_is_a_user_of_its_own() {
     world.destroy(&one);
     assert!(!fs::exists(&left).unwrap());
     world.destroy(&two);
-    let taken = fs::read_dir("/run/pileus/users").into_iter().flatten().flatten();
+    let taken = fs::read_dir("/run/pileus-users").into_iter().flatten().flatten();
     let owners: Vec<_> = taken.filter_map(|entry| fs::read_link(entry.path()).ok()).collect();
     assert!(
         !owners.iter().any(|owner| owner.ends_with("here-one") || owner.ends_with("here-two")),
@@ -79,14 +79,18 @@ fn a_vm_is_a_user_of_its_own() {
 
 fn a_job_has_a_home_behind_closed_doors() {
     let mut world = World::below(0o700);
-    world.boot("here-closed");
+    let vm = world.boot("here-closed");
     let script =
         "echo x > f && cat f ~/f && cat $(mktemp) && mkdir d && cd d && echo y > g && cat ../f g && ls ~";
-    assert_eq!(stdout(&world, "here-closed", "j", script), "x\nx\nx\ny\ng\n");
+    assert_eq!(stdout(&world, "here-closed", "j", script), "x\nx\nx\ny\nd\nf\n");
     // Its worker finds the next server all the same.
     world.stop();
     world.start();
     assert_eq!(stdout(&world, "here-closed", "k", "ls -A"), "");
+    let jobs = fs::canonicalize(world.folder("here-closed").join("jobs")).unwrap();
+    assert!(!jobs.starts_with(&world.state_dir) && jobs.exists());
+    world.destroy(&vm);
+    assert!(!jobs.parent().unwrap().exists());
 }
 
 fn nobody_outruns_the_end() {

@@ -17,6 +17,7 @@ use crate::{
 
 pub const TESTS: &[Test] = &[
     ("life::a_job_outlives_its_server", a_job_outlives_its_server),
+    ("life::a_vm_outlives_a_server_that_is_killed", a_vm_outlives_a_server_that_is_killed),
     ("life::a_result_waits_for_the_next_server", a_result_waits_for_the_next_server),
     ("life::a_dead_workers_result_is_found", a_dead_workers_result_is_found),
     ("life::a_vm_is_made_once", a_vm_is_made_once),
@@ -61,6 +62,22 @@ fn a_job_outlives_its_server() {
     assert_eq!(runs_of(&world, "j"), 1);
     world.give("here-outlive", "next", &["true"]);
     world.report("next");
+}
+
+fn a_vm_outlives_a_server_that_is_killed() {
+    let mut world = World::new();
+    world.stop();
+    let mut server =
+        Command::new(std::env::current_exe().unwrap()).arg("server").arg(&world.state_dir).spawn().unwrap();
+    world.until("it made the VM", || world.folder("here-killed").join("pid").exists());
+    server.kill().unwrap();
+    server.wait().unwrap();
+    let vm = world.name_vm("here-killed");
+    world.start();
+    world.until("the VM is found", || world.state(&vm) == VmState::Running);
+    world.give("here-killed", "j", &["echo", "on"]);
+    assert_eq!(world.report("j").output.stdout, b"on\n");
+    assert_eq!(processes("here-killed"), [world.worker("here-killed")]);
 }
 
 fn a_result_waits_for_the_next_server() {

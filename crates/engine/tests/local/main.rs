@@ -20,10 +20,12 @@ type Test = (&'static str, fn());
 
 fn main() -> ExitCode {
     let arguments: Vec<_> = std::env::args_os().collect();
-    if let [_, word, folder] = &arguments[..]
-        && word == "worker"
-    {
-        return pileus_engine::drivers::local::worker::main(Path::new(folder));
+    match &arguments[..] {
+        [_, word, folder] if word == "worker" => {
+            return pileus_engine::drivers::local::worker::main(Path::new(folder));
+        }
+        [_, word, state_dir] if word == "server" => world::serve(Path::new(state_dir)),
+        _ => {}
     }
     let root = nix::unistd::geteuid().is_root();
     let for_all = [jobs::TESTS, life::TESTS, channel::TESTS].concat().into_iter().map(|test| (test, false));

@@ -35,6 +35,7 @@ pub struct Report {
 }
 
 /// The engine's part.
+#[derive(Default)]
 pub struct FakeDesk {
     pub view: watch::Sender<Arc<View>>,
     pub reports: Mutex<Vec<Report>>,
@@ -125,12 +126,7 @@ impl World {
             .for_each(|(path, mode)| chmod(path, mode));
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-        let desk = Arc::new(FakeDesk {
-            view: watch::Sender::new(Arc::new(View { seq: 1, ..View::default() })),
-            reports: Mutex::default(),
-            registered: Mutex::default(),
-            refuse: Mutex::default(),
-        });
+        let desk = Arc::new(FakeDesk::default());
         let clock = ManualClock::default();
         let mut world = Self { runtime, desk, clock, local: None, shared, state_dir, _dir: dir };
         world.start();
@@ -160,15 +156,7 @@ impl World {
 
     /// A VM in the desk's view, not yet created.
     pub fn name_vm(&self, id: &str) -> Arc<Vm> {
-        let vm: Vm = serde_json::from_value(json!({
-            "id": id, "cloud": "here", "project": "p", "user": "u", "vm_type": "t", "cpu_cores": 1,
-            "memory_mib": 128, "storage_gib": 1, "keep_alive_s": 0, "state": "Starting",
-            "override_state": null, "force_retire": false, "destroy": null, "last_error": null,
-            "error_count": 0, "created": 0, "changed": 0, "running": null, "registered": null,
-            "idle_since": null, "job": null, "job_runs_s": [], "hostname": "", "address": "", "handle": "",
-        }))
-        .unwrap();
-        let vm = Arc::new(vm);
+        let vm = Arc::new(vm(id));
         self.desk.change(|view| drop(view.vms.insert(vm.id.clone(), vm.clone())));
         vm
     }
@@ -176,6 +164,12 @@ impl World {
     /// A VM that lives and has called home.
     pub fn boot(&self, id: &str) -> Arc<Vm> {
         let vm = self.name_vm(id);
+        self.boot_named(vm)
+    }
+
+    /// The same, for a VM that is in the view.
+    pub fn boot_named(&self, vm: Arc<Vm>) -> Arc<Vm> {
+        let id = &*vm.id;
         self.runtime.block_on(self.local().create(vm.clone())).unwrap();
         self.until("the worker calls home", || self.desk.registered.lock().unwrap().contains(id));
         assert_eq!(self.state(&vm), VmState::Running);
@@ -256,9 +250,38 @@ impl World {
     }
 }
 
+/// A VM as the scheduler names it.
+pub fn vm(id: &str) -> Vm {
+    serde_json::from_value(json!({
+        "id": id, "cloud": "here", "project": "p", "user": "u", "vm_type": "t", "cpu_cores": 1,
+            "memory_mib": 128, "storage_gib": 1, "keep_alive_s": 0, "state": "Starting",
+            "override_state": null, "force_retire": false, "destroy": null, "last_error": null,
+            "error_count": 0, "created": 0, "changed": 0, "running": null, "registered": null,
+            "idle_since": null, "job": null, "job_runs_s": [], "hostname": "", "address": "", "handle": "",
+    }))
+    .unwrap()
+}
+
+/// A server in a process of its own: makes one VM and goes on until it is killed.
+pub fn serve(state_dir: &Path) -> ! {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let desk = Arc::new(FakeDesk::default());
+    let vm = Arc::new(vm("here-killed"));
+    desk.change(|view| drop(view.vms.insert(vm.id.clone(), vm.clone())));
+    let config =
+        LocalConfig { state_dir: state_dir.to_owned(), worker_exe: std::env::current_exe().unwrap() };
+    runtime.block_on(async {
+        let local = Local::start(config, desk, Arc::new(ManualClock::default())).await.unwrap();
+        local.create(vm).await.unwrap();
+        std::future::pending::<std::convert::Infallible>().await
+    });
+    unreachable!("it is killed")
+}
+
 impl Drop for World {
     /// Nothing is left, also where a test failed.
     fn drop(&mut self) {
+        *self.desk.refuse.lock().unwrap() = 0;
         if let Some(local) = self.local.take() {
             self.runtime.block_on(local.stop());
         }

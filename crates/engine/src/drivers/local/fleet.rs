@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use pileus_model::{Name, Vm, VmState};
+use pileus_model::{Name, Refusal, Vm, VmState};
 use rustix::process::Signal;
 use tokio::{
     process::{Child, Command},
@@ -27,7 +27,7 @@ use super::{
     process::{Hunt, Process, STATE_VARIABLE, VM_VARIABLE},
     session,
     users::Users,
-    wire::{FromWorker, LINE_MAX},
+    wire::{Finished, FromWorker, LINE_MAX},
 };
 use crate::drivers::{DriverError, Seen};
 
@@ -74,7 +74,10 @@ impl Fleet {
         for id in self.state.ids()? {
             if let Some(orders) = self.state.orders(&id) {
                 self.cpus().found(&id, orders.cpus);
-                folder::replace(&self.state.vm(&id)?.join(HOME), self.home().as_bytes(), 0o644)?;
+            }
+            let told = folder::replace(&self.state.vm(&id)?.join(HOME), self.home().as_bytes(), 0o644);
+            if let Err(error) = told {
+                warn!(vm.id = id, %error, "the worker cannot be told where the server is");
             }
         }
         Ok(())
@@ -83,8 +86,8 @@ impl Fleet {
     /// Makes the VM's worker live, or finds it.
     pub(super) async fn create(self: Arc<Self>, vm: Arc<Vm>) -> Result<String, DriverError> {
         let _busy = self.enter(&vm.id).await;
-        if let Some(orders) = self.worker(&vm.id).and_then(|_| self.state.orders(&vm.id)) {
-            return Ok(handle(&orders));
+        if self.worker(&vm.id).is_some() {
+            return Ok(self.handle(&vm.id));
         }
         let folder = self.state.vm(&vm.id).map_err(|error| failed("VM was not made", &error))?;
         if folder.exists() {
@@ -92,14 +95,14 @@ impl Fleet {
             self.end_all(&vm.id).await?;
         }
         let fleet = self.clone();
-        let started = blocking(move || fleet.spawn(&vm).map(|(child, orders)| (vm, child, orders))).await?;
-        let (vm, mut child, orders) = started.map_err(|error| failed("worker was not started", &error))?;
+        let started = blocking(move || fleet.spawn(&vm).map(|child| (vm, child))).await?;
+        let (vm, mut child) = started.map_err(|error| failed("worker was not started", &error))?;
         for _ in 0..START_LOOKS {
             if self.worker(&vm.id).is_some() {
                 info!(vm.id = &*vm.id, "the worker was started");
                 // Reaped when it ends; if the server ends before, by whoever adopts orphans.
                 tokio::spawn(async move { child.wait().await });
-                return Ok(handle(&orders));
+                return Ok(self.handle(&vm.id));
             }
             if let Ok(Some(_)) = child.try_wait() {
                 break;
@@ -109,7 +112,7 @@ impl Fleet {
         Err(DriverError::Failed(format!("the worker did not start: {}", last_words(&folder.join(LOG)))))
     }
 
-    fn spawn(&self, vm: &Vm) -> io::Result<(Child, Orders)> {
+    fn spawn(&self, vm: &Vm) -> io::Result<Child> {
         let user = self.users.as_ref().map(|users| users.take(&self.state.marker, &vm.id)).transpose()?;
         let orders = Orders {
             vm: vm.id.to_string(),
@@ -133,7 +136,7 @@ impl Fleet {
         let name = if user.is_some() { None } else { own("USER") };
         command.env("USER", name.unwrap_or_else(|| "pileus".into()));
         command.env(VM_VARIABLE, &*vm.id).env(STATE_VARIABLE, &self.state.marker.0);
-        Ok((command.spawn()?, orders))
+        command.spawn()
     }
 
     /// What is known of these VMs.
@@ -161,7 +164,9 @@ impl Fleet {
 
     /// Destroys a VM, whatever is left of it.
     pub(super) async fn destroy(self: Arc<Self>, id: Name) -> Result<(), DriverError> {
-        let folder = self.state.vm(&id).map_err(|error| failed("VM was not destroyed", &error))?;
+        if self.state.vm(&id).is_err() {
+            return Ok(()); // by this name none was ever made
+        }
         let _busy = self.enter(&id).await;
         self.end_all(&id).await?;
         self.channel.forget(&id);
@@ -170,7 +175,7 @@ impl Fleet {
         let fleet = self.clone();
         let vm = id.clone();
         let removed = blocking(move || {
-            folder::remove_tree(&folder)?;
+            fleet.state.remove(&vm)?;
             Users::give_back(&fleet.state.marker, &vm)
         });
         removed.await?.map_err(|error| failed("VM left something", &error))?;
@@ -242,18 +247,16 @@ impl Fleet {
     }
 
     /// Reports the results that a dead worker kept. `Err`: not now.
-    async fn salvage(&self, id: &Name) -> Result<(), pileus_model::Refusal> {
-        let Ok(folder) = self.state.vm(id) else { return Ok(()) };
-        for entry in fs::read_dir(folder.join(RESULTS)).into_iter().flatten().flatten() {
-            let Ok(line) = folder::read_untrusted(&entry.path(), LINE_MAX) else { continue };
-            let Ok(FromWorker::Finished(result)) = serde_json::from_slice(&line) else { continue };
+    async fn salvage(&self, id: &Name) -> Result<(), Refusal> {
+        let Ok(results) = self.state.vm(id).map(|folder| folder.join(RESULTS)) else { return Ok(()) };
+        for (file, result) in blocking(move || kept_in(&results)).await.unwrap_or_default() {
             let (job, end, output) = result.into_parts();
             match self.channel.desk.finished(id, &job, end, output).await {
                 Err(refusal) if session::passing(&refusal) => return Err(refusal),
                 Err(refusal) => warn!(vm.id = &**id, job.id = job, %refusal, "a late result was refused"),
                 Ok(()) => info!(vm.id = &**id, job.id = job, "a dead worker's result was found"),
             }
-            let _ = folder::remove_file(&entry.path());
+            let _ = folder::remove_file(&file);
         }
         Ok(())
     }
@@ -262,6 +265,12 @@ impl Fleet {
     fn worker(&self, id: &str) -> Option<Process> {
         let process = Process::read(&self.state.vm(id).ok()?.join(PID))?;
         process.lives_for(&self.state.marker, id).then_some(process)
+    }
+
+    /// For people: the state folder knows it too, and finds the VM by its name.
+    fn handle(&self, id: &str) -> String {
+        let user = Users::of(&self.state.marker, id);
+        user.map_or_else(|| "worker".to_owned(), |user| format!("worker as user {user}"))
     }
 
     fn home(&self) -> String {
@@ -287,9 +296,17 @@ impl Fleet {
     }
 }
 
-/// What finds the VM later, beside its name: for people, because the state folder knows it too.
-fn handle(orders: &Orders) -> String {
-    orders.user.map_or_else(|| "worker".to_owned(), |user| format!("worker as user {user}"))
+/// The results in a folder that a job may have meddled with.
+fn kept_in(results: &Path) -> Vec<(PathBuf, Finished)> {
+    let files = fs::read_dir(results).into_iter().flatten().flatten().map(|entry| entry.path());
+    let results = files.filter_map(|file| {
+        let line = folder::read_untrusted(&file, LINE_MAX).ok()?;
+        match serde_json::from_slice(&line).ok()? {
+            FromWorker::Finished(result) => Some((file, result)),
+            _ => None,
+        }
+    });
+    results.collect()
 }
 
 fn last_words(log: &Path) -> String {

@@ -8,7 +8,8 @@
 //!   home                 0644  the channel's address, new after every start of the server
 //!   lock  pid            0600  held by the living worker; its number and start time
 //!   worker.log           0600  what the worker has to say
-//!   jobs/N/  jobs/N.tmp/ 0700  the VM's user's: a job's home, and its TMPDIR
+//!   jobs/N/  jobs/N.tmp/ 0700  the VM's user's: a job's home, and its TMPDIR; elsewhere, where its
+//!                              user may not pass through to here: see `room`
 //!   results/N  current   0700  the VM's user's: what ended and is not acknowledged; what runs
 //! ```
 //!
@@ -17,13 +18,13 @@
 use std::{
     fs::{self, DirBuilder, File, OpenOptions, Permissions},
     io::{self, ErrorKind, Read, Write},
-    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt},
+    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, chown, symlink},
     path::{Path, PathBuf},
 };
 
 use serde::{Deserialize, Serialize};
 
-use super::{process::Marker, wire::Secret};
+use super::{process::Marker, room, wire::Secret};
 
 pub(super) const ORDERS: &str = "worker.json";
 pub(super) const SECRET: &str = "secret";
@@ -61,6 +62,8 @@ pub(super) struct StateFolder {
     vms: PathBuf,
     key: Secret,
     pub(super) marker: Marker,
+    /// Whether the VMs' users, if they have any, may pass through to it.
+    pub(super) open: bool,
 }
 
 impl StateFolder {
@@ -77,7 +80,7 @@ impl StateFolder {
         let numbers = [place.dev().to_be_bytes(), place.ino().to_be_bytes()];
         let mark = key.derive(&[b"marker", &numbers[0], &numbers[1]]);
         let marker = Marker(mark.as_bytes().iter().take(16).map(|byte| format!("{byte:02x}")).collect());
-        Ok(Self { vms, key, marker })
+        Ok(Self { open: room::is_open(&vms), vms, key, marker })
     }
 
     /// A VM's folder. Only for a name that cannot lead elsewhere.
@@ -111,15 +114,27 @@ impl StateFolder {
         replace(&folder.join(SECRET), self.secret(&orders.vm).as_bytes(), 0o600)?;
         replace(&folder.join(ORDERS), &serde_json::to_vec_pretty(orders)?, 0o600)?;
         replace(&folder.join(HOME), home.as_bytes(), 0o644)?;
+        if orders.user.is_some() && !self.open && !folder.join(JOBS).exists() {
+            remove_file(&folder.join(JOBS))?; // a link whose end is gone
+            symlink(room::make(&self.marker, &orders.vm)?, folder.join(JOBS))?;
+        }
         for name in [JOBS, RESULTS] {
             let inner = folder.join(name);
-            make_dir(&inner, 0o700)?;
-            std::os::unix::fs::chown(&inner, orders.user, orders.user)?;
+            if !inner.exists() {
+                make_dir(&inner, 0o700)?;
+            }
+            chown(&inner, orders.user, orders.user)?;
         }
         // Only now, so that a stranger never passes through a folder that is half laid out.
         let mode = if orders.user.is_some() { 0o711 } else { 0o700 };
         fs::set_permissions(&folder, Permissions::from_mode(mode))?;
         Ok(folder)
+    }
+
+    /// Removes a VM's folder and all in it.
+    pub(super) fn remove(&self, vm: &str) -> io::Result<()> {
+        room::remove(&self.marker, vm)?;
+        remove_tree(&self.vm(vm)?)
     }
 
     /// The orders that a VM's worker was started with.

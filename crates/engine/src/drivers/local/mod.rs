@@ -19,6 +19,7 @@ mod cpus;
 mod fleet;
 mod folder;
 mod process;
+mod room;
 mod session;
 mod users;
 mod wire;
@@ -41,8 +42,8 @@ use crate::desk::Desk;
 /// Where the driver lives.
 #[derive(Debug, Clone)]
 pub struct LocalConfig {
-    /// The state folder. For VMs with users of their own it and the folders above it should let
-    /// others pass (`x`); where they do not, a job's `HOME` is `/proc/self/cwd`, and its `TMPDIR` `/tmp`.
+    /// The state folder. Under root it and the folders above it should let others pass (`x`); where
+    /// they do not, jobs live in `/var/tmp/pileus-…`.
     pub state_dir: PathBuf,
     /// A program that calls [`worker::main`] when it is run as `<program> worker <folder>`.
     pub worker_exe: PathBuf,
@@ -76,6 +77,9 @@ impl Local {
             opened.await?.map_err(|error| failed("state folder was not opened", &error))?;
         if users.is_none() && nix::unistd::geteuid().is_root() {
             warn!("this root has no other users to give: all VMs run as it");
+        }
+        if users.is_some() && !state.open {
+            info!("VMs may not pass through to the state folder: their jobs live in /var/tmp");
         }
         let channel = Channel::open(state.clone(), desk, clock).await;
         let channel = channel.map_err(|error| failed("channel was not opened", &error))?;

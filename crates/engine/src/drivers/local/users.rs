@@ -1,7 +1,7 @@
 //! A user for every VM, where the server is root: no VM reads another's files or signals its jobs.
 //!
 //! Numbers stand in no user database. They are taken host-wide, by a symbolic link
-//! `/run/pileus/users/<number>` → `<marker>/<vm>`: two servers never share one, and only what the
+//! `/run/pileus-users/<number>` → `<marker>/<vm>`: two servers never share one, and only what the
 //! link says is ours is ever killed by its user. A number is drawn from the VM's id, so that one
 //! is hardly ever used twice and finds nothing that a former VM left in `/tmp`.
 //!
@@ -27,7 +27,7 @@ const WIDE: Range<u32> = 2_100_000_000..2_101_000_000;
 /// Where they are taken if root is one of a container that maps no more than 65536 users.
 const NARROW: Range<u32> = 60_706..61_184;
 
-const TAKEN: &str = "/run/pileus/users";
+const TAKEN: &str = "/run/pileus-users";
 /// Folders in which anybody may leave something.
 const COMMON: [&str; 3] = ["/tmp", "/var/tmp", "/dev/shm"];
 
@@ -61,9 +61,8 @@ impl Users {
         for step in 0..size {
             let place = (first % u64::from(size) + u64::from(step)) % u64::from(size);
             let user = self.range.start + u32::try_from(place).unwrap_or_default();
-            DirBuilder::new().recursive(true).mode(0o755).create(TAKEN)?;
             let link = Path::new(TAKEN).join(user.to_string());
-            match symlink(owner(marker, vm), &link) {
+            match take_link(&owner(marker, vm), &link) {
                 // Somebody who knows nothing of us may use it.
                 Ok(()) if process::user_is_busy(user) => folder::remove_file(&link)?,
                 Ok(()) => return Ok(user),
@@ -93,13 +92,24 @@ impl Users {
             folder::remove_file(&Path::new(TAKEN).join(user.to_string()))?;
         }
         // Fails as long as anybody has a user, and then it must.
-        let _ = fs::remove_dir(TAKEN).and_then(|()| fs::remove_dir("/run/pileus"));
+        let _ = fs::remove_dir(TAKEN);
         Ok(())
     }
 }
 
 fn owner(marker: &Marker, vm: &str) -> String {
     format!("{}/{vm}", marker.0)
+}
+
+/// The folder may go at any time, with the last user of another server.
+fn take_link(owner: &str, link: &Path) -> io::Result<()> {
+    loop {
+        DirBuilder::new().recursive(true).mode(0o755).create(TAKEN)?;
+        match symlink(owner, link) {
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            done => return done,
+        }
+    }
 }
 
 fn taken() -> impl Iterator<Item = (u32, String)> {

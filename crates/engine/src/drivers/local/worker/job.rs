@@ -70,7 +70,11 @@ pub(super) struct Ended {
 
 /// A job's home, and its TMPDIR, seen from the VM's folder.
 pub(super) fn folders(number: u64) -> [PathBuf; 2] {
-    [Path::new(JOBS).join(number.to_string()), Path::new(JOBS).join(format!("{number}.tmp"))]
+    names(number).map(|name| Path::new(JOBS).join(name))
+}
+
+fn names(number: u64) -> [String; 2] {
+    [number.to_string(), format!("{number}.tmp")]
 }
 
 /// Starts a job. Its end arrives as [`Event::Ended`].
@@ -84,7 +88,7 @@ pub(super) fn start(
     let (program, arguments) = command
         .split_first()
         .ok_or_else(|| io::Error::new(ErrorKind::InvalidInput, "the command is empty"))?;
-    let [home, scratch] = folders(number);
+    let ([home, scratch], names) = (folders(number), names(number));
     DirBuilder::new().mode(0o700).create(&home)?;
     DirBuilder::new().mode(0o700).create(&scratch)?;
     // Known before it runs, so that no second worker runs it again.
@@ -94,7 +98,8 @@ pub(super) fn start(
     let mut command = Command::new(program);
     command.args(arguments).current_dir(&home).process_group(0);
     command.stdin(Stdio::null()).stdout(stdout_end).stderr(stderr_end);
-    environment(&mut command, ready, job, &home, &scratch);
+    environment(&mut command, ready, job);
+    command.env("HOME", ready.jobs.join(&names[0])).env("TMPDIR", ready.jobs.join(&names[1]));
     // `Child` is not kept: whoever reaps everything reaps it too.
     let leader = Pid::from_child(&command.spawn().map_err(|error| explain(program, &error))?);
     // Its ends of the pipes are the job's alone now, so that they end with it.
@@ -115,18 +120,13 @@ pub(super) fn start(
     Ok(running)
 }
 
-fn environment(command: &mut Command, ready: &Ready, job: &str, home: &Path, scratch: &Path) {
+fn environment(command: &mut Command, ready: &Ready, job: &str) {
     command.env_clear();
     for name in INHERITED {
         if let Some(value) = std::env::var_os(name) {
             command.env(name, value);
         }
     }
-    match &ready.folder {
-        Some(folder) => command.env("HOME", folder.join(home)).env("TMPDIR", folder.join(scratch)),
-        // The VM's user may not pass through the folders above: where the job stands, it still may.
-        None => command.env("HOME", "/proc/self/cwd").env("TMPDIR", "/tmp"),
-    };
     command.env("SHELL", "/bin/sh").env("HOSTNAME", &ready.orders.vm).env("PILEUS_JOB_ID", job);
 }
 

@@ -44,8 +44,8 @@ pub(super) struct Ready {
     pub(super) secret: Secret,
     /// This process, the ancestor of all that runs in the VM.
     pub(super) own: Process,
-    /// The VM's folder, if its user may pass through to it; paths from here always work.
-    pub(super) folder: Option<PathBuf>,
+    /// Where jobs live, as an absolute path that the VM's user may use.
+    pub(super) jobs: PathBuf,
     number: Cell<u64>,
     /// Held for as long as the worker lives.
     _lock: Flock<File>,
@@ -87,12 +87,13 @@ pub(super) fn enter(folder: &Path) -> io::Result<Option<Ready>> {
         "write the pid",
         folder::replace(Path::new(PID), format!("{} {}\n", own.pid, own.start).as_bytes(), 0o600),
     )?;
+    let jobs = doing("find the jobs' folder", fs::canonicalize(JOBS))?;
     if let Some(user) = orders.user {
         doing("become the VM's user", become_user(user))?;
     }
     let number = doing("look at former jobs", former_jobs())?;
-    let absolute = std::env::current_dir().ok().filter(|path| fs::metadata(path.join(JOBS)).is_ok());
-    Ok(Some(Ready { orders, secret, own, folder: absolute, number: Cell::new(number), _lock: lock }))
+    doing("reach the jobs' folder", fs::metadata(&jobs))?;
+    Ok(Some(Ready { orders, secret, own, jobs, number: Cell::new(number), _lock: lock }))
 }
 
 fn doing<T, E: Into<io::Error>>(what: &str, result: Result<T, E>) -> io::Result<T> {
