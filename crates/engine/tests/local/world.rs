@@ -298,14 +298,19 @@ impl Drop for World {
 /// No process.
 pub const NOTHING: [i32; 0] = [];
 
-/// Processes that say of themselves that they belong to this VM; zombies do not.
+/// Processes that belong to this VM: they say so, or, where we may not ask them, were started in its
+/// folder. Zombies do not count.
 pub fn processes(vm: &str) -> Vec<i32> {
-    let marker = format!("PILEUS_VM={vm}");
-    let marked = |pid: &i32| {
-        let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
-        environment.split(|byte| *byte == 0).any(|entry| entry == marker.as_bytes())
+    let (marker, folder) = (format!("PILEUS_VM={vm}"), format!("/vms/{vm}"));
+    let has = |pid: &i32, file: &str, word: &dyn Fn(&[u8]) -> bool| {
+        let text = fs::read(format!("/proc/{pid}/{file}")).unwrap_or_default();
+        text.split(|byte| *byte == 0).any(word)
     };
-    pids().filter(marked).collect()
+    let belongs = |pid: &i32| {
+        has(pid, "environ", &|entry| entry == marker.as_bytes())
+            || has(pid, "cmdline", &|word| word.ends_with(folder.as_bytes()))
+    };
+    pids().filter(belongs).collect()
 }
 
 /// Processes whose command line has this word.

@@ -264,7 +264,8 @@ impl Fleet {
     /// The VM's worker, if it lives.
     fn worker(&self, id: &str) -> Option<Process> {
         let process = Process::read(&self.state.vm(id).ok()?.join(PID))?;
-        process.lives_for(&self.state.marker, id).then_some(process)
+        let marker = &self.state.marker;
+        process.lives_for(marker, id, Users::of(marker, id)).then_some(process)
     }
 
     /// For people: the state folder knows it too, and finds the VM by its name.

@@ -12,7 +12,10 @@
 //! **What it protects.** Under root every VM has a user of its own: it reads neither another VM's
 //! files nor the server's, and nothing of it survives it. Without root all VMs are this server's
 //! user, and trust each other; a job that empties its environment *and* whose worker was killed is
-//! then beyond our reach. Memory is limited per process, not per VM. The network is the host's.
+//! then beyond our reach, and nothing limits how many processes a job starts. Memory is limited per
+//! process, not per VM. The network is the host's.
+//!
+//! A service manager must end the server alone, not its whole group (systemd: `KillMode=process`).
 
 mod channel;
 mod cpus;

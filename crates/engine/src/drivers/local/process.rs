@@ -63,8 +63,8 @@ impl Process {
     }
 
     /// Whether it still runs and was started for this VM of this state folder.
-    pub(super) fn lives_for(self, marker: &Marker, vm: &str) -> bool {
-        self.lives() && marker.vm_of(self.pid).is_some_and(|found| found == vm.as_bytes())
+    pub(super) fn lives_for(self, marker: &Marker, vm: &str, user: Option<u32>) -> bool {
+        self.lives() && marker.marks(self.pid, vm, user)
     }
 
     /// Sends it a signal; that it is gone is success.
@@ -114,11 +114,14 @@ impl Marker {
 
     /// All that runs for a VM: marked so, or under its own user, or descended from such a process.
     pub(super) fn processes_of(&self, vm: &str, user: Option<u32>) -> Vec<Process> {
-        let belongs = |pid| {
-            user.is_some_and(|user| runs_as(pid, user))
-                || self.vm_of(pid).is_some_and(|found| found == vm.as_bytes())
-        };
-        closure(&all(), belongs)
+        closure(&all(), |pid| self.marks(pid, vm, user))
+    }
+
+    /// Root without `CAP_SYS_PTRACE`, as in most containers, cannot read the environment of others:
+    /// their user tells as much.
+    fn marks(&self, pid: i32, vm: &str, user: Option<u32>) -> bool {
+        user.is_some_and(|user| runs_as(pid, user))
+            || self.vm_of(pid).is_some_and(|found| found == vm.as_bytes())
     }
 }
 

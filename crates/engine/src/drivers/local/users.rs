@@ -31,6 +31,10 @@ const TAKEN: &str = "/run/pileus-users";
 /// Folders in which anybody may leave something.
 const COMMON: [&str; 3] = ["/tmp", "/var/tmp", "/dev/shm"];
 
+/// What root may have lost in a container and needs here, as bits of `CapEff`: `CAP_CHOWN`,
+/// `CAP_DAC_OVERRIDE`, `CAP_FOWNER`, `CAP_KILL`, `CAP_SETGID`, `CAP_SETUID`. Source: capabilities(7).
+const RIGHTS: u64 = 1 | 1 << 1 | 1 << 3 | 1 << 5 | 1 << 6 | 1 << 7;
+
 /// The users that VMs may have here.
 #[derive(Debug, Clone)]
 pub(super) struct Users {
@@ -38,9 +42,10 @@ pub(super) struct Users {
 }
 
 impl Users {
-    /// `None`: not root, or root of a container that has no users to give.
+    /// `None`: not root, or root of a container that has no users to give, or may not.
     pub(super) fn available() -> Option<Self> {
-        if !nix::unistd::geteuid().is_root() {
+        let status = fs::read_to_string("/proc/self/status").ok()?;
+        if !nix::unistd::geteuid().is_root() || !has_rights(&status) {
             return None;
         }
         let maps = [fs::read_to_string("/proc/self/uid_map"), fs::read_to_string("/proc/self/gid_map")];
@@ -134,6 +139,12 @@ fn clear(common: &Path, user: u32) {
     }
 }
 
+fn has_rights(status: &str) -> bool {
+    let rights =
+        status.lines().find_map(|line| u64::from_str_radix(line.strip_prefix("CapEff:")?.trim(), 16).ok());
+    rights.is_some_and(|rights| rights & RIGHTS == RIGHTS)
+}
+
 /// Whether a user namespace knows all numbers of `range`. Lines: first inside, first outside, count.
 fn maps_all(map: &str, range: &Range<u32>) -> bool {
     map.lines().any(|line| {
@@ -146,6 +157,20 @@ fn maps_all(map: &str, range: &Range<u32>) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_root_may_have_lost_its_rights() {
+        let cases = [
+            ("CapPrm:\t0\nCapEff:\t000001ffffffffff\n", true),
+            ("CapEff:\t00000000a80425fb\n", true), // what Docker leaves
+            ("CapEff:\t00000000a804255b\n", false),
+            ("CapEff:\t0000000000000000\n", false),
+            ("", false),
+        ];
+        for (status, has) in cases {
+            assert_eq!(has_rights(status), has, "{status:?}");
+        }
+    }
 
     #[test]
     fn a_container_may_know_few_users() {
