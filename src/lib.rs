@@ -156,7 +156,8 @@ fn load(config: &Config, engine: Arc<dyn Engine>, clock: Arc<dyn Clock>) -> Resu
     extensions::load(&selected, &extension::Deps { engine, clock, about })
 }
 
-/// This very program: `local` runs it again as `pileus worker FOLDER`.
+/// This very program: `local` runs it again as `pileus worker FOLDER`. By its inode, not its path:
+/// an upgrade that replaces the file does not take the running service's workers away.
 fn worker_exe() -> std::path::PathBuf {
-    std::env::current_exe().unwrap_or_else(|_| "/proc/self/exe".into())
+    "/proc/self/exe".into()
 }
