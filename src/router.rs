@@ -1,6 +1,8 @@
 //! `matchit` over all routes.
 
-use pileus_sdk::{Fault, Request};
+use std::sync::Arc;
+
+use pileus_sdk::{Fault, Request, Stack};
 
 /// The routes of one mount.
 #[derive(Debug, Default)]
@@ -12,5 +14,13 @@ impl Router {
     pub fn matched(&self, request: &mut Request) -> Result<(), Fault> {
         let _ = request;
         Err(Fault::NoRoute)
+    }
+
+    /// The app that answers by these routes.
+    pub fn app(self: Arc<Self>) -> Stack {
+        Stack::from_fn(move |mut request| {
+            let matched = self.matched(&mut request);
+            async move { Err(matched.err().unwrap_or(Fault::NoRoute)) }
+        })
     }
 }
