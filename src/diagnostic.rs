@@ -1,6 +1,11 @@
-//! A mistake in a file, with its place, as a compiler would show it.
+//! A mistake in a file, with its place, shown as a compiler would show it.
+//!
+//! Whoever reads a file makes [`Diagnostic`]s; a [`Report`] collects those of all files of one run
+//! and renders them sorted, so that the same files always give the same text.
 
-use std::{ops::Range, sync::Arc};
+use std::{fmt, ops::Range, sync::Arc};
+
+use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet, normalize_untrusted_str};
 
 /// A file that was read, or text that stands for one.
 #[derive(Debug, PartialEq, Eq)]
@@ -12,12 +17,41 @@ pub struct Source {
 }
 
 /// A place in a file: bytes.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Place {
     /// The file.
     pub source: Arc<Source>,
     /// The bytes meant.
     pub span: Range<usize>,
+}
+
+impl Place {
+    /// The line, counted from 1.
+    pub fn line(&self) -> usize {
+        let start = self.span.start.min(self.source.text.len());
+        self.source.text.as_bytes()[..start].iter().filter(|byte| **byte == b'\n').count() + 1
+    }
+
+    /// The bytes meant, moved to character borders and into the text, whatever was asked for.
+    fn safe_span(&self) -> Range<usize> {
+        let text = &self.source.text;
+        let start = text.floor_char_boundary(self.span.start.min(text.len()));
+        start..text.ceil_char_boundary(self.span.end.clamp(start, text.len()))
+    }
+}
+
+/// `api-paste.toml:12`.
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.source.name, self.line())
+    }
+}
+
+// Without the text of the file, which a failed assertion would print once a place.
+impl fmt::Debug for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self}:{:?}", self.span)
+    }
 }
 
 /// One problem. All problems of all files are collected before anything is said.
@@ -31,12 +65,14 @@ pub struct Diagnostic {
     pub place: Option<Place>,
     /// What to do about it.
     pub help: Option<String>,
+    /// Other problems that were found together with it, each of which stands for itself.
+    pub more: Vec<Diagnostic>,
 }
 
 impl Diagnostic {
     /// An error.
     pub fn error(message: impl Into<String>) -> Self {
-        Self { warning: false, message: message.into(), place: None, help: None }
+        Self { warning: false, message: message.into(), place: None, help: None, more: Vec::new() }
     }
 
     /// A warning.
@@ -54,5 +90,239 @@ impl Diagnostic {
     pub fn help(mut self, help: impl Into<String>) -> Self {
         self.help = Some(help.into());
         self
+    }
+
+    /// With the advice to take the candidate that looks most like `word`; where none does, with
+    /// the list of them, unless it is long.
+    pub fn suggest<'a>(self, word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Self {
+        let candidates: Vec<&str> = candidates.into_iter().collect();
+        match nearest(word, candidates.iter().copied()) {
+            Some(near) => self.help(format!("did you mean `{near}`?")),
+            None if (1..=16).contains(&candidates.len()) => {
+                self.help(format!("there is {}", words(&candidates, "and")))
+            }
+            None => self,
+        }
+    }
+
+    /// Together with another problem.
+    pub fn and(mut self, other: Diagnostic) -> Self {
+        self.more.push(other);
+        self
+    }
+
+    /// As text, like `rustc` writes it, without a line break at its end. Says nothing of `more`.
+    pub fn render(&self, colour: bool) -> String {
+        let level = if self.warning { Level::WARNING } else { Level::ERROR };
+        let mut group = Group::with_title(level.primary_title(normalize_untrusted_str(&self.message)));
+        if let Some(place) = &self.place {
+            let annotation = AnnotationKind::Primary.span(place.safe_span());
+            let snippet = Snippet::source(&place.source.text).path(&place.source.name);
+            group = group.element(snippet.annotation(annotation));
+        }
+        if let Some(help) = &self.help {
+            group = group.element(Level::HELP.message(normalize_untrusted_str(help)));
+        }
+        let renderer = if colour { Renderer::styled() } else { Renderer::plain() };
+        renderer.render(&[group])
+    }
+}
+
+/// The candidate that `word` was most likely meant to be; `None` where none is near.
+///
+/// Near is a third of wrong letters, as `rustc` has it, or a forgotten unit: `memory` for
+/// `memory_mib`.
+pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let flat = |text: &str| text.to_lowercase().replace(['-', ' '], "_");
+    let word = flat(word);
+    let limit = word.chars().count().max(3) / 3;
+    let starts = |long: &str, short: &str| {
+        !short.is_empty() && long.strip_prefix(short).is_some_and(|rest| rest.starts_with('_'))
+    };
+    let mut best: Option<(usize, &str)> = None;
+    for candidate in candidates {
+        let flat = flat(candidate);
+        let mut distance = strsim::damerau_levenshtein(&word, &flat);
+        if distance > limit && (starts(&flat, &word) || starts(&word, &flat)) {
+            distance = limit + 1;
+        } else if distance > limit {
+            continue;
+        }
+        if best.is_none_or(|(least, _)| distance < least) {
+            best = Some((distance, candidate));
+        }
+    }
+    best.map(|(_, candidate)| candidate)
+}
+
+/// `a`, `b` or `c`, in back quotes, with `last` before the last one.
+pub fn words(list: &[impl AsRef<str>], last: &str) -> String {
+    let quoted: Vec<String> = list.iter().map(|word| format!("`{}`", word.as_ref())).collect();
+    match quoted.split_last() {
+        None => String::new(),
+        Some((only, [])) => only.clone(),
+        Some((end, start)) => format!("{} {last} {end}", start.join(", ")),
+    }
+}
+
+/// Every problem of every file of one run.
+#[derive(Debug, Clone, Default)]
+pub struct Report {
+    diagnostics: Vec<Diagnostic>,
+}
+
+impl Report {
+    /// Takes a problem, and those that came with it. One that is known already changes nothing.
+    pub fn push(&mut self, mut diagnostic: Diagnostic) {
+        let more = std::mem::take(&mut diagnostic.more);
+        if !self.diagnostics.contains(&diagnostic) {
+            self.diagnostics.push(diagnostic);
+        }
+        self.extend(more);
+    }
+
+    /// What is good of a result; its problems are taken.
+    pub fn take<T>(&mut self, result: Result<T, Diagnostic>) -> Option<T> {
+        result.map_err(|diagnostic| self.push(diagnostic)).ok()
+    }
+
+    /// How many errors there are. With none, the program may start.
+    pub fn errors(&self) -> usize {
+        self.diagnostics.iter().filter(|it| !it.warning).count()
+    }
+
+    /// How many warnings there are.
+    pub fn warnings(&self) -> usize {
+        self.diagnostics.iter().filter(|it| it.warning).count()
+    }
+
+    /// By file and position; what has no place comes first.
+    pub fn sorted(&self) -> Vec<&Diagnostic> {
+        let mut sorted: Vec<&Diagnostic> = self.diagnostics.iter().collect();
+        sorted.sort_by_key(|it| {
+            let place = it.place.as_ref();
+            (place.map(|it| (&it.source.name, it.span.start, it.span.end)), it.warning, &it.message)
+        });
+        sorted
+    }
+
+    /// `2 errors, 1 warning`.
+    pub fn summary(&self) -> String {
+        let count = |n, word| format!("{n} {word}{}", if n == 1 { "" } else { "s" });
+        format!("{}, {}", count(self.errors(), "error"), count(self.warnings(), "warning"))
+    }
+
+    /// All of it as text: the problems with an empty line after each, and the summary.
+    pub fn render(&self, colour: bool) -> String {
+        let mut text = String::new();
+        for diagnostic in self.sorted() {
+            text.push_str(&diagnostic.render(colour));
+            text.push_str("\n\n");
+        }
+        text + &self.summary() + "\n"
+    }
+}
+
+impl Extend<Diagnostic> for Report {
+    fn extend<I: IntoIterator<Item = Diagnostic>>(&mut self, diagnostics: I) {
+        diagnostics.into_iter().for_each(|diagnostic| self.push(diagnostic));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn place(text: &str, span: Range<usize>) -> Place {
+        Place { source: Arc::new(Source { name: "f.toml".into(), text: text.into() }), span }
+    }
+
+    #[test]
+    fn looks_like_rustc() {
+        let text = "[filter.limit]\nbrust = 20\n";
+        let diagnostic = Diagnostic::error("[filter.limit] unknown field `brust`, expected `burst`")
+            .at(place(text, 15..20))
+            .suggest("brust", ["rate", "burst"]);
+        let expected = "\
+error: [filter.limit] unknown field `brust`, expected `burst`
+ --> f.toml:2:1
+  |
+2 | brust = 20
+  | ^^^^^
+  |
+  = help: did you mean `burst`?";
+        assert_eq!(diagnostic.render(false), expected);
+        assert!(diagnostic.render(true).contains("\u{1b}["));
+    }
+
+    #[test]
+    fn any_span_is_safe() {
+        let cases = [
+            // text, span, line:column, what is marked
+            ("ä = 1\tb", 7..8, "1:7", "1 | ä = 1    b\n  |          ^"),
+            ("ä = 1", 1..2, "1:1", "1 | ä = 1\n  | ^"),
+            ("a = 1", 5..5, "1:6", "1 | a = 1\n  |      ^"),
+            ("a = 1\n", 90..99, "1:7", "1 | a = 1\n  |      ^"),
+            ("", 0..0, "1:1", "1 |\n  | ^"),
+            ("a = 1\r\nb = 2\r\n", 7..8, "2:1", "2 | b = 2\n  | ^"),
+        ];
+        for (text, span, at, marked) in cases {
+            let rendered = Diagnostic::warning("x").at(place(text, span)).render(false);
+            assert_eq!(rendered, format!("warning: x\n --> f.toml:{at}\n  |\n{marked}"));
+        }
+        #[allow(clippy::reversed_empty_ranges)]
+        let backwards = Diagnostic::error("x").at(place("abc", 2..1)).render(false);
+        assert!(backwards.contains("f.toml:1:3"), "{backwards}");
+    }
+
+    #[test]
+    fn control_characters_do_not_reach_the_terminal() {
+        let text = "a = \"\u{1b}[31m\"";
+        let rendered = Diagnostic::error("bad \u{1b}[31m").at(place(text, 0..1)).help("\u{7}").render(false);
+        assert!(!rendered.contains(['\u{1b}', '\u{7}']), "{rendered:?}");
+    }
+
+    #[test]
+    fn a_report_is_sorted_counted_and_says_nothing_twice() {
+        let mut report = Report::default();
+        report.push(Diagnostic::warning("last").at(place("a\nb\n", 2..3)));
+        report.push(Diagnostic::error("second").at(place("a\nb\n", 0..1)).and(Diagnostic::error("first")));
+        report.push(Diagnostic::error("first"));
+        let expected = "\
+error: first
+
+error: second
+ --> f.toml:1:1
+  |
+1 | a
+  | ^
+
+warning: last
+ --> f.toml:2:1
+  |
+2 | b
+  | ^
+
+2 errors, 1 warning
+";
+        assert_eq!(report.render(false), expected);
+        assert_eq!(Report::default().render(false), "0 errors, 0 warnings\n");
+    }
+
+    #[test]
+    fn nearest_word() {
+        let cases = [
+            ("polcy", Some("policy")),
+            ("Policy", Some("policy")),
+            ("request-id", Some("request_id")),
+            ("trcae", Some("trace")),
+            ("request", Some("request_id")),
+            ("keystone", None),
+            ("", None),
+        ];
+        for (word, expected) in cases {
+            assert_eq!(nearest(word, ["trace", "policy", "request_id"]), expected, "{word}");
+        }
+        assert_eq!(words(&["a", "b", "c"], "or"), "`a`, `b` or `c`");
     }
 }

@@ -1,14 +1,17 @@
-//! The lists `FILTERS`, `APPS`, `COMPOSITES`; assembling; the order check.
+//! The lists `FILTERS`, `APPS`, `COMPOSITES`: every name that `factory = "…"` may say.
+//!
+//! Which order of filters makes sense is said here as data (`needs`, `gives`); the check itself
+//! and the assembling stand in [`crate::paste`].
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use pileus_model::{Clock, Engine};
-use pileus_sdk::Filter;
+use pileus_sdk::{Filter, Mount, Stack};
 
-use crate::{diagnostic::Diagnostic, filters, paste::Section, policy::Policy, router::Router};
+use crate::{apps, diagnostic::Diagnostic, filters, paste::Section, policy::Policy, router::Router};
 
 /// What a stage needs from the stages above it, or gives to those below.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Fact {
     /// A request id.
     RequestId,
@@ -22,6 +25,19 @@ pub enum Fact {
     Route,
 }
 
+impl Fact {
+    /// In a sentence: `policy` needs …
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::RequestId => "a request id",
+            Self::Faults => "faults to become responses",
+            Self::WholeBody => "the whole body",
+            Self::Caller => "a caller",
+            Self::Route => "a route",
+        }
+    }
+}
+
 /// What a filter's factory gets.
 #[derive(Clone)]
 pub struct Deps {
@@ -31,8 +47,34 @@ pub struct Deps {
     pub engine: Arc<dyn Engine>,
     /// The rules of `policy.json`.
     pub policy: Arc<Policy>,
-    /// The router at the end of the pipeline, where there is one.
+    /// The router at the end of the pipeline. There is one wherever the filter's kind needs
+    /// [`Fact::Route`]: a pipeline without is an error before any factory is asked.
     pub router: Option<Arc<Router>>,
+}
+
+/// What building needs: from it every filter gets its [`Deps`].
+#[derive(Clone)]
+pub struct BuildDeps {
+    /// The one clock.
+    pub clock: Arc<dyn Clock>,
+    /// The door to the engine.
+    pub engine: Arc<dyn Engine>,
+    /// The rules of `policy.json`.
+    pub policy: Arc<Policy>,
+    /// The routes of every mount.
+    pub routers: BTreeMap<Mount, Arc<Router>>,
+}
+
+impl BuildDeps {
+    /// What the filters above `mount` get.
+    pub fn above(&self, mount: Option<Mount>) -> Deps {
+        Deps {
+            clock: self.clock.clone(),
+            engine: self.engine.clone(),
+            policy: self.policy.clone(),
+            router: mount.and_then(|mount| self.routers.get(&mount)).cloned(),
+        }
+    }
 }
 
 /// Builds a stage from its section. Starts no task and opens no socket.
@@ -47,10 +89,41 @@ pub struct FilterKind {
     pub needs: &'static [Fact],
     /// What it gives to stages below.
     pub gives: &'static [Fact],
-    /// Whether it says who calls: a pipeline without one is open to everybody.
+    /// Whether it lets nobody pass who has not proved who he is. A pipeline without such a filter
+    /// is open to everybody who can reach its port; `noauth`, which believes what it is told,
+    /// closes nothing.
     pub authenticates: bool,
     /// Builds it.
     pub factory: Factory,
+}
+
+/// Builds an app from its section. Starts no task and opens no socket.
+pub type AppFactory = fn(&Section, &BuildDeps) -> Result<Stack, Diagnostic>;
+
+/// An app that `factory = "…"` may name.
+#[derive(Debug, Clone, Copy)]
+pub struct AppKind {
+    /// The word in the file.
+    pub name: &'static str,
+    /// What stages above it have to give.
+    pub needs: &'static [Fact],
+    /// Whether it tells everybody the same, and changes nothing: it may be reached unauthenticated.
+    pub public: bool,
+    /// Which routes it serves by its settings; `None` where they are wrong, or it has no routes.
+    pub mount: fn(&Section) -> Option<Mount>,
+    /// Builds it.
+    pub factory: AppFactory,
+}
+
+/// An app made of apps, that `factory = "…"` of a composite may name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Composite {
+    /// The longest start of the path chooses.
+    Urlmap,
+    /// `auth_strategy` of `pileus.toml` chooses.
+    AuthStrategy,
+    /// One after the other, until one has an answer.
+    Cascade,
 }
 
 /// Every filter. To add one: its file, and its line here.
@@ -65,3 +138,54 @@ pub static FILTERS: &[FilterKind] = &[
     filters::tokens::KIND,
     filters::trace::KIND,
 ];
+
+/// Every app. To add one: its file, and its line here.
+pub static APPS: &[AppKind] = &[apps::router::KIND, apps::versions::KIND];
+
+/// Every composite.
+pub static COMPOSITES: &[(&str, Composite)] = &[
+    ("auth_strategy", Composite::AuthStrategy),
+    ("cascade", Composite::Cascade),
+    ("urlmap", Composite::Urlmap),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists_are_sorted_and_name_nothing_twice() {
+        let lists: [Vec<&str>; 3] = [
+            FILTERS.iter().map(|it| it.name).collect(),
+            APPS.iter().map(|it| it.name).collect(),
+            COMPOSITES.iter().map(|it| it.0).collect(),
+        ];
+        for list in lists {
+            assert!(list.is_sorted_by(|one, two| one < two), "{list:?}");
+        }
+    }
+
+    #[test]
+    fn every_file_of_a_folder_is_in_its_list() {
+        let lists = [
+            ("src/filters", FILTERS.iter().map(|it| it.name).collect::<Vec<_>>()),
+            ("src/apps", APPS.iter().map(|it| it.name).collect()),
+        ];
+        for (folder, list) in lists {
+            for entry in std::fs::read_dir(folder).unwrap() {
+                let path = entry.unwrap().path();
+                let name = path.file_stem().unwrap().to_str().unwrap().to_owned();
+                let text = std::fs::read_to_string(&path).unwrap_or_default();
+                if text.contains("pub const KIND") || text.contains("pub static KIND") {
+                    assert!(list.contains(&name.as_str()), "{folder}/{name} is in no list");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn noauth_proves_nothing() {
+        let authenticates: Vec<_> = FILTERS.iter().filter(|it| it.authenticates).map(|it| it.name).collect();
+        assert!(authenticates.contains(&"tokens") && !authenticates.contains(&"noauth"));
+    }
+}

@@ -1,0 +1,5 @@
+//! Apps: what stands at the end of a pipeline. One file each; their list is
+//! [`crate::pipeline::APPS`].
+
+pub mod router;
+pub mod versions;

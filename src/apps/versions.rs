@@ -1,0 +1,139 @@
+//! `versions`: which versions of the API there are, for clients that ask before they choose.
+//!
+//! `GET /` answers 200 with the list; any other path, by any method, 300 with where that path would
+//! be in each version. Tells everybody the same, and needs no token.
+//! Source: Nova (Folsom), `nova/api/openstack/compute/versions.py`.
+//!
+//! ```toml
+//! [app.versions]                            # may be left out
+//! path        = "/v2"                       # where the version is mounted
+//! link_prefix = "https://cloud.example.org" # of links, behind a proxy; default: http and the Host header
+//! ```
+
+use std::{future::ready, sync::Arc};
+
+use http::{StatusCode, header};
+use pileus_sdk::{Context, Fault, Reply, Request, Response, Stack, json};
+use serde::Deserialize;
+
+use crate::{
+    diagnostic::Diagnostic,
+    paste::Section,
+    pipeline::{AppKind, BuildDeps},
+};
+
+/// How [`APPS`](crate::pipeline::APPS) knows it.
+pub const KIND: AppKind = AppKind { name: "versions", needs: &[], public: true, mount: |_| None, factory };
+
+/// When the version last changed its meaning; Nova's own for v2.0.
+const UPDATED: &str = "2011-01-21T11:33:21Z";
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Config {
+    #[serde(default = "path")]
+    path: String,
+    link_prefix: Option<String>,
+}
+
+fn path() -> String {
+    "/v2".into()
+}
+
+fn factory(section: &Section, _: &BuildDeps) -> Result<Stack, Diagnostic> {
+    let config: Config = section.parse()?;
+    if !config.path.starts_with('/') {
+        return Err(section.wrong("path", format!("`{}` does not start with `/`", config.path)));
+    }
+    let config = Arc::new(config);
+    Ok(Stack::from_fn(move |request| ready(answer(&config, &request))))
+}
+
+fn answer(config: &Config, request: &Request) -> Result<Response, Fault> {
+    let mounted = Context::read(request).map_or(0, |context| context.mounted as usize);
+    let path = request.uri().path();
+    let (above, below) = path.split_at_checked(mounted).unwrap_or(("", path));
+    let host = match &config.link_prefix {
+        Some(prefix) => prefix.trim_end_matches('/').to_owned(),
+        None => {
+            let named = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
+            // HTTP/2 says it in the request's target.
+            let target = request.uri().authority().map(http::uri::Authority::as_str);
+            format!("http://{}", named.or(target).unwrap_or("localhost"))
+        }
+    };
+    let base = format!("{host}{above}{}", config.path.trim_end_matches('/'));
+    if below.trim_matches('/').is_empty() {
+        let links = [json!({ "rel": "self", "href": format!("{base}/") })];
+        let version = json!({ "id": "v2.0", "status": "CURRENT", "updated": UPDATED, "links": links });
+        return Ok(Reply::ok(&json!({ "versions": [version] }))?.into_response());
+    }
+    let slash = if below.starts_with('/') { "" } else { "/" };
+    let choice = json!({
+        "id": "v2.0",
+        "status": "CURRENT",
+        "links": [{ "rel": "self", "href": format!("{base}{slash}{below}") }],
+        "media-types": [{
+            "base": "application/json",
+            "type": "application/vnd.openstack.compute+json;version=2",
+        }],
+    });
+    Ok(Reply::json(StatusCode::MULTIPLE_CHOICES, &json!({ "choices": [choice] }))?.into_response())
+}
+
+#[cfg(test)]
+mod tests {
+    use pileus_sdk::Body;
+    use serde_json::Value;
+
+    use super::*;
+
+    fn ask(settings: &str, mounted: u32, path: &str, host: Option<&str>) -> (u16, Value) {
+        let mut request = Request::new(Body::Empty);
+        *request.uri_mut() = path.parse().unwrap();
+        if let Some(host) = host {
+            request.headers_mut().insert(header::HOST, host.parse().unwrap());
+        }
+        Context::of(&mut request).mounted = mounted;
+        let config = Section::from_text("app.versions", settings).parse().unwrap();
+        let response = answer(&config, &request).unwrap();
+        let status = response.status().as_u16();
+        (status, serde_json::from_slice(&response.into_body().bytes().unwrap()).unwrap())
+    }
+
+    #[test]
+    fn the_list_and_the_choices() {
+        let (status, list) = ask("", 0, "/", Some("host:8774"));
+        let expected = json!({ "versions": [{
+            "id": "v2.0", "status": "CURRENT", "updated": "2011-01-21T11:33:21Z",
+            "links": [{ "rel": "self", "href": "http://host:8774/v2/" }],
+        }]});
+        assert_eq!((status, list), (200, expected));
+
+        let (status, choices) = ask("", 0, "/images/1", Some("host"));
+        let expected = json!({ "choices": [{
+            "id": "v2.0", "status": "CURRENT",
+            "links": [{ "rel": "self", "href": "http://host/v2/images/1" }],
+            "media-types": [{
+                "base": "application/json", "type": "application/vnd.openstack.compute+json;version=2",
+            }],
+        }]});
+        assert_eq!((status, choices), (300, expected));
+    }
+
+    #[test]
+    fn links_know_where_the_server_is() {
+        let cases = [
+            // settings, mounted, path, Host, link
+            ("", 0, "http://by-h2:1/", None, "http://by-h2:1/v2/"),
+            ("", 0, "/", None, "http://localhost/v2/"),
+            ("", 8, "/compute", Some("h"), "http://h/compute/v2/"),
+            ("path = \"/v3/\"", 0, "//", Some("h"), "http://h/v3/"),
+            ("link_prefix = \"https://x.org/\"", 2, "/c", Some("h"), "https://x.org/c/v2/"),
+        ];
+        for (settings, mounted, path, host, link) in cases {
+            let (_, list) = ask(settings, mounted, path, host);
+            assert_eq!(list["versions"][0]["links"][0]["href"], link, "{settings} {path}");
+        }
+    }
+}

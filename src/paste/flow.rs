@@ -1,0 +1,162 @@
+//! What has to hold along every way from a port to an app: each stage gets from those above what it
+//! needs, whoever comes from another host is asked who he is, and no two servers want one address.
+
+use std::collections::BTreeSet;
+
+use super::{
+    check::Catalog,
+    plan::{AppId, End, FilterPlan, Plan, ServerPlan, Shape},
+};
+use crate::{
+    diagnostic::{Diagnostic, Place, Report, words},
+    pipeline::Fact,
+};
+
+/// Checks every way of every server.
+pub fn check(plan: &Plan, catalog: &Catalog, report: &mut Report) {
+    for (at, server) in plan.servers.iter().enumerate() {
+        let listen = server.section.settings.get("listen").map(|setting| &setting.value.place);
+        let listen = listen.unwrap_or(&server.section.place);
+        if let Some(other) = plan.servers[..at].iter().find(|other| other.settings.clashes(&server.settings))
+        {
+            let address = server.settings.listen;
+            let text =
+                format!("[server.{}] and [server.{}] both listen on {address}", other.name, server.name);
+            report.push(Diagnostic::error(text).at(listen.clone()).help("give each a port of its own"));
+        }
+        let mut walk = Walk { plan, catalog, report, seen: BTreeSet::new(), open: BTreeSet::new() };
+        walk.app(server.app, &server.app_place, Facts::default(), false);
+        let open = walk.open;
+        if !open.is_empty() && !server.settings.loopback() && !server.settings.allow_unauthenticated {
+            report.push(unauthenticated(server, catalog, &open).at(listen.clone()));
+        }
+    }
+}
+
+/// Another host may call what asks nobody who he is.
+fn unauthenticated(server: &ServerPlan, catalog: &Catalog, open: &BTreeSet<&str>) -> Diagnostic {
+    let open: Vec<_> = open.iter().collect();
+    let text = format!(
+        "[server.{}] can be reached by other hosts, and no filter on the way to {} proves who calls",
+        server.name,
+        words(&open, "and"),
+    );
+    let filters: Vec<_> = catalog.filters.iter().filter(|it| it.authenticates).map(|it| it.name).collect();
+    let help = format!(
+        "listen on 127.0.0.1, put {} into the pipeline, or say `allow_unauthenticated = true` here",
+        words(&filters, "or"),
+    );
+    Diagnostic::error(text).help(help)
+}
+
+/// What the stages above have given.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+struct Facts(u8);
+
+impl Facts {
+    const ALL: Self = Self(u8::MAX);
+
+    fn has(self, fact: Fact) -> bool {
+        self.0 & (1 << fact as u8) != 0
+    }
+
+    fn with(self, facts: &[Fact]) -> Self {
+        Self(facts.iter().fold(self.0, |all, fact| all | (1 << *fact as u8)))
+    }
+}
+
+struct Walk<'a, 'r> {
+    plan: &'a Plan,
+    catalog: &'a Catalog,
+    report: &'r mut Report,
+    /// With few facts there are few ways to come to an app, however many paths lead there.
+    seen: BTreeSet<(AppId, Facts, bool)>,
+    /// Apps that are reached by somebody who has not proved who he is.
+    open: BTreeSet<&'a str>,
+}
+
+impl<'a> Walk<'a, '_> {
+    /// Comes to an app, which is named at `at`, with these facts; `proven`: some filter above let
+    /// nobody pass who has not proved who he is.
+    fn app(&mut self, app: AppId, at: &Place, facts: Facts, proven: bool) {
+        if !self.seen.insert((app, facts, proven)) {
+            return;
+        }
+        let plan = self.plan;
+        let Some(it) = plan.apps.get(app) else { return };
+        match &it.shape {
+            Shape::Broken => {}
+            Shape::App { kind, .. } => {
+                let name = it.name.strip_prefix("app.").unwrap_or(&it.name);
+                self.needs(name, kind.needs, facts, at, &[]);
+                if !kind.public && !proven {
+                    self.open.insert(name);
+                }
+            }
+            Shape::Urlmap(mounts) => {
+                for mount in mounts {
+                    self.app(mount.app, &mount.place, facts, proven);
+                }
+            }
+            Shape::Cascade { apps, .. } => {
+                let name = it.name.strip_prefix("composite.").unwrap_or(&it.name);
+                self.needs(name, &[Fact::WholeBody], facts, at, &[]);
+                for (app, place) in apps {
+                    self.app(*app, place, facts, proven);
+                }
+            }
+            Shape::Filters { filters, app, app_place, .. } => {
+                let (facts, proven) = self.filters(filters, *app, facts, proven);
+                self.app(*app, app_place, facts, proven);
+            }
+        }
+    }
+
+    fn filters(
+        &mut self,
+        filters: &[FilterPlan],
+        app: AppId,
+        mut facts: Facts,
+        mut proven: bool,
+    ) -> (Facts, bool) {
+        let end = self.plan.end(app);
+        for (at, filter) in filters.iter().enumerate() {
+            let Some(kind) = &filter.kind else {
+                // It might have given anything: what is missing below may be its fault.
+                (facts, proven) = (Facts::ALL, true);
+                continue;
+            };
+            let name = filter.name.strip_prefix("filter.").unwrap_or(&filter.name);
+            if kind.needs.contains(&Fact::Route) && end == End::None {
+                let text = format!("`{name}` needs a route, and at the end of this pipeline there is none");
+                let help = "end it with a router: `cloud_status`, `cloud_admin`, or an app with factory = \"router\"";
+                self.report.push(Diagnostic::error(text).at(filter.place.clone()).help(help));
+            }
+            self.needs(name, kind.needs, facts, &filter.place, &filters[at + 1..]);
+            facts = facts.with(kind.gives);
+            proven |= kind.authenticates;
+        }
+        (facts, proven)
+    }
+
+    /// Says what is missing for `name`, and who would give it.
+    fn needs(&mut self, name: &str, needs: &[Fact], facts: Facts, at: &Place, below: &[FilterPlan]) {
+        // Routes come from below.
+        for fact in needs.iter().filter(|fact| **fact != Fact::Route && !facts.has(**fact)) {
+            let wrong = Diagnostic::error(format!("`{name}` needs {}", fact.as_str())).at(at.clone());
+            let giver = |it: &&FilterPlan| it.kind.is_some_and(|kind| kind.gives.contains(fact));
+            let help = match below.iter().find(giver) {
+                Some(late) => {
+                    let late = late.name.strip_prefix("filter.").unwrap_or(&late.name);
+                    format!("`{late}` gives it: move it before `{name}`")
+                }
+                None => {
+                    let givers = self.catalog.filters.iter().filter(|kind| kind.gives.contains(fact));
+                    let givers: Vec<_> = givers.map(|kind| kind.name).collect();
+                    format!("put {} before it", words(&givers, "or"))
+                }
+            };
+            self.report.push(wrong.help(help));
+        }
+    }
+}

@@ -1,0 +1,346 @@
+//! Phase *parse*: reads `api-paste.toml` and every file that it names, into sections.
+//!
+//! What can be said of one section alone is found here, its names are replaced, and nothing is
+//! looked up. Problems of a section are kept with it, and told once somebody uses it: a shared file
+//! may hold a section whose `${env:NAME}` is not set on every host.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use toml::{
+    Spanned,
+    de::{DeTable, DeValue, Error},
+};
+
+use super::{
+    interpolate::{Environment, interpolate},
+    value::{self, Kind, Table, Value},
+};
+use crate::diagnostic::{Diagnostic, Place, Report, Source};
+
+/// What a section makes: the word before its name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Group {
+    /// `[server.NAME]`: a port.
+    Server,
+    /// `[composite.NAME]`: an app made of apps.
+    Composite,
+    /// `[pipeline.NAME]`: filters and an app.
+    Pipeline,
+    /// `[filter.NAME]`.
+    Filter,
+    /// `[filter-app.NAME]`: one filter and the app below it.
+    FilterApp,
+    /// `[app.NAME]`.
+    App,
+}
+
+impl Group {
+    /// All of them.
+    pub const ALL: [Group; 6] =
+        [Self::Server, Self::Composite, Self::Pipeline, Self::Filter, Self::FilterApp, Self::App];
+
+    /// The word in the file.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Server => "server",
+            Self::Composite => "composite",
+            Self::Pipeline => "pipeline",
+            Self::Filter => "filter",
+            Self::FilterApp => "filter-app",
+            Self::App => "app",
+        }
+    }
+
+    /// By its word.
+    pub fn named(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|group| group.as_str() == word)
+    }
+
+    /// Whether it may stand where an app is wanted: all of these share their names.
+    pub fn is_app(self) -> bool {
+        !matches!(self, Self::Server | Self::Filter)
+    }
+}
+
+/// A section as it stands in its file, its names replaced.
+#[derive(Debug)]
+pub struct Raw {
+    /// The header's place.
+    pub place: Place,
+    /// All that it says.
+    pub settings: Table,
+    /// What is wrong with it by itself.
+    pub problems: Vec<Diagnostic>,
+}
+
+/// One file.
+#[derive(Debug)]
+pub struct File {
+    /// Its name and text.
+    pub source: Arc<Source>,
+    /// Its sections.
+    pub sections: BTreeMap<(Group, String), Raw>,
+    folder: PathBuf,
+}
+
+/// The file that was asked for, and those that it names.
+#[derive(Debug, Default)]
+pub struct Files {
+    /// The first one is the one that was asked for.
+    pub files: Vec<File>,
+    /// By absolute path; with the reason where a file cannot be read.
+    by_path: BTreeMap<PathBuf, Result<usize, String>>,
+}
+
+impl Files {
+    /// Reads the file at `path`, and those that it names. `None` where its TOML is broken or it
+    /// cannot be read; the report says why.
+    pub fn read(path: &Path, environment: Environment<'_>, report: &mut Report) -> Option<Self> {
+        let name = path.display().to_string();
+        let text = match read(path) {
+            Ok(text) => text,
+            Err(error) => {
+                report.push(Diagnostic::error(format!("{name}: {error}")));
+                return None;
+            }
+        };
+        let folder = absolute(path).parent().map(Path::to_path_buf).unwrap_or_default();
+        let mut files = Self::default();
+        files.by_path.insert(key(path), Ok(0));
+        files.add(name, text, folder, environment, report)
+    }
+
+    /// The same for a text that is no file. `folder` is its `${here}`, and where the files that it
+    /// names are looked for.
+    pub fn from_text(
+        name: &str,
+        text: &str,
+        folder: &Path,
+        environment: Environment<'_>,
+        report: &mut Report,
+    ) -> Option<Self> {
+        Self::default().add(name.into(), text.into(), absolute(folder), environment, report)
+    }
+
+    /// The paths of all files, for whoever watches them; a text that is no file has none.
+    pub fn paths(&self) -> impl Iterator<Item = &Path> {
+        self.by_path.keys().map(PathBuf::as_path)
+    }
+
+    /// The file in which something stands.
+    pub fn of(&self, place: &Place) -> Option<usize> {
+        self.files.iter().position(|file| Arc::ptr_eq(&file.source, &place.source))
+    }
+
+    /// The file at `path` as `from` names it, or why it cannot be read.
+    pub fn named(&self, from: usize, path: &str) -> Result<usize, String> {
+        let folder = self.files.get(from).map(|file| file.folder.as_path()).unwrap_or(Path::new(""));
+        self.by_path.get(&key(&folder.join(path))).cloned().unwrap_or_else(|| Err("was not read".into()))
+    }
+
+    /// Takes the first text, and all the files that are named by the way.
+    fn add(
+        mut self,
+        name: String,
+        text: String,
+        folder: PathBuf,
+        environment: Environment<'_>,
+        report: &mut Report,
+    ) -> Option<Self> {
+        // With broken TOML, all else would be guesses.
+        self.files.push(file(name, text, folder, environment, report)?);
+        let mut at = 0;
+        while let Some(from) = self.files.get(at) {
+            let beside = Path::new(&from.source.name).parent().unwrap_or(Path::new("")).to_path_buf();
+            let folder = from.folder.clone();
+            for path in from.sections.values().flat_map(|raw| named_files(&raw.settings)).collect::<Vec<_>>()
+            {
+                let full = folder.join(&path);
+                if self.by_path.contains_key(&key(&full)) {
+                    continue;
+                }
+                let read = read(&full).and_then(|text| {
+                    let name = beside.join(&path).display().to_string();
+                    let folder = full.parent().map(Path::to_path_buf).unwrap_or_default();
+                    let file = file(name, text, folder, environment, report);
+                    self.files.push(file.ok_or_else(|| "its TOML is broken".to_owned())?);
+                    Ok(self.files.len() - 1)
+                });
+                self.by_path.insert(key(&full), read);
+            }
+            at += 1;
+        }
+        Some(self)
+    }
+}
+
+/// The text of a file, or why it cannot be had.
+fn read(path: &Path) -> Result<String, String> {
+    let bytes = fs::read(path).map_err(|error| error.to_string())?;
+    String::from_utf8(bytes)
+        .map_err(|error| format!("is not UTF-8 from byte {} on", error.utf8_error().valid_up_to()))
+}
+
+fn absolute(path: &Path) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf())
+}
+
+/// What two ways to the same file have in common.
+fn key(path: &Path) -> PathBuf {
+    fs::canonicalize(path).unwrap_or_else(|_| absolute(path))
+}
+
+/// The paths of `config:PATH#…` in strings, and in lists of them.
+fn named_files(settings: &Table) -> Vec<String> {
+    let strings = settings.values().flat_map(|setting| match &setting.value.kind {
+        Kind::List(list) => list.iter().filter_map(Value::as_text).collect(),
+        _ => Vec::from_iter(setting.value.as_text()),
+    });
+    let paths = strings.filter_map(|text| text.strip_prefix("config:")?.split_once('#'));
+    paths.map(|(path, _)| path.to_owned()).collect()
+}
+
+/// Parses one file; `None` where its TOML is broken.
+fn file(
+    name: String,
+    text: String,
+    folder: PathBuf,
+    environment: Environment<'_>,
+    report: &mut Report,
+) -> Option<File> {
+    let source = Arc::new(Source { name, text });
+    let top = toml(&source, report)?;
+    let here = folder.display().to_string();
+    let mut default = Table::new();
+    let mut sections = BTreeMap::new();
+    for (key, mut raw) in parts(&source, top.get_ref(), report) {
+        raw.settings = interpolate(&raw.settings, &default, &here, environment, &mut raw.problems);
+        match key {
+            Some(key) => {
+                sections.insert(key, raw);
+            }
+            None => {
+                default = raw.settings;
+                report.extend(raw.problems);
+            }
+        }
+    }
+    one_name_for_one_app(&sections, report);
+    drop(top);
+    Some(File { source, sections, folder })
+}
+
+/// The top of a TOML text; where it is broken, `None`, and the first mistake of every line.
+pub fn toml<'a>(source: &'a Arc<Source>, report: &mut Report) -> Option<Spanned<DeTable<'a>>> {
+    let (top, mut errors) = DeTable::parse_recoverable(&source.text);
+    let start = |error: &Error| error.span().map_or(source.text.len(), |span| span.start);
+    let place = |error: &Error| {
+        let span = error.span().unwrap_or(source.text.len()..source.text.len());
+        Place { source: source.clone(), span }
+    };
+    errors.sort_by_key(start);
+    errors.dedup_by_key(|error| place(error).line());
+    if errors.is_empty() {
+        return Some(top);
+    }
+    for error in errors {
+        report.push(Diagnostic::error(error.message()).at(place(&error)));
+    }
+    None
+}
+
+/// The sections of a file, `[default]` (which has no key) first, the others in their order.
+fn parts(
+    source: &Arc<Source>,
+    top: &DeTable<'_>,
+    report: &mut Report,
+) -> Vec<(Option<(Group, String)>, Raw)> {
+    let mut found = Vec::new();
+    let place = |span| Place { source: source.clone(), span };
+    let kinds = || Group::ALL.into_iter().map(Group::as_str).chain(["default"]);
+    for (word, value) in top {
+        let at = place(word.span());
+        let word: &str = word.get_ref();
+        let inner = value.get_ref().as_table();
+        match (word, inner, Group::named(word)) {
+            ("default", Some(_), _) => found.push((None, raw(source, at, value))),
+            (_, Some(inner), Some(group)) => {
+                for (name, section) in inner {
+                    let at = place(name.span());
+                    let name: &str = name.get_ref();
+                    if section.get_ref().is_table() {
+                        found.push((Some((group, name.to_owned())), raw(source, at, section)));
+                    } else if section.get_ref().is_array() {
+                        report.push(
+                            Diagnostic::error(format!("`{word}.{name}` is a list, and has to be a section"))
+                                .at(at)
+                                .help(format!("write `[{word}.{name}]`")),
+                        );
+                    } else {
+                        report.push(
+                            Diagnostic::error(format!("`{name}` stands in [{word}], which has no name"))
+                                .at(at)
+                                .help(format!("write `[{word}.main]`, or another name")),
+                        );
+                    }
+                }
+            }
+            (_, Some(_), None) => report.push(
+                Diagnostic::error(format!("there are no sections of the kind `{word}`"))
+                    .at(at)
+                    .suggest(word, kinds()),
+            ),
+            (_, None, _) => report.push(
+                Diagnostic::error(format!("`{word}` stands outside of any section"))
+                    .at(at)
+                    .help("settings stand in sections: [server.NAME], [pipeline.NAME], … or [default]"),
+            ),
+        }
+    }
+    found.sort_by_key(|(key, raw)| (key.is_some(), raw.place.span.start));
+    found
+}
+
+fn raw(source: &Arc<Source>, key: Place, value: &Spanned<DeValue<'_>>) -> Raw {
+    let mut problems = Vec::new();
+    let value = Value::new(source, value, &mut problems);
+    // The header where there is one; else (`filter.x.rate = 5`) the key.
+    let header = source.text.get(value.place.span.clone()).is_some_and(|text| text.starts_with('['));
+    let place = if header { value.place } else { key };
+    let settings = if let Kind::Table(table) = value.kind { table } else { Table::new() };
+    Raw { place, settings, problems }
+}
+
+/// What an `app = "NAME"` may name has to have a name of its own.
+fn one_name_for_one_app(sections: &BTreeMap<(Group, String), Raw>, report: &mut Report) {
+    let mut names: BTreeMap<&str, (Group, &Raw)> = BTreeMap::new();
+    let mut apps: Vec<_> = sections.iter().filter(|((group, _), _)| group.is_app()).collect();
+    apps.sort_by_key(|(_, raw)| raw.place.span.start);
+    for ((group, name), raw) in apps {
+        if let Some((other, first)) = names.get(name.as_str()) {
+            let text = format!(
+                "[{}.{name}] and [{}.{name}] have one name: `{name}` could mean either",
+                other.as_str(),
+                group.as_str()
+            );
+            let help = format!("the other one stands in line {}; rename one of them", first.place.line());
+            report.push(Diagnostic::error(text).at(raw.place.clone()).help(help));
+        } else {
+            names.insert(name, (*group, raw));
+        }
+    }
+}
+
+/// The whole of a file without such sections: `pileus.toml`. `None` where its TOML is broken.
+pub fn whole_table(source: &Arc<Source>, report: &mut Report) -> Option<Table> {
+    let top = toml(source, report)?;
+    let mut problems = Vec::new();
+    let table = value::table(source, top.get_ref(), &mut problems);
+    report.extend(problems);
+    Some(table)
+}

@@ -1,0 +1,138 @@
+//! What `api-paste.toml` means: servers, apps and filters, all names found. Made by *check*, read
+//! by *build*, `pileus pipeline` and `pileus explain`.
+
+use pileus_sdk::Mount;
+
+use super::{Section, server::ServerSettings};
+use crate::{
+    diagnostic::Place,
+    pipeline::{AppKind, FilterKind},
+};
+
+/// Index into [`Plan::apps`].
+pub type AppId = usize;
+
+/// All of it.
+#[derive(Debug, Default)]
+pub struct Plan {
+    /// In the order of the file.
+    pub servers: Vec<ServerPlan>,
+    /// Every app stands behind those that it uses. One that is named twice is here once: two ways
+    /// to one pipeline lead through the same filters, with the same counters.
+    pub apps: Vec<AppPlan>,
+}
+
+/// A `[server.NAME]`.
+#[derive(Debug)]
+pub struct ServerPlan {
+    /// `api`.
+    pub name: String,
+    /// Addresses and limits.
+    pub settings: ServerSettings,
+    /// As it was written.
+    pub section: Section,
+    /// What answers.
+    pub app: AppId,
+    /// Where that is said.
+    pub app_place: Place,
+}
+
+/// Something that answers requests.
+#[derive(Debug)]
+pub struct AppPlan {
+    /// `pipeline.admin`; of compiled-in apps without a section the bare name.
+    pub name: String,
+    /// Its header's place; of compiled-in apps without a section, where it is named.
+    pub place: Place,
+    /// What it is.
+    pub shape: Shape,
+}
+
+/// What an app is.
+#[derive(Debug)]
+pub enum Shape {
+    /// Compiled-in code.
+    App {
+        /// Which.
+        kind: AppKind,
+        /// Its settings.
+        section: Section,
+    },
+    /// Filters, the first one outermost, and an app below them.
+    Filters {
+        /// The strategy that chose this list, of a composite `auth_strategy`.
+        strategy: Option<String>,
+        /// From the outside in.
+        filters: Vec<FilterPlan>,
+        /// What stands below.
+        app: AppId,
+        /// Where it is named.
+        app_place: Place,
+    },
+    /// Apps by the start of the path.
+    Urlmap(Vec<Mounted>),
+    /// Apps in turn, until one answers with a status that is not in `catch`.
+    Cascade {
+        /// The apps and where each is named; never empty.
+        apps: Vec<(AppId, Place)>,
+        /// Statuses that let the next one try.
+        catch: Vec<u16>,
+    },
+    /// It has mistakes, which were reported.
+    Broken,
+}
+
+/// One line of a urlmap.
+#[derive(Debug)]
+pub struct Mounted {
+    /// Without slashes at its end: `/` is the empty text.
+    pub path: String,
+    /// What answers below it.
+    pub app: AppId,
+    /// Where it is named.
+    pub place: Place,
+}
+
+/// A filter in its place in a pipeline.
+#[derive(Debug)]
+pub struct FilterPlan {
+    /// `filter.ratelimit`, or the bare name of compiled-in code without a section.
+    pub name: String,
+    /// Which; `None` where mistakes were reported.
+    pub kind: Option<FilterKind>,
+    /// Its settings.
+    pub section: Section,
+    /// Where the pipeline names it.
+    pub place: Place,
+    /// Whether the section has mistakes that were reported, so that it cannot be built.
+    pub broken: bool,
+}
+
+/// The routes at the end of an app.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// Those of one router.
+    Router(Mount),
+    /// None, or those of several routers.
+    None,
+    /// Not known, because of mistakes that were reported.
+    Broken,
+}
+
+impl Plan {
+    /// The router at the end of an app: what its filters match routes with.
+    pub fn end(&self, mut app: AppId) -> End {
+        // Every app stands behind those that it uses: this goes down.
+        while let Some(plan) = self.apps.get(app) {
+            match &plan.shape {
+                Shape::Filters { app: below, .. } => app = *below,
+                Shape::App { kind, section } => {
+                    return (kind.mount)(section).map_or(End::None, End::Router);
+                }
+                Shape::Urlmap(_) | Shape::Cascade { .. } => return End::None,
+                Shape::Broken => return End::Broken,
+            }
+        }
+        End::Broken
+    }
+}
