@@ -8,15 +8,12 @@ use std::{
 
 use crate::{
     cli::Options,
+    config,
     diagnostic::{Diagnostic, Report, Source},
     paste,
 };
 
-/// The shipped files, for whoever has none of his own.
-pub static SHIPPED_PASTE: &str = include_str!("../api-paste.toml");
-/// See [`SHIPPED_PASTE`].
-pub static SHIPPED_CONFIG: &str = include_str!("../pileus.toml");
-/// See [`SHIPPED_PASTE`].
+/// The shipped rules, for whoever has none of his own.
 pub static SHIPPED_POLICY: &str = include_str!("../policy.json");
 
 /// What was read.
@@ -38,7 +35,7 @@ impl Files {
     /// Reads the files that the options name; of those that they do not name, the working folder's;
     /// of those that are not there, the built-in ones. `None` where one cannot be read.
     pub fn read(options: &Options, report: &mut Report) -> Option<Self> {
-        let config = text(options.config.as_deref(), "pileus.toml", SHIPPED_CONFIG, report);
+        let config = text(options.config.as_deref(), "pileus.toml", config::SHIPPED, report);
         let policy = text(options.policy.as_deref(), "policy.json", SHIPPED_POLICY, report);
         let environment = |name: &str| std::env::var(name).ok();
         let default = Path::new("api-paste.toml");
@@ -47,7 +44,7 @@ impl Files {
             None if default.exists() => paste::Files::read(default, &environment, report),
             None => paste::Files::from_text(
                 "api-paste.toml (built in)",
-                SHIPPED_PASTE,
+                paste::SHIPPED,
                 Path::new("."),
                 &environment,
                 report,

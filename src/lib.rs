@@ -23,7 +23,13 @@ pub mod tokens;
 
 use std::{path::Path, sync::Arc};
 
-use pileus_engine::{Running, SchedulerConfig, StartError};
+use pileus_engine::{
+    DriverFactory, Running, SchedulerConfig, StartError,
+    drivers::{
+        Driver, DriverError,
+        local::{Local, LocalConfig},
+    },
+};
 use pileus_model::{Clock, Engine, Idle, ManualClock};
 use pileus_sdk::{Stack, extension};
 
@@ -82,7 +88,7 @@ pub fn check(options: &Options, report: &mut Report) -> Option<Checked> {
     report.extend(extensions.warnings.iter().cloned());
     for route in extensions.routes() {
         for rule in route.also.iter().chain([&route.rule]) {
-            if !policy.has(rule) {
+            if !policy.defines(rule) {
                 report.push(
                     Diagnostic::warning(format!(
                         "{} has no rule `{rule}`, which {} {} asks: `default` decides",
@@ -122,7 +128,8 @@ impl Checked {
             cloud_aliases: self.config.cloud_aliases.as_ref().map(|said| said.value.clone()),
             user_limits: self.config.user_limits.as_ref().map(|said| said.value.clone()),
         };
-        pileus_engine::start(config, clock).await
+        let drivers = drivers(&config, clock.clone());
+        pileus_engine::start(config, clock, drivers).await
     }
 
     /// Builds what answers at each server, in the order of the plan, upon a real engine. What was
@@ -154,6 +161,19 @@ fn load(config: &Config, engine: Arc<dyn Engine>, clock: Arc<dyn Clock>) -> Resu
     };
     let about = Arc::new(extension::About { version: env!("CARGO_PKG_VERSION") });
     extensions::load(&selected, &extension::Deps { engine, clock, about })
+}
+
+/// Makes the driver of a name of `DRIVERS`.
+fn drivers(config: &pileus_engine::Config, clock: Arc<dyn Clock>) -> Box<DriverFactory> {
+    let local = LocalConfig { state_dir: config.state_dir.clone(), worker_exe: config.worker_exe.clone() };
+    Box::new(move |name, desk| match name {
+        "local" => {
+            let start = Local::start(local.clone(), desk, clock.clone());
+            let started = tokio::task::block_in_place(|| tokio::runtime::Handle::current().block_on(start));
+            started.map(|local| local as Arc<dyn Driver>)
+        }
+        other => Err(DriverError::Failed(format!("there is no driver `{other}`"))),
+    })
 }
 
 /// This very program: `local` runs it again as `pileus worker FOLDER`. By its inode, not its path:

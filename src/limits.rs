@@ -19,7 +19,7 @@ pub fn resource(deps: &Deps) -> Resource {
 
 impl Limits {
     async fn index(self: Arc<Self>, call: Call) -> Result<Reply, Fault> {
-        let rate = call.context().rate_limits.as_ref().map_or_else(|| json!([]), |limits| limits());
+        let rate = call.context().rate_limits.as_ref().map_or_else(|| json!([]), |limits| limits(call.context()));
         let view = self.engine.view();
         let mut absolute: Map<String, Value> = Map::new();
         if let Some(caller) = call.caller() {

@@ -11,7 +11,7 @@ pub fn run(options: &Options) -> u8 {
         "ok: {servers} servers, {} routes of {} extensions, {} rules, {filters} filters known",
         checked.extensions.routes().count(),
         checked.extensions.statuses.len(),
-        checked.policy.len(),
+        checked.policy.rules().count(),
     );
     OK
 }

@@ -51,13 +51,12 @@ pub fn extensions(listing: &Listing) -> u8 {
 
 pub fn pipeline(listing: &Listing) -> u8 {
     let Some(checked) = super::checked(&listing.options) else { return CONFIG };
-    let described = paste::describe(&checked.plan);
-    show(listing, described.text.trim_end(), &described.json)
+    show(listing, paste::describe(&checked.plan).trim_end(), &paste::to_json(&checked.plan))
 }
 
 fn columns(names: &[&str]) -> Table {
     let mut table = Table::new();
-    table.load_preset(NOTHING).set_header(names.iter().copied());
+    table.load_style(NOTHING).set_header(names.iter().copied());
     table
 }
 

@@ -7,7 +7,7 @@ use std::{
     sync::Arc,
 };
 
-use pileus_engine::SystemClock;
+use pileus_engine::{OpenError, StartError, SystemClock};
 use pileus_model::{Clock, Engine};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{error, info, warn};
@@ -65,7 +65,7 @@ async fn start(checked: Checked, options: &Options) -> u8 {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
     let running = match checked.start_engine(&options.state, clock.clone()).await {
         Ok(running) => running,
-        Err(error) => return fail(if error.is_config() { CONFIG } else { UNAVAILABLE }, &error.to_string()),
+        Err(error) => return fail(code(&error), &error.to_string()),
     };
     let engine: Arc<dyn Engine> = running.engine();
     let token = match identity::ensure_admin(&*engine, &options.state).await {
@@ -98,6 +98,16 @@ async fn start(checked: Checked, options: &Options) -> u8 {
         () = stop.heard() => warn!("stopped at once; the next start finds what was left"),
     }
     OK
+}
+
+/// What a deployer has to change in a file is a matter of configuration; what has to be free or
+/// repaired first is not there.
+fn code(error: &StartError) -> u8 {
+    match error {
+        StartError::Cloud { .. } | StartError::File(_) => CONFIG,
+        StartError::Store(OpenError::Unknown { .. } | OpenError::Newer { .. }) => CONFIG,
+        StartError::Store(_) | StartError::Driver { .. } | StartError::Write { .. } => UNAVAILABLE,
+    }
 }
 
 /// SIGTERM and Ctrl-C.
