@@ -50,6 +50,6 @@ fn checked(options: &Options) -> Option<crate::Checked> {
 
 fn say(report: &Report) {
     if report.errors() + report.warnings() > 0 {
-        eprint!("{}", report.render(std::io::stderr().is_terminal()));
+        eprintln!("{}", report.render(std::io::stderr().is_terminal()));
     }
 }

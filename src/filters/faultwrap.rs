@@ -3,7 +3,11 @@
 //! Stands below `request_id` and `trace`, above everything that may refuse. A [`Fault`] becomes its
 //! JSON, a panic a 500 that says nothing of its cause: that is logged, once, with the request's id.
 //! A fault response has the request id already here, so that it does not depend on who stands above.
-//! Responses pass through as they are. Source: reference §3.7.
+//! Responses pass through as they are.
+//!
+//! On the old ports the setting `format = "cloud_scheduler"` writes what Cloud Scheduler's own server
+//! wrote: `not found`, `None` with `Allow`, `internal server error`, as HTML that is none.
+//! Source: Nova, `nova/api/openstack/wsgi.py`, `Fault`; web.py 0.38, `web/webapi.py`.
 
 use std::{
     any::Any,
@@ -13,8 +17,9 @@ use std::{
     task::{self, Poll, ready},
 };
 
+use http::{HeaderValue, header};
 use pileus_model::Name;
-use pileus_sdk::{Context, Fault, Filter, Request, Response};
+use pileus_sdk::{Body, Context, Fault, Filter, Request, Response};
 use serde::Deserialize;
 use tower_layer::layer_fn;
 use tower_service::Service;
@@ -30,21 +35,37 @@ use crate::{
 pub const KIND: FilterKind =
     FilterKind { name: "faultwrap", needs: &[], gives: &[Fact::Faults], authenticates: false, factory };
 
-/// What a section with `factory = "faultwrap"` may say: nothing.
+/// What a section with `factory = "faultwrap"` may say.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Config {}
+pub struct Config {
+    /// Who reads the faults.
+    #[serde(default)]
+    pub format: Format,
+}
+
+/// How a fault is written.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Format {
+    /// `{"itemNotFound": {"code": 404, "message": "…"}}`.
+    #[default]
+    Nova,
+    /// `not found`.
+    CloudScheduler,
+}
 
 /// Builds the stage.
 pub fn factory(section: &Section, _: &Deps) -> Result<Filter, Diagnostic> {
-    let Config {} = section.parse()?;
-    Ok(Filter::new(layer_fn(|inner| FaultWrap { inner })))
+    let Config { format } = section.parse()?;
+    Ok(Filter::new(layer_fn(move |inner| FaultWrap { inner, format })))
 }
 
 /// The stage.
 #[derive(Debug, Clone)]
 pub struct FaultWrap<S> {
     inner: S,
+    format: Format,
 }
 
 impl<S> Service<Request> for FaultWrap<S>
@@ -65,7 +86,7 @@ where
         // A stage below may do all its work before it gives its future, and so may panic here.
         // What a panic leaves half done is dropped: this request's future, and nothing else.
         let inner = catch_unwind(AssertUnwindSafe(|| self.inner.call(request)));
-        Wrapped { inner: inner.map_err(|panic| Some(panicked(&*panic))), id }
+        Wrapped { inner: inner.map_err(|panic| Some(panicked(&*panic))), id, format: self.format }
     }
 }
 
@@ -75,6 +96,7 @@ pub struct Wrapped<F> {
     /// The rest of the tower, or the fault that its panic became.
     inner: Result<F, Option<Fault>>,
     id: Name,
+    format: Format,
 }
 
 impl<F: Future<Output = Result<Response, Fault>> + Unpin> Future for Wrapped<F> {
@@ -89,11 +111,29 @@ impl<F: Future<Output = Result<Response, Fault>> + Unpin> Future for Wrapped<F> 
             Err(fault) => Err(fault.take().unwrap_or_else(|| Fault::internal("polled after its end"))),
         };
         Poll::Ready(Ok(answer.unwrap_or_else(|fault| {
-            let mut response = into_response(fault, &self.id);
+            let mut response = match self.format {
+                Format::Nova => into_response(fault, &self.id),
+                Format::CloudScheduler => as_of_old(fault, &self.id),
+            };
             stamp(response.headers_mut(), &self.id);
             response
         })))
     }
+}
+
+/// As web.py wrote it; what web.py had no word for is said in plain text.
+fn as_of_old(fault: Fault, id: &Name) -> Response {
+    let (mime, text) = match &fault {
+        Fault::NoRoute | Fault::NotFound { .. } => ("text/html", "not found".to_owned()),
+        Fault::MethodNotAllowed { .. } => ("text/html", "None".to_owned()),
+        Fault::Internal(_) => ("text/html", "internal server error".to_owned()),
+        other => ("text/plain; charset=utf-8", other.to_string()),
+    };
+    // The status and the headers are the same for everybody; so is what is logged.
+    let mut response = into_response(fault, id);
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(mime));
+    *response.body_mut() = Body::from(text);
+    response
 }
 
 fn panicked(panic: &(dyn Any + Send)) -> Fault {
@@ -113,6 +153,33 @@ mod tests {
 
     async fn body(response: Response) -> Value {
         serde_json::from_slice(&response.body().bytes().unwrap()).unwrap()
+    }
+
+    #[tokio::test]
+    async fn the_old_ports_get_what_they_always_got() {
+        let (deps, ..) = deps();
+        let stack = over(KIND, "format = \"cloud_scheduler\"", &deps, |request: Request| async move {
+            Err(match request.uri().path() {
+                "/route" => Fault::NoRoute,
+                "/method" => Fault::MethodNotAllowed { method: Method::PUT, allow: "GET, HEAD".into() },
+                "/size" => Fault::TooLarge { limit: 5 },
+                _ => Fault::internal("the password is 1234"),
+            })
+        });
+        let cases = [
+            ("/route", 404, "text/html", "not found"),
+            ("/method", 405, "text/html", "None"),
+            ("/bug", 500, "text/html", "internal server error"),
+            ("/size", 413, "text/plain; charset=utf-8", "Request is too large. At most 5 bytes are accepted."),
+        ];
+        for (path, status, mime, text) in cases {
+            let response = stack.send(request(Method::GET, path)).await.unwrap();
+            assert_eq!(response.status(), status, "{path}");
+            assert_eq!(response.headers()[header::CONTENT_TYPE], mime, "{path}");
+            assert_eq!(response.body().bytes().unwrap(), text.as_bytes(), "{path}");
+        }
+        let response = stack.send(request(Method::GET, "/method")).await.unwrap();
+        assert_eq!(response.headers()[header::ALLOW], "GET, HEAD");
     }
 
     #[tokio::test]
