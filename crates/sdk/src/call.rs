@@ -160,6 +160,12 @@ impl Call {
         if found != key {
             return Err(Fault::BadRequest(format!("The body needs the one key `{key}`, and has `{found}`.")));
         }
+        // serde would read an array as a struct's fields, one after the other.
+        if inner.get().starts_with('[') {
+            return Err(Fault::BadRequest(format!(
+                "Invalid input for field `{key}`: invalid type: array, expected an object"
+            )));
+        }
         let mut from = serde_json::Deserializer::from_str(inner.get());
         serde_path_to_error::deserialize(&mut from).map_err(|error| {
             let path = error.path().to_string();
@@ -210,5 +216,116 @@ impl Params {
     pub fn flag(&self, name: &str) -> bool {
         self.get(name)
             .is_some_and(|text| matches!(text.to_ascii_lowercase().as_str(), "1" | "true" | "yes" | "on"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{ops::Range, sync::Arc};
+
+    use super::*;
+    use crate::{
+        Action, Match, Reply, Resource,
+        routes::routes,
+        testing::{Bench, get, post},
+    };
+
+    struct Echo;
+
+    impl Echo {
+        async fn answer(self: Arc<Self>, call: Call) -> Result<Reply, Fault> {
+            call.nothing("stop")?;
+            Reply::text(call.id())
+        }
+    }
+
+    fn resources(_: &crate::Deps) -> Vec<Resource> {
+        let show = Action::show("things:show", "Shows a thing", &Arc::new(Echo), Echo::answer);
+        let stop = Action::new(
+            "stop",
+            http::Method::POST,
+            crate::action::Place::Verb,
+            "things:stop",
+            "Stops it",
+            &Arc::new(Echo),
+            Echo::answer,
+        );
+        vec![Resource { collection: "things", parent: None, actions: vec![show, stop] }]
+    }
+
+    static THINGS: crate::Extension = crate::Extension {
+        alias: "things",
+        name: "Things",
+        namespace: "test",
+        updated: "2026-01-01T00:00:00Z",
+        description: "Things",
+        requires: &[],
+        resources,
+    };
+
+    /// A call of `/v2/{project_id}/things/{id}` with `p%201` and `x`.
+    fn call(target: &str, host: Option<&str>, secure: bool) -> Call {
+        let deps = crate::Deps {
+            engine: Arc::new(pileus_model::Idle),
+            clock: Arc::new(pileus_model::ManualClock::default()),
+            about: Arc::default(),
+        };
+        let route = Arc::new(routes("things", &resources(&deps)).remove(0));
+        let mut request = Request::new(Body::Empty);
+        *request.uri_mut() = target.parse().unwrap();
+        if let Some(host) = host {
+            request.headers_mut().insert(header::HOST, host.parse().unwrap());
+        }
+        let params: Vec<Range<u32>> = vec![4..9, 17..18];
+        let context = Context::of(&mut request);
+        context.mounted = 3;
+        context.secure = secure;
+        context.matched = Some(Match { route, params });
+        Call::new(request).unwrap()
+    }
+
+    #[test]
+    fn links_begin_as_the_client_called_us() {
+        let path = "/v2/p%201/things/x";
+        let cases = [
+            (path, Some("h:8774"), false, "http://h:8774"),
+            (path, Some("h:8774"), true, "https://h:8774"),
+            (path, Some("[::1]:8774"), false, "http://[::1]:8774"),
+            (path, None, false, ""),
+            (path, Some("evil/../host"), false, ""),
+            (path, Some("user:secret@h"), false, "http://h"),
+            ("https://h2/v2/p%201/things/x", None, false, "https://h2"),
+            ("http://h2/v2/p%201/things/x", Some("h"), false, "http://h2"),
+        ];
+        for (target, host, secure, origin) in cases {
+            let call = call(target, host, secure);
+            assert_eq!(call.origin(), origin, "{target} {host:?}");
+            assert_eq!(call.collection("vms"), format!("{origin}/v2/p%201/vms"), "{target} {host:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_verb_that_takes_nothing_takes_null_and_the_empty_object() {
+        let bench = Bench::new(&THINGS);
+        assert_eq!(bench.complaints(), Vec::<String>::new());
+        for (body, status) in [
+            (r#"{"stop": null}"#, 200),
+            (r#"{"stop": {}}"#, 200),
+            (r#"{"stop": {"now": true}}"#, 400),
+            (r#"{"stop": []}"#, 400),
+            (r#"{"stop": "now"}"#, 400),
+            (r#"{"stop": null, "go": null}"#, 400),
+            (r#"["stop"]"#, 400),
+            ("", 400),
+        ] {
+            let reply = bench.send(post("/p1/things/a%2Fb/action", body)).await;
+            assert_eq!(reply.status, status, "{body}: {}", reply.text);
+            assert!(status != 200 || reply.text == "a/b", "{}", reply.text);
+        }
+        // A bench refuses what has no route, and what is not allowed.
+        assert_eq!(bench.send(get("/p1/things/1/2")).await.status, 404);
+        assert_eq!(bench.send(get("/p1/things/1/action")).await.status, 405);
+        bench.deny("things:show");
+        assert_eq!(bench.send(get("/p1/things/1")).await.status, 403);
     }
 }

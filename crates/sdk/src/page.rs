@@ -124,3 +124,46 @@ impl<T: Serialize> Serialize for Listing<'_, T> {
         map.end()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn page(limit: usize, marker: Option<&str>) -> Page {
+        Page { limit, marker: marker.map(str::to_owned) }
+    }
+
+    /// The same cuts from a map and from a list: what is hidden ends no page early, and gives no `next`.
+    #[test]
+    fn a_next_page_is_promised_exactly_when_there_is_one() {
+        let map: OrdMap<Name, Arc<bool>> =
+            [("a", true), ("b", false), ("c", true), ("d", true), ("e", false)]
+                .into_iter()
+                .map(|(name, seen)| (Name::from(name), Arc::new(seen)))
+                .collect();
+        // limit, marker, what comes, the next marker
+        let cases = [
+            (9, None, 3, None),
+            (3, None, 3, None),
+            (2, None, 2, Some("c")),
+            (1, None, 1, Some("a")),
+            (1, Some("a"), 1, Some("c")),
+            (1, Some("c"), 1, None),
+            (1, Some("d"), 0, None),
+            (0, None, 0, None),
+        ];
+        for (limit, marker, count, next) in cases {
+            let page = page(limit, marker);
+            let from_map = page.of_map(&map, |seen| *seen).unwrap();
+            assert_eq!((from_map.items.len(), from_map.next.as_deref()), (count, next), "{page:?}");
+            let list = map.iter().filter(|(_, seen)| ***seen).map(|(name, _)| name);
+            let from_list = page.of_list(list, |name| name).unwrap();
+            assert_eq!((from_list.items.len(), from_list.next.as_deref()), (count, next), "{page:?}");
+        }
+        for hidden in ["b", "e", "x", ""] {
+            let page = page(1, Some(hidden));
+            let fault = page.of_map(&map, |seen| *seen).unwrap_err();
+            assert_eq!(fault.to_string(), format!("marker [{hidden}] not found"));
+        }
+    }
+}

@@ -29,8 +29,8 @@ fn bench() -> Bench {
 }
 
 fn ids(body: &Value) -> String {
-    let jobs = body["jobs"].as_array().unwrap().iter();
-    jobs.map(|job| job["id"].as_str().unwrap()).collect::<Vec<_>>().join(" ")
+    let jobs = body["jobs"].as_array().into_iter().flatten();
+    jobs.map(|job| job["id"].as_str().unwrap_or("?")).collect::<Vec<_>>().join(" ")
 }
 
 #[test]
@@ -293,6 +293,7 @@ async fn mistakes_name_their_place_and_change_nothing() {
         (new("{}"), "The body needs the one key `job`, and has none."),
         (new(r#"{"jobs": {}}"#), "and has `jobs`"),
         (new(r#"{"job": {}}"#), "missing field `command`"),
+        (new(r#"{"job": [["true"]]}"#), "field `job`: invalid type: array"),
         (new(r#"{"job": {"command": "true"}}"#), "field `job.command`"),
         (new(r#"{"job": {"command": ["true", 1]}}"#), "field `job.command[1]`"),
         (new(r#"{"job": {"command": ["true"], "cpu_cores": "2"}}"#), "field `job.cpu_cores`"),

@@ -22,8 +22,8 @@ fn bench() -> Bench {
 }
 
 fn ids(body: &Value) -> String {
-    let vms = body["vms"].as_array().unwrap().iter();
-    vms.map(|vm| vm["id"].as_str().unwrap()).collect::<Vec<_>>().join(" ")
+    let vms = body["vms"].as_array().into_iter().flatten();
+    vms.map(|vm| vm["id"].as_str().unwrap_or("?")).collect::<Vec<_>>().join(" ")
 }
 
 #[test]
