@@ -175,11 +175,17 @@ mod tests {
     async fn a_request_without_a_token_gets_one() {
         let (deps, ..) = deps();
         let stack = over(KIND, "", &deps, who);
-        let cases: [(&str, &[(&str, &str)], &str, &str); 6] = [
+        type Row<'a> = (&'a str, &'a [(&'a str, &'a str)], &'a str, &'a str);
+        let cases: [Row<'_>; 6] = [
             ("/v2", &[("host", "h:8774")], "admin:admin", "http://h:8774/v2/admin"),
             ("/v2/", &[("host", "h:8774")], "admin:admin", "http://h:8774/v2/admin"),
             ("/v2/?a=b", &[("host", "h")], "admin:admin", "http://h/v2/admin"),
-            ("/", &[("host", "h"), ("x-auth-user", "ann"), ("x-auth-key", "k")], "ann:admin", "http://h/admin"),
+            (
+                "/",
+                &[("host", "h"), ("x-auth-user", "ann"), ("x-auth-key", "k")],
+                "ann:admin",
+                "http://h/admin",
+            ),
             ("/v2", &[("host", "h"), ("x-auth-project-id", "p1")], "admin:p1", "http://h/v2/p1"),
             ("https://h:1/x", &[], "admin:admin", "https://h:1/x/admin"),
         ];

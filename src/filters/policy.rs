@@ -44,13 +44,14 @@ pub struct Config {}
 pub fn factory(section: &Section, deps: &Deps) -> Result<Filter, Diagnostic> {
     let Config {} = section.parse()?;
     let router = deps.router.clone();
-    let router = router.ok_or_else(|| section.wrong("factory", "`policy` needs a router at the end of its pipeline"))?;
+    let router = router
+        .ok_or_else(|| section.wrong("factory", "`policy` needs a router at the end of its pipeline"))?;
     let policy = deps.policy.clone();
     Ok(Filter::new(layer_fn(move |inner| Enforce { inner, policy: policy.clone(), router: router.clone() })))
 }
 
 /// The stage.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Enforce<S> {
     inner: S,
     policy: Arc<Policy>,

@@ -51,7 +51,8 @@ pub fn factory(section: &Section, _: &Deps) -> Result<Filter, Diagnostic> {
     let config: Config = section.parse()?;
     let mut hosts = Vec::new();
     for host in &config.hosts {
-        let bare = if host.contains(':') && !host.starts_with('[') { format!("[{host}]") } else { host.clone() };
+        let bare =
+            if host.contains(':') && !host.starts_with('[') { format!("[{host}]") } else { host.clone() };
         let read = Site::read(&bare).filter(|site| site.port.is_none());
         let wrong = || section.wrong("hosts", format!("`{host}` is no name of a host (without a port)"));
         hosts.push(read.ok_or_else(wrong)?.host);
@@ -129,7 +130,8 @@ fn refused(request: &Request, hosts: &[Host]) -> Option<&'static str> {
     match (origin, called) {
         (Some((origin, port)), Some(called)) => {
             // The port that is not said is the scheme's.
-            let same = origin.host == called.host && origin.port.unwrap_or(port) == called.port.unwrap_or(port);
+            let same =
+                origin.host == called.host && origin.port.unwrap_or(port) == called.port.unwrap_or(port);
             (!same).then_some("Calls from other web sites are refused.")
         }
         _ => Some("Calls from other web sites are refused."),

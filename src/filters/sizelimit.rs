@@ -267,7 +267,7 @@ mod tests {
         }
 
         fn size_hint(&self) -> SizeHint {
-            self.1.clone()
+            self.1
         }
     }
 
@@ -302,7 +302,11 @@ mod tests {
             ("said to be larger", sized(vec![Waits], unknown(), Some("11")), Err(too_large)),
             ("known to be larger", sized(vec![Waits], SizeHint::with_exact(11), None), Err(too_large)),
             ("larger in one piece", sized(vec![data(11), Waits], unknown(), None), Err(too_large)),
-            ("larger in the end", sized(vec![data(5), data(5), data(1), Waits], unknown(), None), Err(too_large)),
+            (
+                "larger in the end",
+                sized(vec![data(5), data(5), data(1), Waits], unknown(), None),
+                Err(too_large),
+            ),
             ("said smaller than it is", sized(vec![data(9), data(9)], unknown(), Some("3")), Err(too_large)),
             ("breaks off", sized(vec![data(5), Breaks], unknown(), Some("9")), Err(broken)),
             ("breaks off at once", sized(vec![Breaks], unknown(), None), Err(broken)),
@@ -321,7 +325,8 @@ mod tests {
     #[tokio::test]
     async fn pieces_come_out_in_their_order() {
         let (stack, _) = stack("");
-        let sent = sized(vec![Data(b"ab".into()), Data(b"c".into()), Data(b"de".into())], SizeHint::default(), None);
+        let sent =
+            sized(vec![Data(b"ab".into()), Data(b"c".into()), Data(b"de".into())], SizeHint::default(), None);
         let response = stack.send(sent).await.unwrap();
         assert_eq!(response.body().bytes().unwrap(), "abcde");
     }

@@ -3,7 +3,9 @@
 use std::sync::{Arc, Mutex};
 
 use http::Method;
-use pileus_model::{Actor, Beat, BoxFuture, Command, Engine, ManualClock, Output, Receipt, Refusal, Time, View};
+use pileus_model::{
+    Actor, Beat, BoxFuture, Command, Engine, ManualClock, Output, Receipt, Refusal, Time, View,
+};
 use pileus_sdk::{Body, Caller, Context, Fault, Filter, Request, Response, Stack};
 
 use crate::{

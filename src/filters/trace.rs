@@ -306,9 +306,7 @@ mod tests {
         tracing::warn!("on its way");
         match request.uri().path() {
             "/fault" => Err(Fault::NoRoute),
-            "/stream" => {
-                Ok(Response::new(Body::Stream(Box::pin(Parts(VecDeque::from(["ab", "cde"]))))))
-            }
+            "/stream" => Ok(Response::new(Body::Stream(Box::pin(Parts(VecDeque::from(["ab", "cde"])))))),
             "/never" => std::future::pending().await,
             _ => Ok(Response::new(Body::from("hello"))),
         }
@@ -370,7 +368,8 @@ mod tests {
             let mut found = lines.iter().filter(|line| line["fields"]["path"] == path);
             let fields = found.next().map(|line| line["fields"].clone());
             assert_eq!(found.count(), 0, "{path} was reported twice");
-            fields.map(|fields| (fields["message"].clone(), fields["status"].clone(), fields["bytes"].clone()))
+            fields
+                .map(|fields| (fields["message"].clone(), fields["status"].clone(), fields["bytes"].clone()))
         };
         assert!(stack.send(request(Method::GET, "/fault", &[])).await.is_err());
         assert_eq!(report("/fault"), Some((json!("request answered"), json!(404), json!(0))));

@@ -10,8 +10,8 @@ use serde_json::Value;
 
 use super::{
     Policy, Target,
+    check::{Check, Leaf, Test},
     format::Format,
-    parse::{Check, Leaf, Test},
     text::{repr, text},
 };
 

@@ -6,8 +6,8 @@ use serde_json::Value;
 
 use super::{
     Decision, Policy, Target,
+    check::{Check, Test},
     eval::{Eval, Outcome, Truth, Watch},
-    parse::{Check, Test},
 };
 
 /// A tree longer than this is cut: a circle of rules has no end worth reading.

@@ -99,7 +99,7 @@ fn path(kind: &str) -> Kind {
 }
 
 /// The word that somebody may have meant: near, and not the same.
-pub(super) fn nearest<'a>(wrong: &str, words: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+pub(crate) fn nearest<'a>(wrong: &str, words: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let most = match wrong.chars().count() {
         0 => return None,
         letters => (letters / 3).clamp(1, 4),

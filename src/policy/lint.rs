@@ -7,10 +7,10 @@ use std::{collections::HashSet, sync::Arc};
 
 use super::{
     DEFAULT, Policy, RuleId,
+    check::{Leaf, Test},
     eval::MAX_DEPTH,
     format::Format,
     kind::nearest,
-    parse::{Leaf, Test},
 };
 use crate::diagnostic::{Diagnostic, Place, Source};
 

@@ -13,6 +13,7 @@
 //! cannot be understood denies, as does a bad `%` whose key is missing; cycles end; `roles` has to be a
 //! list; `http:` checks do not exist.
 
+mod check;
 mod eval;
 mod explain;
 mod format;
@@ -28,10 +29,11 @@ use std::{borrow::Cow, collections::HashMap, fmt};
 use pileus_sdk::{Caller, Decide};
 use serde_json::{Map, Value};
 
+pub(crate) use self::kind::nearest;
 pub use self::vectors::{Summary, run_files};
 use self::{
+    check::Check,
     eval::{Eval, Truth},
-    parse::Check,
 };
 
 /// The rule that decides where no other has the name.
