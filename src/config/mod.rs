@@ -23,7 +23,7 @@ use std::{
     sync::Arc,
 };
 
-use pileus_model::{CloudSpec, Name};
+use pileus_model::CloudSpec;
 use serde::{
     Deserialize,
     de::{DeserializeOwned, IgnoredAny},
@@ -80,7 +80,7 @@ pub struct Config {
     /// The file of users' limits.
     pub user_limits: Option<Said<PathBuf>>,
     /// In the order of the file.
-    pub clouds: Vec<(Name, CloudSpec)>,
+    pub clouds: Vec<(String, CloudSpec)>,
     scheduler: Section,
 }
 

@@ -41,11 +41,13 @@ impl Catalog {
     /// All that is compiled in.
     pub const COMPILED_IN: Self = Self { filters: FILTERS, apps: APPS };
 
-    fn filter(&self, name: &str) -> Option<FilterKind> {
+    /// The filter of this name.
+    pub fn filter(&self, name: &str) -> Option<FilterKind> {
         self.filters.iter().find(|it| it.name == name).copied()
     }
 
-    fn app(&self, name: &str) -> Option<AppKind> {
+    /// The app of this name.
+    pub fn app(&self, name: &str) -> Option<AppKind> {
         self.apps.iter().find(|it| it.name == name).copied()
     }
 }

@@ -42,6 +42,7 @@ mod cascade;
 mod check;
 mod composite;
 mod de;
+mod describe;
 mod flow;
 mod interpolate;
 mod names;
@@ -60,6 +61,7 @@ pub static SHIPPED: &str = include_str!("../../api-paste.toml");
 
 pub use build::{BuiltServer, build};
 pub use check::{Catalog, Strategy, check};
+pub use describe::{describe, to_json};
 pub use interpolate::Environment;
 pub use parse::Files;
 pub(crate) use parse::whole_table;

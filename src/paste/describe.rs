@@ -1,0 +1,202 @@
+//! What a plan means, for people and for programs: `pileus pipeline`, and `--json`.
+//!
+//! Values that came from the environment are shown as they were written, `${env:NAME}`.
+
+use std::collections::BTreeSet;
+
+use serde_json::{Value, json};
+
+use super::{
+    Section,
+    plan::{AppId, FilterPlan, Plan, Shape},
+    value::{Setting, in_order},
+};
+use crate::diagnostic::Place;
+
+/// For people: servers, and below each its apps, filters and settings, with the line that says so.
+///
+/// ```text
+/// server api on 127.0.0.1:8774             api-paste.toml:31
+///   composite.api                          api-paste.toml:45
+///     / → versions                         built in
+///     /v2 → composite.v2 (token)           api-paste.toml:50
+///       request_id                         built in
+///       ratelimit                          api-paste.toml:85
+///         limits = [{ verb = "POST", … }]  api-paste.toml:86
+///       osapi                              api-paste.toml:72
+///         routes = "tenant"                api-paste.toml:74
+/// ```
+pub fn describe(plan: &Plan) -> String {
+    let mut text = Text { plan, rows: Vec::new(), seen: BTreeSet::new() };
+    for server in &plan.servers {
+        let head = format!("server {} on {}", server.name, server.settings.listen);
+        text.row(0, head, Some(&server.section.place));
+        text.settings(1, &server.section, &["listen", "app"]);
+        text.app(1, "", server.app);
+    }
+    // A long setting pushes its own line aside, not those of all the others.
+    let widest = text.rows.iter().map(Row::width).filter(|width| *width < 64).max().unwrap_or_default();
+    text.rows.iter().fold(String::new(), |mut all, row| {
+        let before = 2 * row.depth;
+        let between = (widest + 2).saturating_sub(row.width()).max(2);
+        all += &format!("{0:before$}{1}{0:between$}{2}\n", "", row.text, row.from);
+        all
+    })
+}
+
+/// For programs: `{"servers": [{"name", "listen", "from", "settings", "app"}]}`. An app has `name`,
+/// `from` (`api-paste.toml:12`, or null for what is compiled in), and according to its kind
+/// `settings`, `filters`, `mounts`, `apps` or `app`. A setting is `{"value", "from"}`. An app that
+/// stands here a second time has `name` and `from` alone.
+pub fn to_json(plan: &Plan) -> Value {
+    let mut seen = BTreeSet::new();
+    let servers = plan.servers.iter().map(|server| {
+        json!({
+            "name": server.name,
+            "listen": server.settings.listen.to_string(),
+            "from": server.section.place.to_string(),
+            "settings": settings(&server.section),
+            "app": app(plan, server.app, &mut seen),
+        })
+    });
+    json!({ "servers": servers.collect::<Vec<_>>() })
+}
+
+struct Row {
+    depth: usize,
+    text: String,
+    from: String,
+}
+
+impl Row {
+    fn width(&self) -> usize {
+        2 * self.depth + self.text.chars().count()
+    }
+}
+
+struct Text<'a> {
+    plan: &'a Plan,
+    rows: Vec<Row>,
+    seen: BTreeSet<AppId>,
+}
+
+impl Text<'_> {
+    fn row(&mut self, depth: usize, text: String, from: Option<&Place>) {
+        let from = from.map_or_else(|| "built in".into(), Place::to_string);
+        self.rows.push(Row { depth, text, from });
+    }
+
+    fn settings(&mut self, depth: usize, section: &Section, but: &[&str]) {
+        for (key, setting) in in_order(&section.settings) {
+            if in_file(&section.name) && !but.contains(&key.as_str()) {
+                self.row(depth, format!("{key} = {}", setting.value), Some(&setting.key));
+            }
+        }
+    }
+
+    fn app(&mut self, depth: usize, before: &str, id: AppId) {
+        let plan = self.plan;
+        let Some(app) = plan.apps.get(id) else { return };
+        let from = in_file(&app.name).then_some(&app.place);
+        let name = match &app.shape {
+            Shape::App { .. } => short(&app.name).to_owned(),
+            Shape::Filters { strategy: Some(strategy), .. } => format!("{} ({strategy})", app.name),
+            Shape::Broken => "(has mistakes)".into(),
+            _ => app.name.clone(),
+        };
+        if !self.seen.insert(id) && !matches!(app.shape, Shape::App { .. } | Shape::Broken) {
+            return self.row(depth, format!("{before}{name}, as above"), from);
+        }
+        self.row(depth, format!("{before}{name}"), from);
+        match &app.shape {
+            Shape::Broken => {}
+            Shape::App { section, .. } => self.settings(depth + 1, section, &[]),
+            Shape::Filters { filters, app, .. } => {
+                for filter in filters {
+                    let from = in_file(&filter.name).then_some(&filter.section.place);
+                    self.row(depth + 1, short(&filter.name).to_owned(), from);
+                    self.settings(depth + 2, &filter.section, &[]);
+                }
+                self.app(depth + 1, "", *app);
+            }
+            Shape::Urlmap(mounts) => {
+                for mount in mounts {
+                    self.app(depth + 1, &format!("{} → ", root(&mount.path)), mount.app);
+                }
+            }
+            Shape::Cascade { apps, catch } => {
+                for (at, (app, _)) in apps.iter().enumerate() {
+                    let before = if at == 0 { String::new() } else { format!("on {catch:?} → ") };
+                    self.app(depth + 1, &before, *app);
+                }
+            }
+        }
+    }
+}
+
+fn app(plan: &Plan, id: AppId, seen: &mut BTreeSet<AppId>) -> Value {
+    let Some(it) = plan.apps.get(id) else { return Value::Null };
+    let mut value = json!({ "name": it.name, "from": from(&it.name, &it.place) });
+    if !seen.insert(id) {
+        return value;
+    }
+    match &it.shape {
+        Shape::Broken => {}
+        Shape::App { kind, section } => {
+            value["factory"] = json!(kind.name);
+            value["settings"] = settings(section);
+        }
+        Shape::Filters { strategy, filters, app: below, .. } => {
+            if let Some(strategy) = strategy {
+                value["auth_strategy"] = json!(strategy);
+            }
+            value["filters"] = filters.iter().map(filter).collect();
+            value["app"] = app(plan, *below, seen);
+        }
+        Shape::Urlmap(mounts) => {
+            let one = |mount: &super::Mounted| json!({ "path": root(&mount.path), "app": app(plan, mount.app, seen) });
+            value["mounts"] = mounts.iter().map(one).collect();
+        }
+        Shape::Cascade { apps, catch } => {
+            value["catch"] = json!(catch);
+            value["apps"] = apps.iter().map(|(it, _)| app(plan, *it, seen)).collect();
+        }
+    }
+    value
+}
+
+fn filter(filter: &FilterPlan) -> Value {
+    json!({
+        "name": short(&filter.name),
+        "factory": filter.kind.map(|kind| kind.name),
+        "from": from(&filter.name, &filter.section.place),
+        "settings": settings(&filter.section),
+    })
+}
+
+fn settings(section: &Section) -> Value {
+    let one = |(key, setting): (&String, &Setting)| {
+        let from = from(&section.name, &setting.key);
+        (key.clone(), json!({ "value": setting.value.to_json(), "from": from }))
+    };
+    section.settings.iter().map(one).collect()
+}
+
+fn from(name: &str, place: &Place) -> Option<String> {
+    in_file(name).then(|| place.to_string())
+}
+
+/// Whether it is a section, and not compiled-in code with its defaults.
+fn in_file(name: &str) -> bool {
+    name.contains('.')
+}
+
+/// Filters and apps are known by their bare names.
+fn short(name: &str) -> &str {
+    name.strip_prefix("filter.").or_else(|| name.strip_prefix("app.")).unwrap_or(name)
+}
+
+/// The path of a mount as it is written.
+fn root(path: &str) -> &str {
+    if path.is_empty() { "/" } else { path }
+}
