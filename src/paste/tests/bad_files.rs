@@ -2,8 +2,12 @@
 
 use std::{env, fs, path::Path};
 
-use super::catalog::{environment, run};
-use crate::{diagnostic::Report, paste::Files};
+use super::catalog::{CATALOG, environment, run};
+use crate::{
+    config::{Config, Known},
+    diagnostic::Report,
+    paste::{Files, Strategy, check},
+};
 
 const FOLDER: &str = "tests/paste";
 
@@ -54,4 +58,29 @@ fn a_file_that_is_not_there_or_not_text_is_an_error() {
     assert!(Files::read(folder.path(), &environment, &mut report).is_none());
     let text = report.render(false);
     assert!(text.contains("is not UTF-8 from byte 2 on") && text.contains("3 errors"), "{text}");
+}
+
+#[test]
+fn a_wrong_strategy_is_shown_where_it_was_chosen() {
+    let config = "# settings\nauth_strategy = \"tokem\"\n";
+    let known = Known { drivers: &["local"], stores: &["sqlite"], extensions: &[] };
+    let mut report = Report::default();
+    let config = Config::from_text("pileus.toml", config, Path::new(""), &known, &mut report).unwrap();
+    let text = "[server.a]\nlisten = \"127.0.0.1:0\"\napp = \"v2\"\n[composite.v2]\n\
+                factory = \"auth_strategy\"\ntoken = [\"versions\"]\n";
+    let files = Files::from_text("paste.toml", text, Path::new(""), &environment, &mut report).unwrap();
+    let strategy = Strategy { name: &config.auth_strategy.value, place: config.auth_strategy.place.as_ref() };
+    check(&files, &CATALOG, strategy, &mut report);
+    let expected = "\
+error: [composite.v2] has no pipeline for auth_strategy = \"tokem\"
+ --> pileus.toml:2:17
+  |
+2 | auth_strategy = \"tokem\"
+  |                 ^^^^^^^
+  |
+  = help: did you mean `token`? The section stands at paste.toml:4
+
+1 error, 0 warnings
+";
+    assert_eq!(report.render(false), expected);
 }

@@ -235,16 +235,16 @@ mark = "x${env:SECRET}"
     let files = Files::from_text("t.toml", &server("map", rest), Path::new(""), &environment, &mut report);
     let (plan, _) = run(files, "token", &mut report);
     let expected = "\
-server main on 127.0.0.1:0      t.toml:1
-  max_headers = 50              t.toml:4
-  composite.map                 t.toml:5
-    / → versions                built in
-    /v2 → pipeline.p            t.toml:10
-      samesite                  built in
-      marked                    t.toml:12
+server main on 127.0.0.1:0       t.toml:1
+  max_headers = 50               t.toml:4
+  composite.map                  t.toml:5
+    / → versions                 built in
+    /v2 → pipeline.p             t.toml:10
+      samesite                   built in
+      marked                     t.toml:12
         mark = \"x${env:SECRET}\"  t.toml:14
-      echo                      built in
-    /v3 → pipeline.p, as above  t.toml:10
+      echo                       built in
+    /v3 → pipeline.p, as above   t.toml:10
 ";
     let found = describe(&plan);
     assert_eq!(found, expected);

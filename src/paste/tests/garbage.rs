@@ -47,8 +47,8 @@ fn mutate(text: &str, random: &mut Random) -> String {
     ];
     let mut text = text.to_owned();
     for _ in 0..=random.below(4) {
-        let start = text.floor_char_boundary(random.below(text.len()));
-        let end = text.ceil_char_boundary((start + random.below(30)).min(text.len()));
+        let start = border(&text, random.below(text.len()));
+        let end = border(&text, start + random.below(30));
         let piece = text[start..end].to_owned();
         match random.below(4) {
             0 => text.replace_range(start..end, ""),
@@ -56,12 +56,17 @@ fn mutate(text: &str, random: &mut Random) -> String {
             2 => text.replace_range(start..end, WORDS[random.below(WORDS.len())]),
             _ => {
                 text.replace_range(start..end, "");
-                let to = text.floor_char_boundary(random.below(text.len() + 1));
+                let to = border(&text, random.below(text.len() + 1));
                 text.insert_str(to, &piece);
             }
         }
     }
     text
+}
+
+/// The first border between characters from there on.
+fn border(text: &str, at: usize) -> usize {
+    (at..text.len()).find(|at| text.is_char_boundary(*at)).unwrap_or(text.len())
 }
 
 #[test]
