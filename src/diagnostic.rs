@@ -35,8 +35,15 @@ impl Place {
     /// The bytes meant, moved to character borders and into the text, whatever was asked for.
     fn safe_span(&self) -> Range<usize> {
         let text = &self.source.text;
-        let start = text.floor_char_boundary(self.span.start.min(text.len()));
-        start..text.ceil_char_boundary(self.span.end.clamp(start, text.len()))
+        let mut start = self.span.start.min(text.len());
+        let mut end = self.span.end.clamp(start, text.len());
+        while !text.is_char_boundary(start) {
+            start -= 1;
+        }
+        while !text.is_char_boundary(end) {
+            end += 1;
+        }
+        start..end
     }
 }
 
@@ -99,7 +106,8 @@ impl Diagnostic {
         match nearest(word, candidates.iter().copied()) {
             Some(near) => self.help(format!("did you mean `{near}`?")),
             None if (1..=16).contains(&candidates.len()) => {
-                self.help(format!("there is {}", words(&candidates, "and")))
+                let verb = if candidates.len() == 1 { "is" } else { "are" };
+                self.help(format!("there {verb} {}", words(&candidates, "and")))
             }
             None => self,
         }

@@ -10,7 +10,7 @@ use pileus_sdk::{Mount, Stack};
 use serde::Deserialize;
 
 use crate::{
-    diagnostic::{Diagnostic, words},
+    diagnostic::Diagnostic,
     paste::Section,
     pipeline::{AppKind, BuildDeps, Fact},
 };
@@ -22,7 +22,16 @@ pub const KIND: AppKind =
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Config {
-    routes: String,
+    routes: Routes,
+}
+
+/// [`Mount`], with the words of the file.
+#[derive(Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Routes {
+    Tenant,
+    CloudStatus,
+    CloudAdmin,
 }
 
 fn mount(section: &Section) -> Option<Mount> {
@@ -31,14 +40,13 @@ fn mount(section: &Section) -> Option<Mount> {
 }
 
 fn factory(section: &Section, deps: &BuildDeps) -> Result<Stack, Diagnostic> {
-    let Config { routes } = section.parse()?;
-    let names = Mount::ALL.map(Mount::as_str);
-    let Some(mount) = mount(section) else {
-        let text = format!("there are no routes `{routes}`, expected {}", words(&names, "or"));
-        return Err(section.wrong("routes", text).suggest(&routes, names));
+    let mount = match section.parse::<Config>()?.routes {
+        Routes::Tenant => Mount::Tenant,
+        Routes::CloudStatus => Mount::CloudStatus,
+        Routes::CloudAdmin => Mount::CloudAdmin,
     };
     match deps.routers.get(&mount) {
         Some(router) => Ok(router.clone().app()),
-        None => Err(section.wrong("routes", format!("the routes `{routes}` were not built"))),
+        None => Err(section.wrong("routes", format!("the routes `{}` were not built", mount.as_str()))),
     }
 }

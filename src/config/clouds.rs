@@ -12,8 +12,10 @@
 //! | `keep_alive_s` | 60 | how long an idle VM is kept, in seconds |
 //! | `boot_timeout_s` | 60 | how long a VM may take to start, in seconds |
 
-use pileus_model::{CloudSpec, Name};
-use serde::Deserialize;
+use std::num::NonZeroU32;
+
+use pileus_model::CloudSpec;
+use serde::{Deserialize, Deserializer, de::Error};
 
 use super::{Known, Said, one_of, section};
 use crate::{
@@ -27,13 +29,15 @@ use crate::{
 struct Cloud {
     driver: String,
     enabled: bool,
+    #[serde(deserialize_with = "count")]
     vm_slots: u32,
+    #[serde(deserialize_with = "count")]
     cpu_cores: u32,
     memory_mib: u32,
     storage_gib: u32,
     priority: i64,
     keep_alive_s: u32,
-    boot_timeout_s: u32,
+    boot_timeout_s: NonZeroU32,
 }
 
 impl Default for Cloud {
@@ -47,7 +51,7 @@ impl Default for Cloud {
             storage_gib: 10,
             priority: 0,
             keep_alive_s: 60,
-            boot_timeout_s: 60,
+            boot_timeout_s: const { NonZeroU32::new(60).unwrap() },
         }
     }
 }
@@ -63,18 +67,18 @@ impl From<Cloud> for CloudSpec {
             storage_gib: cloud.storage_gib.into(),
             priority: cloud.priority,
             keep_alive_s: cloud.keep_alive_s.into(),
-            boot_timeout_s: Some(cloud.boot_timeout_s.into()),
+            boot_timeout_s: Some(cloud.boot_timeout_s.get().into()),
         }
     }
 }
 
 /// All clouds, in the order of the file; with none, the one that is there by default.
-pub fn clouds(top: &Table, known: &Known<'_>, report: &mut Report) -> Vec<(Name, CloudSpec)> {
+pub fn clouds(top: &Table, known: &Known<'_>, report: &mut Report) -> Vec<(String, CloudSpec)> {
     let tables = match top.get("clouds").map(|setting| &setting.value.kind) {
         Some(Kind::Table(tables)) => in_order(tables),
         _ => Vec::new(),
     };
-    let mut found: Vec<(Name, CloudSpec)> = Vec::new();
+    let mut found: Vec<(String, CloudSpec)> = Vec::new();
     for (name, setting) in &tables {
         let section = section(&format!("clouds.{name}"), setting);
         if let Some(why) = bad_name(name) {
@@ -93,7 +97,7 @@ pub fn clouds(top: &Table, known: &Known<'_>, report: &mut Report) -> Vec<(Name,
             one_of(&said, "driver", known.drivers, report);
         }
         let cloud = report.take(section.parse::<Cloud>()).unwrap_or_default();
-        found.push((name.as_str().into(), cloud.into()));
+        found.push(((*name).clone(), cloud.into()));
     }
     if tables.is_empty() {
         found.push(("local".into(), Cloud::default().into()));
@@ -101,13 +105,26 @@ pub fn clouds(top: &Table, known: &Known<'_>, report: &mut Report) -> Vec<(Name,
     found
 }
 
-/// Why a cloud cannot be called this: its name stands in paths, and beside the API's own words.
+/// Most VMs of a cloud, most cores of a VM: the engine's bound.
+const COUNT_MAX: u32 = 1_000_000;
+
+/// Longest name of a cloud, in bytes: the engine's bound.
+const NAME_MAX: usize = 255;
+
+fn count<'de, D: Deserializer<'de>>(from: D) -> Result<u32, D::Error> {
+    let count = u32::deserialize(from)?;
+    if count > COUNT_MAX {
+        return Err(D::Error::custom(format!("`{count}` is more than {COUNT_MAX}")));
+    }
+    Ok(count)
+}
+
+/// Why a cloud cannot be called this.
 fn bad_name(name: &str) -> Option<&'static str> {
-    let odd = |c: char| c.is_control() || c.is_whitespace() || "/?#%\\,".contains(c);
     match name {
         "" => Some("it is empty"),
-        "detail" | "action" | "." | ".." => Some("it means something else in a path"),
-        _ if name.contains(odd) => Some("it holds a space, or one of / ? # % \\ ,"),
+        _ if name.len() > NAME_MAX => Some("it is longer than 255 bytes"),
+        _ if name.contains(char::is_control) => Some("it holds a control character"),
         _ => None,
     }
 }

@@ -23,7 +23,7 @@ use std::{
     sync::Arc,
 };
 
-use pileus_model::{CloudSpec, Name};
+use pileus_model::CloudSpec;
 use serde::{
     Deserialize,
     de::{DeserializeOwned, IgnoredAny},
@@ -80,7 +80,7 @@ pub struct Config {
     /// The file of users' limits.
     pub user_limits: Option<Said<PathBuf>>,
     /// In the order of the file.
-    pub clouds: Vec<(Name, CloudSpec)>,
+    pub clouds: Vec<(String, CloudSpec)>,
     scheduler: Section,
 }
 
@@ -111,7 +111,7 @@ impl Config {
         let source = Arc::new(Source { name: name.into(), text: text.into() });
         let start = Place { source: source.clone(), span: 0..0 };
         let settings = whole_table(&source, report)?;
-        let top = Section { name: String::new(), place: start, settings };
+        let top = Section { settings, ..Section::bare("", &start) };
         report.take(top.parse::<Top>());
         let text = |key: &str| {
             let value = &top.settings.get(key)?.value;
@@ -130,7 +130,7 @@ impl Config {
             clouds: clouds::clouds(&top.settings, known, report),
             scheduler: match top.settings.get("scheduler") {
                 Some(setting) => section("scheduler", setting),
-                None => Section { name: "scheduler".into(), place: top.place, settings: Table::new() },
+                None => Section::bare("scheduler", &top.place),
             },
         })
     }
@@ -218,5 +218,5 @@ fn section(name: &str, setting: &Setting) -> Section {
         _ => Table::new(),
     };
     let place = if has_header { header } else { &setting.key };
-    Section { name: name.into(), place: place.clone(), settings }
+    Section { settings, ..Section::bare(name, place) }
 }

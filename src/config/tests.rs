@@ -77,7 +77,9 @@ vm_slots = -1
 memory = 5
 
 [clouds.Local]
-[clouds."a b"]
+[clouds."a\u0007b"]
+vm_slots = 1000001
+boot_timeout_s = 0
 [cloud.x]
 [scheduler]
 cycle = 1
@@ -105,9 +107,11 @@ cycle = 1
         "9 [clouds.local] expected a whole number from 0 to 4294967295, found `-1`",
         &format!("10 [clouds.local] unknown field `memory`, {cloud} (did you mean `memory_mib`?)"),
         "12 `Local` and `local` are one cloud to the old ports (they do not tell capitals from small letters: rename one of the two)",
-        "13 a cloud cannot have the name \"a b\": it holds a space, or one of / ? # % \\ ,",
-        &format!("14 unknown field `cloud`, {top} (did you mean `clouds`?)"),
-        "16 [scheduler] unknown field `cycle`, expected `cycle_s` (did you mean `cycle_s`?)",
+        "13 a cloud cannot have the name \"a\\u{7}b\": it holds a control character",
+        "14 [clouds.a\u{7}b] `1000001` is more than 1000000",
+        "15 [clouds.a\u{7}b] expected a whole number from 1 to 4294967295, found `0`",
+        &format!("16 unknown field `cloud`, {top} (did you mean `clouds`?)"),
+        "18 [scheduler] unknown field `cycle`, expected `cycle_s` (did you mean `cycle_s`?)",
     ];
     assert_eq!(found, expected);
 }

@@ -15,7 +15,7 @@ use super::{
     plan::{AppId, AppPlan, FilterPlan, Plan, ServerPlan, Shape},
     resolve::{Id, Reference, Resolved, label, look_up, resolve},
     server::ServerSettings,
-    value::{Table, Value},
+    value::{Setting, Value},
 };
 use crate::{
     diagnostic::{Diagnostic, Place, Report, nearest},
@@ -41,10 +41,12 @@ impl Catalog {
     /// All that is compiled in.
     pub const COMPILED_IN: Self = Self { filters: FILTERS, apps: APPS };
 
+    /// The filter of this name.
     pub fn filter(&self, name: &str) -> Option<FilterKind> {
         self.filters.iter().find(|it| it.name == name).copied()
     }
 
+    /// The app of this name.
     pub fn app(&self, name: &str) -> Option<AppKind> {
         self.apps.iter().find(|it| it.name == name).copied()
     }
@@ -67,7 +69,7 @@ pub fn check(files: &Files, catalog: &Catalog, strategy: Strategy<'_>, report: &
     checker.unused();
     report.extend(checker.report.sorted().into_iter().cloned());
     let plan = Plan { servers: checker.servers, apps: checker.apps };
-    flow::check(&plan, catalog, report);
+    flow::check(&plan, &checker.orphans, catalog, report);
     plan
 }
 
@@ -77,6 +79,8 @@ pub(super) struct Checker<'a> {
     pub report: Report,
     pub catalog: &'a Catalog,
     servers: Vec<ServerPlan>,
+    /// Apps of servers that have mistakes, and where they are named.
+    orphans: Vec<(AppId, Place)>,
     apps: Vec<AppPlan>,
     pub used: BTreeSet<Id>,
     /// The apps on whose way we are, to find cycles.
@@ -96,6 +100,7 @@ impl<'a> Checker<'a> {
             report: Report::default(),
             catalog,
             servers: Vec::new(),
+            orphans: Vec::new(),
             apps: Vec::new(),
             used: BTreeSet::new(),
             way: Vec::new(),
@@ -127,13 +132,17 @@ impl<'a> Checker<'a> {
             let app = app.filter(|app| app.as_text().is_some());
             self.lost |= app.is_none();
             let below = app.map(|app| (self.app(&app), app.place));
-            if it.broken {
-                continue;
-            }
-            let settings = it.section.parse::<ServerSettings>();
-            if let (Some(settings), Some((app, app_place))) = (self.report.take(settings), below) {
-                let name = name.clone();
-                self.servers.push(ServerPlan { name, settings, section: it.section, app, app_place });
+            let settings = match it.broken {
+                true => None,
+                false => self.report.take(it.section.parse::<ServerSettings>()),
+            };
+            let name = name.clone();
+            match (settings, below) {
+                (Some(settings), Some((app, app_place))) => {
+                    self.servers.push(ServerPlan { name, settings, section: it.section, app, app_place });
+                }
+                (None, Some(below)) => self.orphans.push(below),
+                (_, None) => {}
             }
         }
     }
@@ -169,12 +178,12 @@ impl<'a> Checker<'a> {
         if let Some(done) = self.done.get(&id) {
             return *done;
         }
-        let mut section = Section { name: name.to_owned(), place: place.clone(), settings: Table::new() };
+        let mut section = Section::bare(name, place);
         let mount = Mount::ALL.into_iter().find(|mount| mount.as_str() == name);
         let kind = match mount {
             Some(mount) => {
                 let value = Value::text(mount.as_str(), place);
-                let setting = super::value::Setting { key: place.clone(), value };
+                let setting = Setting { key: place.clone(), value };
                 section.settings.insert("routes".into(), setting);
                 self.catalog.app("router")
             }
@@ -251,7 +260,8 @@ impl<'a> Checker<'a> {
             Group::Pipeline | Group::Server => false,
         };
         let it = resolve(self.files, id, &compiled_in, &mut self.used, &mut self.report)?;
-        self.lost |= it.broken;
+        let names_others = !matches!(id.group, Group::Filter | Group::App);
+        self.lost |= it.broken || names_others && !it.section.gaps.is_empty();
         Some(it)
     }
 
@@ -296,7 +306,7 @@ impl<'a> Checker<'a> {
             let broken = |place: &Place| FilterPlan {
                 name: String::new(),
                 kind: None,
-                section: Section { name: String::new(), place: place.clone(), settings: Table::new() },
+                section: Section::bare("", place),
                 place: place.clone(),
                 broken: true,
             };
@@ -317,8 +327,7 @@ impl<'a> Checker<'a> {
                 Ok(Reference::Name(name)) => match self.catalog.filter(&name) {
                     Some(kind) => {
                         let place = reference.place;
-                        let section =
-                            Section { name: name.clone(), place: place.clone(), settings: Table::new() };
+                        let section = Section::bare(&name, &place);
                         FilterPlan { name, kind: Some(kind), section, place, broken: false }
                     }
                     None => {

@@ -37,8 +37,12 @@ pub fn filter_app(checker: &mut Checker<'_>, mut it: Resolved) -> Shape {
     let next = it.section.settings.remove("next").map(|setting| setting.value);
     let place = it.section.place.clone();
     let name = it.section.name.clone();
+    let gap = it.section.gaps.contains_key("next");
     let filter = checker.filter_plan(it, place.clone());
     let Some(next) = next else {
+        if gap {
+            return lost(checker);
+        }
         let text = format!("[{name}] missing field `next`: the app below the filter");
         checker.report.push(Diagnostic::error(text).at(place));
         return lost(checker);
@@ -69,10 +73,10 @@ fn urlmap(checker: &mut Checker<'_>, it: &Resolved) -> Shape {
         let path = urlmap::normal(key);
         if !key.starts_with('/') {
             let help = format!("a urlmap has paths for keys: write `\"/{key}\"`");
-            checker
-                .report
-                .push(wrong(format!("`{key}` does not start with `/`")).at(setting.key.clone()).help(help));
-        } else if let Some(other) = mounts.iter().find(|mount| mount.path == path) {
+            let text = format!("`{key}` does not start with `/`");
+            checker.report.push(wrong(text).at(setting.key.clone()).help(help));
+        }
+        if let Some(other) = mounts.iter().find(|mount| mount.path == path) {
             let text = format!("`{key}` is mounted already, in line {}", other.place.line());
             let help = "slashes at the end make no difference";
             checker.report.push(wrong(text).at(setting.key.clone()).help(help));
@@ -80,7 +84,7 @@ fn urlmap(checker: &mut Checker<'_>, it: &Resolved) -> Shape {
             mounts.push(Mounted { path, app, place: setting.value.place.clone() });
         }
     }
-    if it.section.settings.is_empty() {
+    if it.section.settings.is_empty() && it.section.gaps.is_empty() {
         let text = format!("[{}] has no paths", it.section.name);
         let help = "write `\"/\" = \"…\"` with the name of an app";
         checker.report.push(Diagnostic::error(text).at(it.section.place.clone()).help(help));
@@ -110,16 +114,16 @@ fn auth_strategy(checker: &mut Checker<'_>, it: &Resolved) -> Shape {
     match chosen {
         Some(list) => filters(checker, list, Some(name.to_owned())),
         // It is there, and wrong; that was said.
-        None if it.section.settings.contains_key(name) => lost(checker),
+        None if it.section.settings.contains_key(name) || it.section.gaps.contains_key(name) => lost(checker),
         None => {
             let text = format!("[{}] has no pipeline for auth_strategy = {name:?}", it.section.name);
             let keys: Vec<&str> = it.section.settings.keys().map(String::as_str).collect();
             let mut wrong = Diagnostic::error(text).suggest(name, keys.iter().copied());
             let header = &it.section.place;
+            // Two files could be at fault; the word is wrong more often than the section.
             if let Some(place) = checker.strategy.place {
-                // Two files could be at fault; the word is wrong more often than the section.
-                let help = wrong.help.take().map(|help| format!("{help} — ")).unwrap_or_default();
-                wrong = wrong.at(place.clone()).help(format!("{help}the section stands at {header}"));
+                let help = wrong.help.take().map(|help| help + " ").unwrap_or_default();
+                wrong = wrong.at(place.clone()).help(format!("{help}The section stands at {header}"));
             } else {
                 wrong = wrong.at(header.clone());
             }

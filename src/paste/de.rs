@@ -1,4 +1,4 @@
-//! Reads a [`Table`] into any type that `serde` can make, and reports **all** its mistakes, each at
+//! Reads a [`Section`] into any type that `serde` can make, and reports **all** its mistakes, each at
 //! the deepest place that has it.
 //!
 //! `serde` stops at the first mistake. So the part that is wrong is noted, taken out, and the rest
@@ -11,43 +11,49 @@ use serde::de::{
     value::{MapAccessDeserializer, StrDeserializer},
 };
 
-use super::value::{Kind, Setting, Table, Value, in_order};
-use crate::diagnostic::{Diagnostic, Place, words};
+use super::{
+    Section,
+    value::{Kind, Setting, Table, Value, in_order},
+};
+use crate::diagnostic::{Diagnostic, Place, nearest, words};
 
-/// Reads `table`, which stands in `[section]` whose header is at `header`. An error carries the
-/// further ones in [`Diagnostic::more`].
-pub fn read<T: DeserializeOwned>(section: &str, header: &Place, table: &Table) -> Result<T, Diagnostic> {
-    let mut error = match T::deserialize(Root(table)) {
+/// Reads the settings of a section. An error carries the further ones in [`Diagnostic::more`].
+pub fn read<T: DeserializeOwned>(section: &Section) -> Result<T, Diagnostic> {
+    let mut error = match T::deserialize(Root(&section.settings)) {
         Ok(value) => return Ok(value),
         Err(error) => error,
     };
-    let mut rest = table.clone();
-    let mut removed: Vec<Vec<Step>> = Vec::new();
+    let mut rest = section.settings.clone();
+    // Fields that are missing because of another mistake: taken out, or written as another word.
+    let mut excused: Vec<Vec<Step>> = Vec::new();
     let mut found: Vec<Diagnostic> = Vec::new();
     loop {
         let mut path = std::mem::take(&mut error.path);
         path.reverse();
-        // What was taken out is missing because it was.
-        let follows = matches!(error.what, What::Missing(field)
-            if removed.iter().any(|it| it.split_last().is_some_and(|(last, table)|
-                table == path && matches!(last, Step::Key(key) if key == field))));
-        if !follows {
-            found.push(error.diagnostic(section, header));
+        let gap = section.gaps.iter().find(|(key, _)| path.is_empty() && error.misses(key));
+        if let Some((_, why)) = gap {
+            found.push(why.clone());
+        } else if !excused.iter().any(|it| error.is_excused(&path, it)) {
+            if let (Some(meant), Some((_, table))) = (error.meant(), path.split_last()) {
+                excused.push([table, &[Step::Key(meant.into())]].concat());
+            }
+            found.push(error.diagnostic(section));
         }
         if path.is_empty() || !remove(&mut rest, &path) {
             break;
         }
         // What was inside of it is gone with it, and the next element of a list takes its place.
-        removed.retain(|it| !it.starts_with(&path));
-        removed.push(path);
+        excused.retain(|it| !it.starts_with(&path));
+        excused.push(path);
         match T::deserialize(Root(&rest)) {
             Ok(_) => break,
             Err(next) => error = next,
         }
     }
     let mut found = found.into_iter();
-    // The first one is never a follower: nothing was taken out before it.
-    let first = found.next().unwrap_or_else(|| Diagnostic::error(format!("[{section}] cannot be read")));
+    // There is a first one: nothing was excused before it.
+    let first =
+        found.next().unwrap_or_else(|| Diagnostic::error(format!("[{}] cannot be read", section.name)));
     Err(found.fold(first, Diagnostic::and))
 }
 
@@ -106,6 +112,27 @@ impl Error {
         Self { what, place: None, path: Vec::new() }
     }
 
+    /// Whether it says that this field is missing.
+    fn misses(&self, field: &str) -> bool {
+        matches!(self.what, What::Missing(missing) if missing == field)
+    }
+
+    /// Whether it says, of the table at `path`, that the field at `excused` is missing.
+    fn is_excused(&self, path: &[Step], excused: &[Step]) -> bool {
+        match excused.split_last() {
+            Some((Step::Key(field), table)) => table == path && self.misses(field),
+            _ => false,
+        }
+    }
+
+    /// The field that was meant by a word that is none.
+    fn meant(&self) -> Option<&'static str> {
+        match &self.what {
+            What::Unknown { word, expected, .. } => nearest(word, expected.iter().copied()),
+            _ => None,
+        }
+    }
+
     /// Came up through this step, out of this place.
     fn through(mut self, place: &Place, step: Option<Step>) -> Self {
         self.place.get_or_insert_with(|| place.clone());
@@ -124,10 +151,10 @@ impl Error {
         self.through(&value.place, None)
     }
 
-    fn diagnostic(self, section: &str, header: &Place) -> Diagnostic {
-        let place = self.place.unwrap_or_else(|| header.clone());
+    fn diagnostic(self, section: &Section) -> Diagnostic {
+        let place = self.place.unwrap_or_else(|| section.place.clone());
         let say = |text: String| {
-            let name = if section.is_empty() { String::new() } else { format!("[{section}] ") };
+            let name = if section.name.is_empty() { String::new() } else { format!("[{}] ", section.name) };
             Diagnostic::error(format!("{name}{text}")).at(place)
         };
         match self.what {
@@ -138,7 +165,7 @@ impl Error {
                 say(format!("unknown {what} `{word}`, there are no settings here"))
             }
             What::Unknown { what, word, expected } => {
-                let near = crate::diagnostic::nearest(&word, expected.iter().copied());
+                let near = nearest(&word, expected.iter().copied());
                 let said = say(format!("unknown {what} `{word}`, expected {}", words(expected, "or")));
                 match near {
                     Some(near) => said.help(format!("did you mean `{near}`?")),

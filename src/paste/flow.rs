@@ -12,8 +12,13 @@ use crate::{
     pipeline::Fact,
 };
 
-/// Checks every way of every server.
-pub fn check(plan: &Plan, catalog: &Catalog, report: &mut Report) {
+/// Checks every way of every server; `orphans` are the apps of servers that have mistakes of their
+/// own.
+pub fn check(plan: &Plan, orphans: &[(AppId, Place)], catalog: &Catalog, report: &mut Report) {
+    for (app, place) in orphans {
+        let mut walk = Walk { plan, catalog, report, seen: BTreeSet::new(), open: BTreeSet::new() };
+        walk.app(*app, place, Facts::default(), false);
+    }
     for (at, server) in plan.servers.iter().enumerate() {
         let listen = server.section.settings.get("listen").map(|setting| &setting.value.place);
         let listen = listen.unwrap_or(&server.section.place);

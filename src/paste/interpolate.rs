@@ -26,33 +26,41 @@ const MAX_DEPTH: usize = 32;
 /// How large a string may grow, in bytes: doubling names grow fast.
 const MAX_TEXT: usize = 64 * 1024;
 
+/// Settings whose names are replaced.
+#[derive(Debug, Default)]
+pub struct Interpolated {
+    /// Those that are good.
+    pub settings: Table,
+    /// What is wrong with the others.
+    pub gaps: BTreeMap<String, Diagnostic>,
+}
+
 /// Replaces all names in the values of `section`. `default` has been through this already.
-///
-/// Problems are appended; a value with a problem stays as it was written.
 pub fn interpolate(
     section: &Table,
-    default: &Table,
+    default: &Interpolated,
     here: &str,
     environment: Environment<'_>,
-    problems: &mut Vec<Diagnostic>,
-) -> Table {
+) -> Interpolated {
     let mut scope = Scope { section, default, here, environment, done: BTreeMap::new(), way: Vec::new() };
-    let mut result = Table::new();
-    for (key, setting) in super::value::in_order(section) {
-        let value = scope.setting(key, setting).unwrap_or_else(|problem| {
-            if !problems.contains(&problem) {
-                problems.push(problem);
+    let mut result = Interpolated::default();
+    for (key, setting) in section {
+        match scope.setting(key, setting) {
+            Ok(value) => {
+                let setting = Setting { key: setting.key.clone(), value };
+                result.settings.insert(key.clone(), setting);
             }
-            setting.value.clone()
-        });
-        result.insert(key.clone(), Setting { key: setting.key.clone(), value });
+            Err(problem) => {
+                result.gaps.insert(key.clone(), problem);
+            }
+        }
     }
     result
 }
 
 struct Scope<'a> {
     section: &'a Table,
-    default: &'a Table,
+    default: &'a Interpolated,
     here: &'a str,
     environment: Environment<'a>,
     /// Settings that are done already: without it, doubling names take time without end.
@@ -150,8 +158,8 @@ impl Scope<'_> {
             return Ok(Value::text(self.here, &at.place));
         }
         let itself = self.way.last().is_some_and(|key| key == name);
-        if itself && let Some(default) = self.default.get(name) {
-            return Ok(default.value.clone());
+        if itself && let Some(default) = self.default(name) {
+            return default;
         }
         if let Some(from) = self.way.iter().position(|key| key == name) {
             let cycle = self.way[from..].iter().map(String::as_str).chain([name]);
@@ -167,15 +175,21 @@ impl Scope<'_> {
         if let Some(setting) = section.get(name) {
             return self.setting(name, setting);
         }
-        if let Some(default) = self.default.get(name) {
-            return Ok(default.value.clone());
+        if let Some(default) = self.default(name) {
+            return default;
         }
-        let names = section.keys().chain(self.default.keys()).map(String::as_str).chain(["here"]);
+        let own = section.keys().filter(|key| self.way.last() != Some(*key));
+        let names = own.chain(self.default.settings.keys()).map(String::as_str).chain(["here"]);
         let unknown = wrong(format!("`${{{name}}}` names no setting of this section or of [default]"));
         Err(match nearest(name, names) {
             Some(near) => unknown.help(format!("did you mean `${{{near}}}`?")),
             None => unknown.help("for a variable of the environment write `${env:NAME}`"),
         })
+    }
+
+    fn default(&self, name: &str) -> Option<Result<Value, Diagnostic>> {
+        let good = self.default.settings.get(name).map(|setting| Ok(setting.value.clone()));
+        good.or_else(|| self.default.gaps.get(name).cloned().map(Err))
     }
 }
 
@@ -186,13 +200,13 @@ mod tests {
 
     fn run(default: &str, section: &str) -> (Table, Vec<String>) {
         let environment = |name: &str| (name == "SECRET").then(|| "s3cret".to_owned());
-        let mut problems = Vec::new();
-        let empty = Table::new();
+        let empty = Interpolated::default();
         let default = Section::from_text("default", default).settings;
-        let default = interpolate(&default, &empty, "/etc/pileus", &environment, &mut problems);
+        let default = interpolate(&default, &empty, "/etc/pileus", &environment);
         let section = Section::from_text("filter.x", section).settings;
-        let table = interpolate(&section, &default, "/etc/pileus", &environment, &mut problems);
-        (table, problems.into_iter().map(|it| it.message).collect())
+        let table = interpolate(&section, &default, "/etc/pileus", &environment);
+        let problems = default.gaps.into_values().chain(table.gaps.into_values());
+        (table.settings, problems.map(|it| it.message).collect())
     }
 
     fn json(table: &Table) -> serde_json::Value {

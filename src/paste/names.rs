@@ -64,7 +64,9 @@ impl Checker<'_> {
             return;
         }
         for ((group, name), raw) in &file.sections {
-            if self.used.contains(&Id { file: 0, group: *group, name: name.clone() }) {
+            let used = |group: &Group| self.used.contains(&Id { file: 0, group: *group, name: name.clone() });
+            // Of two apps with one name, only the first can be used; that was said.
+            if used(group) || group.is_app() && APP_LIKE.iter().any(used) {
                 continue;
             }
             let word = group.as_str();

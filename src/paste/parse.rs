@@ -17,10 +17,10 @@ use toml::{
 };
 
 use super::{
-    interpolate::{Environment, interpolate},
+    interpolate::{Environment, Interpolated, interpolate},
     value::{self, Kind, Table, Value},
 };
-use crate::diagnostic::{Diagnostic, Place, Report, Source};
+use crate::diagnostic::{Diagnostic, Place, Report, Source, nearest};
 
 /// What a section makes: the word before its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -72,10 +72,10 @@ impl Group {
 pub struct Raw {
     /// The header's place.
     pub place: Place,
-    /// All that it says.
+    /// All that it says and that can be understood by itself.
     pub settings: Table,
-    /// What is wrong with it by itself.
-    pub problems: Vec<Diagnostic>,
+    /// What is wrong with the other settings.
+    pub gaps: BTreeMap<String, Diagnostic>,
 }
 
 /// One file.
@@ -216,17 +216,17 @@ fn file(
     let source = Arc::new(Source { name, text });
     let top = toml(&source, report)?;
     let here = folder.display().to_string();
-    let mut default = Table::new();
+    let mut default = Interpolated::default();
     let mut sections = BTreeMap::new();
-    for (key, mut raw) in parts(&source, top.get_ref(), report) {
-        raw.settings = interpolate(&raw.settings, &default, &here, environment, &mut raw.problems);
+    for (key, place, settings) in parts(&source, top.get_ref(), report) {
+        let Interpolated { settings, gaps } = interpolate(&settings, &default, &here, environment);
         match key {
             Some(key) => {
-                sections.insert(key, raw);
+                sections.insert(key, Raw { place, settings, gaps });
             }
             None => {
-                default = raw.settings;
-                report.extend(raw.problems);
+                report.extend(gaps.values().cloned());
+                default = Interpolated { settings, gaps };
             }
         }
     }
@@ -254,66 +254,77 @@ pub fn toml<'a>(source: &'a Arc<Source>, report: &mut Report) -> Option<Spanned<
     None
 }
 
-/// The sections of a file, `[default]` (which has no key) first, the others in their order.
-fn parts(
-    source: &Arc<Source>,
-    top: &DeTable<'_>,
-    report: &mut Report,
-) -> Vec<(Option<(Group, String)>, Raw)> {
+/// A section as it is written: its key (none: `[default]`), its header, what it says.
+type Part = (Option<(Group, String)>, Place, Table);
+
+/// The sections of a file, `[default]` first, the others in their order.
+fn parts(source: &Arc<Source>, top: &DeTable<'_>, report: &mut Report) -> Vec<Part> {
     let mut found = Vec::new();
-    let place = |span| Place { source: source.clone(), span };
-    let kinds = || Group::ALL.into_iter().map(Group::as_str).chain(["default"]);
     for (word, value) in top {
-        let at = place(word.span());
+        let at = Place { source: source.clone(), span: word.span() };
         let word: &str = word.get_ref();
-        let inner = value.get_ref().as_table();
-        match (word, inner, Group::named(word)) {
-            ("default", Some(_), _) => found.push((None, raw(source, at, value))),
-            (_, Some(inner), Some(group)) => {
-                for (name, section) in inner {
-                    let at = place(name.span());
-                    let name: &str = name.get_ref();
-                    if section.get_ref().is_table() {
-                        found.push((Some((group, name.to_owned())), raw(source, at, section)));
-                    } else if section.get_ref().is_array() {
-                        report.push(
-                            Diagnostic::error(format!("`{word}.{name}` is a list, and has to be a section"))
-                                .at(at)
-                                .help(format!("write `[{word}.{name}]`")),
-                        );
-                    } else {
-                        report.push(
-                            Diagnostic::error(format!("`{name}` stands in [{word}], which has no name"))
-                                .at(at)
-                                .help(format!("write `[{word}.main]`, or another name")),
-                        );
-                    }
+        match value.get_ref().as_table() {
+            None => {
+                let help = "settings stand in sections: [server.NAME], [pipeline.NAME], … or [default]";
+                let text = format!("`{word}` stands outside of any section");
+                report.push(Diagnostic::error(text).at(at).help(help));
+            }
+            Some(_) if word == "default" => found.push(part(source, None, at, value)),
+            Some(inner) => {
+                // A misspelled kind is reported, and taken for what was meant.
+                let meant = Group::named(word).or_else(|| {
+                    let kinds: Vec<&str> =
+                        Group::ALL.map(Group::as_str).into_iter().chain(["default"]).collect();
+                    let text = format!("there are no sections of the kind `{word}`");
+                    report.push(Diagnostic::error(text).at(at).suggest(word, kinds.iter().copied()));
+                    nearest(word, kinds).and_then(Group::named)
+                });
+                if let Some(group) = meant {
+                    found.extend(named_parts(source, group, inner, report));
                 }
             }
-            (_, Some(_), None) => report.push(
-                Diagnostic::error(format!("there are no sections of the kind `{word}`"))
-                    .at(at)
-                    .suggest(word, kinds()),
-            ),
-            (_, None, _) => report.push(
-                Diagnostic::error(format!("`{word}` stands outside of any section"))
-                    .at(at)
-                    .help("settings stand in sections: [server.NAME], [pipeline.NAME], … or [default]"),
-            ),
         }
     }
-    found.sort_by_key(|(key, raw)| (key.is_some(), raw.place.span.start));
+    found.sort_by_key(|(key, place, _)| (key.is_some(), place.span.start));
     found
 }
 
-fn raw(source: &Arc<Source>, key: Place, value: &Spanned<DeValue<'_>>) -> Raw {
-    let mut problems = Vec::new();
-    let value = Value::new(source, value, &mut problems);
+/// The sections of one kind.
+fn named_parts(source: &Arc<Source>, group: Group, inner: &DeTable<'_>, report: &mut Report) -> Vec<Part> {
+    let word = group.as_str();
+    let mut found = Vec::new();
+    for (name, section) in inner {
+        let at = Place { source: source.clone(), span: name.span() };
+        let name: &str = name.get_ref();
+        if section.get_ref().is_table() {
+            found.push(part(source, Some((group, name.to_owned())), at, section));
+            continue;
+        }
+        let (text, help) = if section.get_ref().is_array() {
+            (
+                format!("`{word}.{name}` is a list, and has to be a section"),
+                format!("write `[{word}.{name}]`"),
+            )
+        } else {
+            let help = format!("write `[{word}.main]`, or another name");
+            (format!("`{name}` stands in [{word}], which has no name"), help)
+        };
+        report.push(Diagnostic::error(text).at(at).help(help));
+    }
+    found
+}
+
+fn part(
+    source: &Arc<Source>,
+    name: Option<(Group, String)>,
+    key: Place,
+    value: &Spanned<DeValue<'_>>,
+) -> Part {
+    let value = Value::new(source, value);
     // The header where there is one; else (`filter.x.rate = 5`) the key.
     let header = source.text.get(value.place.span.clone()).is_some_and(|text| text.starts_with('['));
     let place = if header { value.place } else { key };
-    let settings = if let Kind::Table(table) = value.kind { table } else { Table::new() };
-    Raw { place, settings, problems }
+    (name, place, if let Kind::Table(table) = value.kind { table } else { Table::new() })
 }
 
 /// What an `app = "NAME"` may name has to have a name of its own.
@@ -339,8 +350,5 @@ fn one_name_for_one_app(sections: &BTreeMap<(Group, String), Raw>, report: &mut 
 /// The whole of a file without such sections: `pileus.toml`. `None` where its TOML is broken.
 pub fn whole_table(source: &Arc<Source>, report: &mut Report) -> Option<Table> {
     let top = toml(source, report)?;
-    let mut problems = Vec::new();
-    let table = value::table(source, top.get_ref(), &mut problems);
-    report.extend(problems);
-    Some(table)
+    Some(value::table(source, top.get_ref()))
 }

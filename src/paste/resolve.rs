@@ -99,7 +99,7 @@ pub fn resolve(
 ) -> Option<Resolved> {
     let raw = raw(files, id)?;
     let name = format!("{}.{}", id.group.as_str(), id.name);
-    let section = Section { name: name.clone(), place: raw.place.clone(), settings: raw.settings.clone() };
+    let section = Section::bare(&name, &raw.place);
     let mut it = Resolved { section, factory: None, filter_with: None, broken: false };
     // A filter-app is a filter to whoever inherits: its `next` is its own.
     let kind = if id.group == Group::FilterApp { Group::Filter } else { id.group };
@@ -107,10 +107,17 @@ pub fn resolve(
     let (mut at, mut current) = (id.clone(), raw);
     loop {
         used.insert(at.clone());
-        report.extend(current.problems.iter().cloned());
-        it.broken |= !current.problems.is_empty();
-        for (key, setting) in &current.settings {
-            it.section.settings.entry(key.clone()).or_insert_with(|| setting.clone());
+        report.extend(current.gaps.values().cloned());
+        let Section { settings, gaps, .. } = &mut it.section;
+        for (key, setting) in current.settings.iter().filter(|(key, _)| !gaps.contains_key(*key)) {
+            settings.entry(key.clone()).or_insert_with(|| setting.clone());
+        }
+        for (key, why) in current.gaps.iter().filter(|(key, _)| !settings.contains_key(*key)) {
+            gaps.entry(key.clone()).or_insert_with(|| why.clone());
+        }
+        if ["use", "factory"].iter().any(|key| current.gaps.contains_key(*key)) {
+            it.broken = true;
+            break;
         }
         let Some(inherit) = current.settings.get("use") else {
             match factory(&at, current, compiled_in) {

@@ -1,6 +1,8 @@
 //! One section of a file, its settings inherited and interpolated, that still knows where each of
 //! them stands.
 
+use std::collections::BTreeMap;
+
 use serde::de::DeserializeOwned;
 
 use super::{
@@ -18,15 +20,22 @@ pub struct Section {
     pub place: Place,
     /// Its settings.
     pub settings: Table,
+    /// Settings that are left out because something is wrong with them by themselves, and what.
+    pub gaps: BTreeMap<String, Diagnostic>,
 }
 
 impl Section {
+    /// What has no section in any file: compiled-in code with its defaults, named at `place`.
+    pub fn bare(name: &str, place: &Place) -> Self {
+        Self { name: name.into(), place: place.clone(), settings: Table::new(), gaps: BTreeMap::new() }
+    }
+
     /// Reads the settings into a factory's own config. Every mistake comes back with its place:
     /// the first one, the others in its [`Diagnostic::more`].
     ///
     /// Give the config `#[serde(deny_unknown_fields)]`, and units in the names of its fields.
     pub fn parse<T: DeserializeOwned>(&self) -> Result<T, Diagnostic> {
-        de::read(&self.name, &self.place, &self.settings)
+        de::read(self)
     }
 
     /// A mistake in the value of a setting; `limits.0.regex` leads into lists and tables. Stands
@@ -61,10 +70,8 @@ impl Section {
         use std::sync::Arc;
         let source = Arc::new(crate::diagnostic::Source { name: "test.toml".into(), text: text.into() });
         let parsed = toml::de::DeTable::parse(&source.text).unwrap();
-        let mut problems = Vec::new();
-        let settings = super::value::table(&source, parsed.get_ref(), &mut problems);
-        assert_eq!(problems, []);
-        Self { name: name.into(), place: Place { source, span: 0..0 }, settings }
+        let settings = super::value::table(&source, parsed.get_ref());
+        Self { settings, ..Self::bare(name, &Place { source: source.clone(), span: 0..0 }) }
     }
 }
 

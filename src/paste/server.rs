@@ -10,11 +10,12 @@
 //! | `max_header_bytes` | 32768 | of all headers of a request together; 8192 or more |
 //! | `max_headers` | 100 | headers of a request |
 //! | `header_timeout_s` | 15 | for all headers of a request to arrive |
-//! | `body_timeout_s` | 60 | for the whole body to arrive |
 //! | `request_timeout_s` | 60 | from the headers until an answer begins |
 //! | `idle_timeout_s` | 75 | that a connection may be kept without a request |
 //! | `drain_timeout_s` | 30 | for running requests to end once the server is told to stop |
 //! | `http2` | `true` | whether HTTP/2 is spoken, beside HTTP/1.1 |
+//!
+//! The size of a body, and the time for it to arrive, are bounded by the filter `sizelimit`.
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -50,9 +51,6 @@ pub struct ServerSettings {
     /// For all headers of a request to arrive, in seconds.
     #[serde(default = "nonzero::<15>")]
     pub header_timeout_s: NonZeroU32,
-    /// For the whole body to arrive, in seconds.
-    #[serde(default = "nonzero::<60>")]
-    pub body_timeout_s: NonZeroU32,
     /// From the headers until an answer begins, in seconds.
     #[serde(default = "nonzero::<60>")]
     pub request_timeout_s: NonZeroU32,

@@ -11,7 +11,7 @@ use toml::{
     value::Datetime,
 };
 
-use crate::diagnostic::{Diagnostic, Place, Source};
+use crate::diagnostic::{Place, Source};
 
 /// A table, by key.
 pub type Table = BTreeMap<String, Setting>;
@@ -57,32 +57,21 @@ pub enum Kind {
 }
 
 impl Value {
-    /// From what `toml` has parsed. A number that no 64 bits hold is a mistake.
-    pub fn new(source: &Arc<Source>, from: &Spanned<DeValue<'_>>, problems: &mut Vec<Diagnostic>) -> Self {
+    /// From what `toml` has parsed. A whole number that no 64 bits hold becomes a float, so that
+    /// whoever reads it as a whole number refuses it.
+    pub fn new(source: &Arc<Source>, from: &Spanned<DeValue<'_>>) -> Self {
         let place = Place { source: source.clone(), span: from.span() };
-        let mut bad = |what: &str| problems.push(Diagnostic::error(what).at(place.clone()));
         let kind = match from.get_ref() {
             DeValue::String(text) => Kind::Text(text.to_string()),
-            DeValue::Integer(number) => {
-                let parsed = i64::from_str_radix(number.as_str(), number.radix());
-                Kind::Integer(parsed.unwrap_or_else(|_| {
-                    bad("the number is too large");
-                    0
-                }))
-            }
-            DeValue::Float(number) => match number.as_str().parse::<f64>() {
-                Ok(parsed) if parsed.is_finite() => Kind::Float(parsed),
-                _ => {
-                    bad("not a finite number");
-                    Kind::Float(0.0)
-                }
+            DeValue::Integer(number) => match i64::from_str_radix(number.as_str(), number.radix()) {
+                Ok(parsed) => Kind::Integer(parsed),
+                Err(_) => Kind::Float(number.as_str().parse().unwrap_or(f64::MAX)),
             },
+            DeValue::Float(number) => Kind::Float(number.as_str().parse().unwrap_or(f64::NAN)),
             DeValue::Boolean(is) => Kind::Bool(*is),
             DeValue::Datetime(time) => Kind::Time(*time),
-            DeValue::Array(list) => {
-                Kind::List(list.iter().map(|it| Self::new(source, it, problems)).collect())
-            }
-            DeValue::Table(inner) => Kind::Table(table(source, inner, problems)),
+            DeValue::Array(list) => Kind::List(list.iter().map(|it| Self::new(source, it)).collect()),
+            DeValue::Table(inner) => Kind::Table(table(source, inner)),
         };
         Self { place, kind, hidden: None }
     }
@@ -177,13 +166,11 @@ impl fmt::Debug for Value {
 }
 
 /// A table from what `toml` has parsed.
-pub fn table(source: &Arc<Source>, from: &DeTable<'_>, problems: &mut Vec<Diagnostic>) -> Table {
+pub fn table(source: &Arc<Source>, from: &DeTable<'_>) -> Table {
     let setting = |(key, value): (&Spanned<_>, &Spanned<DeValue<'_>>)| {
         let place = Place { source: source.clone(), span: key.span() };
-        (
-            AsRef::<str>::as_ref(key.get_ref()).to_owned(),
-            Setting { key: place, value: Value::new(source, value, problems) },
-        )
+        let word: &str = AsRef::as_ref(key.get_ref());
+        (word.to_owned(), Setting { key: place, value: Value::new(source, value) })
     };
     from.iter().map(setting).collect()
 }

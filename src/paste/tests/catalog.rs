@@ -1,0 +1,197 @@
+//! Filters and apps for tests: each leaves its mark on the request as it passes.
+
+use std::{
+    future::ready,
+    num::NonZeroU32,
+    path::Path,
+    sync::Arc,
+    task::{self, Poll},
+};
+
+use http::{HeaderValue, header::HeaderName};
+use pileus_model::{BoxFuture, Idle, ManualClock};
+use pileus_sdk::{Body, Context, Fault, Filter, Mount, Request, Response, Stack};
+use serde::Deserialize;
+use tower_layer::layer_fn;
+use tower_service::Service;
+
+use crate::{
+    apps,
+    diagnostic::{Diagnostic, Report},
+    paste::{BuiltServer, Catalog, Files, Plan, Section, Strategy, build, check},
+    pipeline::{AppKind, BuildDeps, Deps, Fact, FilterKind},
+    policy::Policy,
+    router::Router,
+};
+
+const fn kind(
+    name: &'static str,
+    needs: &'static [Fact],
+    gives: &'static [Fact],
+    authenticates: bool,
+) -> FilterKind {
+    FilterKind { name, needs, gives, authenticates, factory: mark }
+}
+
+/// Filters with the names and facts of the compiled-in ones.
+static FILTERS: &[FilterKind] = &[
+    kind("faultwrap", &[], &[Fact::Faults], false),
+    kind("noauth", &[], &[Fact::Caller], false),
+    kind("policy", &[Fact::Caller, Fact::Route, Fact::WholeBody], &[], false),
+    FilterKind { factory: limit, ..kind("ratelimit", &[Fact::Caller], &[], false) },
+    kind("request_id", &[], &[Fact::RequestId], false),
+    kind("samesite", &[], &[], false),
+    kind("sizelimit", &[], &[Fact::WholeBody], false),
+    kind("tokens", &[], &[Fact::Caller], true),
+    kind("trace", &[], &[], false),
+];
+
+static APPS: &[AppKind] = &[
+    apps::router::KIND,
+    apps::versions::KIND,
+    AppKind { name: "echo", needs: &[], public: true, mount: |_| None, factory: echo },
+];
+
+pub const CATALOG: Catalog = Catalog { filters: FILTERS, apps: APPS };
+
+static WAY: HeaderName = HeaderName::from_static("way");
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Mark {
+    mark: Option<String>,
+}
+
+/// Adds its name, or its setting `mark`, to the way of the request, and of the answer.
+fn mark(section: &Section, _: &Deps) -> Result<Filter, Diagnostic> {
+    let config: Mark = section.parse()?;
+    let mark = HeaderValue::from_str(&config.mark.unwrap_or_else(|| section.name.clone()))
+        .map_err(|_| section.wrong("mark", "no header can hold this"))?;
+    Ok(Filter::new(layer_fn(move |inner| Marked { inner, mark: mark.clone() })))
+}
+
+#[derive(Clone)]
+struct Marked {
+    inner: Stack,
+    mark: HeaderValue,
+}
+
+impl Service<Request> for Marked {
+    type Response = Response;
+    type Error = Fault;
+    type Future = BoxFuture<Result<Response, Fault>>;
+
+    fn poll_ready(&mut self, _: &mut task::Context<'_>) -> Poll<Result<(), Fault>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, mut request: Request) -> Self::Future {
+        request.headers_mut().append(&WAY, self.mark.clone());
+        let (answer, mark) = (self.inner.send(request), self.mark.clone());
+        Box::pin(async move {
+            let mut response = answer.await?;
+            response.headers_mut().append(&WAY, mark);
+            Ok(response)
+        })
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Limits {
+    #[serde(default, rename = "limits")]
+    _limits: Vec<Limit>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Limit {
+    #[serde(rename = "verb")]
+    _verb: String,
+    #[serde(rename = "value")]
+    _value: NonZeroU32,
+    #[serde(rename = "unit")]
+    _unit: Unit,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Unit {
+    Second,
+    Minute,
+}
+
+/// A filter with settings of every kind.
+fn limit(section: &Section, _: &Deps) -> Result<Filter, Diagnostic> {
+    let _: Limits = section.parse()?;
+    Ok(Filter::new(layer_fn(|inner| inner)))
+}
+
+/// Answers with the request's way, its setting, and what is mounted.
+fn echo(section: &Section, _: &BuildDeps) -> Result<Stack, Diagnostic> {
+    let text = section.settings.get("text").map(|it| it.value.to_string()).unwrap_or_default();
+    Ok(Stack::from_fn(move |mut request: Request| {
+        let mounted = Context::of(&mut request).mounted as usize;
+        let text = format!("{} | {text} | {}", way(request.headers()), &request.uri().path()[..mounted]);
+        ready(Ok(Response::new(Body::from(text))))
+    }))
+}
+
+fn way(headers: &http::HeaderMap) -> String {
+    headers.get_all(&WAY).iter().map(|it| it.to_str().unwrap()).collect::<Vec<_>>().join(" ")
+}
+
+/// The environment of all tests.
+pub fn environment(name: &str) -> Option<String> {
+    (name == "SECRET").then(|| "s3cret".to_owned())
+}
+
+/// What the filters of all tests get.
+pub fn deps() -> BuildDeps {
+    BuildDeps {
+        clock: Arc::new(ManualClock::default()),
+        engine: Arc::new(Idle),
+        policy: Arc::new(Policy::default()),
+        routers: Mount::ALL.into_iter().map(|mount| (mount, Arc::new(Router::default()))).collect(),
+    }
+}
+
+/// Check and build, as `pileus check` does it.
+pub fn run(files: Option<Files>, strategy: &str, report: &mut Report) -> (Plan, Vec<BuiltServer>) {
+    run_with(&CATALOG, files, strategy, report)
+}
+
+/// The same with other filters.
+pub fn run_with(
+    catalog: &Catalog,
+    files: Option<Files>,
+    strategy: &str,
+    report: &mut Report,
+) -> (Plan, Vec<BuiltServer>) {
+    let Some(files) = files else { return (Plan::default(), Vec::new()) };
+    let plan = check(&files, catalog, Strategy { name: strategy, place: None }, report);
+    let built = build(&plan, &deps(), report);
+    (plan, built)
+}
+
+/// What a server answers, with the way of the answer behind it; a fault by its status.
+pub async fn ask(server: &BuiltServer, path: &str) -> String {
+    let mut request = Request::new(Body::Empty);
+    *request.uri_mut() = path.parse().unwrap();
+    match server.app.send(request).await {
+        Err(fault) => fault.code().0.as_str().to_owned(),
+        Ok(response) => {
+            let way = way(response.headers());
+            format!("{} | {way}", String::from_utf8_lossy(&response.into_body().bytes().unwrap()))
+        }
+    }
+}
+
+/// A text that has no mistakes, built.
+pub fn good(text: &str, folder: &Path) -> Vec<BuiltServer> {
+    let mut report = Report::default();
+    let files = Files::from_text("test.toml", text, folder, &environment, &mut report);
+    let (_, built) = run(files, "token", &mut report);
+    assert_eq!(report.render(false), "0 errors, 0 warnings\n", "{text}");
+    built
+}

@@ -1,0 +1,256 @@
+//! What Paste Deploy's own tests check, of what is built here (reference §1.12), and what was
+//! found out about it by running it (§8, traps 1 to 15).
+
+use std::{fs, path::Path};
+
+use super::catalog::{ask, environment, good, run};
+use crate::{
+    diagnostic::Report,
+    paste::{Files, describe, to_json},
+};
+
+/// One server on port 0 with this app.
+fn server(app: &str, rest: &str) -> String {
+    format!("[server.main]\nlisten = \"127.0.0.1:0\"\napp = \"{app}\"\n{rest}")
+}
+
+async fn answer(text: &str) -> String {
+    let built = good(text, Path::new("/etc/pileus"));
+    ask(&built[0], "/x").await
+}
+
+#[tokio::test]
+async fn a_pipeline_is_read_from_the_outside_in() {
+    let text = server("p", "[pipeline.p]\npipeline = [\"trace\", \"samesite\", \"faultwrap\", \"echo\"]");
+    assert_eq!(answer(&text).await, "trace samesite faultwrap |  |  | faultwrap samesite trace");
+    // One name is enough, and a pipeline may end in a pipeline.
+    let text =
+        server("p", "[pipeline.p]\npipeline = [\"trace\", \"q\"]\n[pipeline.q]\npipeline = [\"echo\"]");
+    assert_eq!(answer(&text).await, "trace |  |  | trace");
+}
+
+#[tokio::test]
+async fn inheritance_lays_the_outer_on_top_of_the_inner() {
+    let rest = r#"
+[default]
+base = "${here}/data"
+mark = "not asked"
+[pipeline.p]
+pipeline = ["one", "two", "three", "four", "five", "echo2"]
+[filter.one]
+use = "two"
+mark = "outer"                  # test_config3: the outer one wins; trap 1: [default] hides nothing
+[filter.two]
+use = "three"                   # a chain of any length
+[filter.three]
+factory = "trace"
+mark = "inner"
+[filter.four]
+factory = "trace"
+mark = "${base}/x"              # test_config1: by way of a default that uses ${here}
+[filter.five]
+use = "trace"                   # compiled-in code, with its defaults
+[app.echo2]
+use = "echo3"
+[app.echo3]
+factory = "echo"
+text = "kept"
+"#;
+    let answer = answer(&server("p", rest)).await;
+    let expected = "outer inner inner /etc/pileus/data/x filter.five | \"kept\" |";
+    assert!(answer.starts_with(expected), "{answer}");
+}
+
+#[tokio::test]
+async fn another_file_keeps_its_own_here_and_names() {
+    let folder = tempfile::tempdir().unwrap();
+    let sub = folder.path().join("sub");
+    fs::create_dir(&sub).unwrap();
+    let site = r#"
+[default]
+name = "site"
+[filter.limit]
+factory = "trace"
+mark = "${name}:${here}"
+[pipeline.p]
+pipeline = ["limit", "config:deeper.toml#filter.x", "echo"]
+"#;
+    fs::write(sub.join("site.toml"), site).unwrap();
+    fs::write(sub.join("deeper.toml"), "[filter.x]\nuse = \"config:../main.toml#filter.base\"").unwrap();
+    let main = r#"
+[default]
+name = "main"
+[filter.base]
+factory = "trace"
+mark = "${name}"
+[filter.limit]                  # the pipeline of the other file means the limit of the other file
+factory = "samesite"
+[filter.over]
+use = "config:sub/site.toml#filter.limit"
+mark = "over"
+[pipeline.q]
+pipeline = ["limit", "over", "config:sub/site.toml#pipeline.p"]
+"#;
+    let path = folder.path().join("main.toml");
+    fs::write(&path, server("q", main)).unwrap();
+    let mut report = Report::default();
+    let files = Files::read(&path, &environment, &mut report).unwrap();
+    assert_eq!(files.paths().count(), 3);
+    let (_, built) = run(Some(files), "token", &mut report);
+    assert_eq!(report.render(false), "0 errors, 0 warnings\n");
+    let answer = ask(&built[0], "/").await;
+    let expected = format!("filter.limit over site:{} main |", sub.display());
+    assert!(answer.starts_with(&expected), "{answer}\n{expected}");
+}
+
+#[tokio::test]
+async fn filters_around_filters_and_filter_apps() {
+    let rest = r#"
+[filter-app.fa]                 # test_filter_app: its settings reach the filter
+use = "inner"
+mark = "fa"
+next = "app"
+filter-with = "outer"           # test_filter_app_inverted: around the whole
+[filter.inner]
+factory = "trace"
+[filter.outer]                  # test_filter_with_filter_with: outer2(outer(app))
+factory = "trace"
+filter-with = "outer2"
+[filter.outer2]
+factory = "trace"
+[app.app]
+factory = "echo"
+filter-with = "samesite"
+"#;
+    let answer = answer(&server("fa", rest)).await;
+    assert!(answer.starts_with("filter.outer2 filter.outer fa samesite |"), "{answer}");
+}
+
+#[tokio::test]
+async fn the_strategy_chooses_and_the_others_may_name_what_is_not_there() {
+    let rest = r#"
+[composite.v2]
+factory = "auth_strategy"
+token = ["trace", "echo"]
+noauth = ["samesite", "only_here", "echo"]
+keystone = ["authtoken", "nothing"]
+[filter.only_here]
+factory = "faultwrap"
+"#;
+    let text = server("v2", rest);
+    let cases = [("token", "trace |"), ("noauth", "samesite filter.only_here |"), ("keystone", "")];
+    for (strategy, expected) in cases {
+        let mut report = Report::default();
+        let files = Files::from_text("t.toml", &text, Path::new(""), &environment, &mut report);
+        let (_, built) = run(files, strategy, &mut report);
+        if expected.is_empty() {
+            assert_eq!((report.errors(), report.warnings(), built.len()), (2, 0, 0));
+        } else {
+            assert_eq!(report.render(false), "0 errors, 0 warnings\n");
+            assert!(ask(&built[0], "/").await.starts_with(expected));
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_urlmap_sends_on_and_says_where_it_was() {
+    let rest = r#"
+[composite.map]
+factory = "urlmap"
+"/" = "versions"
+"/v2/" = "p"
+"/v1.1" = "p"
+"/deep/er" = "echo"
+[pipeline.p]
+pipeline = ["trace", "echo"]
+"#;
+    let built = good(&server("map", rest), Path::new(""));
+    let cases = [
+        ("/v2/p/servers", "trace |  | /v2 |"),
+        ("/v1.1", "trace |  | /v1.1 |"),
+        ("/deep/er/x", " |  | /deep/er |"),
+        ("/v20", "{\"choices\""),
+        ("/", "{\"versions\""),
+        ("/deep", "{\"choices\""),
+    ];
+    for (path, expected) in cases {
+        let answer = ask(&built[0], path).await;
+        assert!(answer.starts_with(expected), "{path}: {answer}");
+    }
+}
+
+#[tokio::test]
+async fn a_cascade_asks_the_next_one() {
+    let rest = r#"
+[pipeline.p]
+pipeline = ["sizelimit", "both"]
+[composite.both]
+factory = "cascade"
+apps = ["nowhere", "echo"]
+[composite.nowhere]
+factory = "urlmap"
+"/there" = "versions"
+"#;
+    let built = good(&server("p", rest), Path::new(""));
+    assert_eq!(ask(&built[0], "/x").await, "sizelimit |  |  | sizelimit");
+    assert!(ask(&built[0], "/there").await.starts_with("{\"versions\""));
+}
+
+#[test]
+fn a_filter_in_two_pipelines_is_two_and_a_pipeline_of_two_ways_is_one() {
+    let rest = r#"
+[composite.map]
+factory = "urlmap"
+"/a" = "p"
+"/b" = "p"
+"/c" = "q"
+[pipeline.p]
+pipeline = ["trace", "echo"]
+[pipeline.q]
+pipeline = ["trace", "echo"]
+"#;
+    let mut report = Report::default();
+    let files = Files::from_text("t.toml", &server("map", rest), Path::new(""), &environment, &mut report);
+    let (plan, _) = run(files, "token", &mut report);
+    let mut names: Vec<&str> = plan.apps.iter().map(|app| app.name.as_str()).collect();
+    names.sort_unstable();
+    assert_eq!(names, ["composite.map", "echo", "pipeline.p", "pipeline.q"]);
+}
+
+#[test]
+fn descriptions_show_the_line_of_everything_and_no_secret() {
+    let rest = r#"max_headers = 50
+[composite.map]
+factory = "urlmap"
+"/" = "versions"
+"/v2" = "p"
+"/v3" = "p"
+[pipeline.p]
+pipeline = ["samesite", "marked", "echo"]
+[filter.marked]
+factory = "trace"
+mark = "x${env:SECRET}"
+"#;
+    let mut report = Report::default();
+    let files = Files::from_text("t.toml", &server("map", rest), Path::new(""), &environment, &mut report);
+    let (plan, _) = run(files, "token", &mut report);
+    let expected = "\
+server main on 127.0.0.1:0       t.toml:1
+  max_headers = 50               t.toml:4
+  composite.map                  t.toml:5
+    / → versions                 built in
+    /v2 → pipeline.p             t.toml:10
+      samesite                   built in
+      marked                     t.toml:12
+        mark = \"x${env:SECRET}\"  t.toml:14
+      echo                       built in
+    /v3 → pipeline.p, as above   t.toml:10
+";
+    let found = describe(&plan);
+    assert_eq!(found, expected);
+    let json = to_json(&plan);
+    assert_eq!(json["servers"][0]["settings"]["max_headers"]["from"], "t.toml:4");
+    let marked = &json["servers"][0]["app"]["mounts"][1]["app"]["filters"][1];
+    assert_eq!(marked["settings"]["mark"]["value"], "x${env:SECRET}");
+    assert!(!found.contains("s3cret") && !json.to_string().contains("s3cret"));
+}

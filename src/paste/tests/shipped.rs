@@ -1,0 +1,51 @@
+//! The shipped file.
+
+use std::path::Path;
+
+use pileus_sdk::Mount;
+
+use super::catalog::{environment, run, run_with};
+use crate::{
+    diagnostic::Report,
+    paste::{Catalog, End, Files, SHIPPED, Strategy, check},
+};
+
+fn shipped(report: &mut Report) -> Option<Files> {
+    Files::from_text("api-paste.toml", SHIPPED, Path::new("."), &environment, report)
+}
+
+#[test]
+fn it_has_no_mistakes_with_either_strategy() {
+    for strategy in ["token", "noauth"] {
+        let mut report = Report::default();
+        let files = shipped(&mut report).unwrap();
+        let plan =
+            check(&files, &Catalog::COMPILED_IN, Strategy { name: strategy, place: None }, &mut report);
+        assert_eq!(report.render(false), "0 errors, 0 warnings\n", "{strategy}");
+        let ends: Vec<_> = plan.servers.iter().map(|it| (it.name.as_str(), plan.end(it.app))).collect();
+        let expected = [
+            ("api", End::None),
+            ("info", End::Router(Mount::CloudStatus)),
+            ("admin", End::Router(Mount::CloudAdmin)),
+        ];
+        assert_eq!(ends, expected);
+        assert!(plan.servers.iter().all(|it| it.settings.loopback()));
+    }
+}
+
+#[test]
+fn the_compiled_in_filters_take_their_settings() {
+    let mut report = Report::default();
+    let files = shipped(&mut report).unwrap();
+    let (_, built) = run_with(&Catalog::COMPILED_IN, Some(files), "token", &mut report);
+    assert_eq!((report.render(false).as_str(), built.len()), ("0 errors, 0 warnings\n", 3));
+}
+
+#[test]
+fn a_strategy_that_is_not_compiled_in_is_an_error_once_it_is_chosen() {
+    let mut report = Report::default();
+    let files = shipped(&mut report);
+    run(files, "keystone", &mut report);
+    let text = report.render(false);
+    assert!(text.contains("there is no filter `authtoken`"), "{text}");
+}
