@@ -181,3 +181,101 @@ fn leave_vm(view: &mut View, job: &str, now: Time) {
         vm.job_runs_s.push(started.map_or(0, |at| now.since(at).as_secs()));
     });
 }
+
+#[cfg(test)]
+mod tests {
+    use pileus_model::Exit;
+
+    use super::*;
+    use crate::testing::{self, cloud, happen, idle_vm, job};
+
+    #[test]
+    fn a_job_that_loses_its_vm_waits_again_and_remembers_its_attempts() {
+        let mut view = testing::view([cloud("c", 3)]);
+        testing::add(&mut view, [job("j")], [idle_vm("v", "c"), idle_vm("w", "c")]);
+        assert_eq!(view.clouds["c"].used, Size { vm_slots: 2, memory_mib: 200, storage_gib: 2 });
+        happen(&mut view, Time(5000), [Kind::JobStarted { job: "j".into(), vm: "v".into() }]);
+        let (it, on) = (&view.jobs["j"], &view.vms["v"]);
+        assert_eq!((it.state, it.attempts, it.started), (JobState::Running, 1, Some(Time(5000))));
+        assert_eq!((it.vm.as_deref(), it.cloud.as_deref()), (Some("v"), Some("c")));
+        assert_eq!((on.job.as_deref(), on.idle_since), (Some("j"), None));
+        happen(&mut view, Time(6000), [Kind::VmGone { vm: "v".into(), why: "fire".into() }]);
+        let it = &view.jobs["j"];
+        assert_eq!((it.state, it.attempts, it.vm.clone()), (JobState::New, 1, None));
+        assert_eq!(it.reason.as_deref(), Some("its VM was lost: fire"));
+        assert_eq!(view.clouds["c"].used, Size { vm_slots: 1, memory_mib: 100, storage_gib: 1 });
+        let exit = Exit::Code(3);
+        happen(&mut view, Time(7000), [Kind::JobStarted { job: "j".into(), vm: "w".into() }]);
+        happen(&mut view, Time(9500), [Kind::JobFinished { job: "j".into(), exit }]);
+        let (it, on) = (&view.jobs["j"], &view.vms["w"]);
+        assert_eq!((it.state, it.attempts, it.exit), (JobState::Complete, 2, Some(exit)));
+        assert_eq!((it.finished, it.vm.as_deref()), (Some(Time(9500)), Some("w")));
+        assert_eq!((on.job.clone(), on.idle_since, &*on.job_runs_s), (None, Some(Time(9500)), &[2][..]));
+    }
+
+    #[test]
+    fn a_vm_remembers_ten_runs() {
+        let mut view = testing::view([cloud("c", 3)]);
+        testing::add(&mut view, (0..12).map(|at| job(&at.to_string())), [idle_vm("v", "c")]);
+        for at in 0..12 {
+            let job: Name = at.to_string().into();
+            happen(&mut view, Time(0), [Kind::JobStarted { job: job.clone(), vm: "v".into() }]);
+            happen(&mut view, Time(at * 1000), [Kind::JobFinished { job, exit: Exit::Code(0) }]);
+        }
+        assert_eq!(view.vms["v"].job_runs_s, (2..12).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn a_vm_counts_bad_polls_in_a_row() {
+        let mut view = testing::view([cloud("c", 3)]);
+        testing::add(&mut view, [], [idle_vm("v", "c")]);
+        let failed = |error_count| Kind::VmFailed { vm: "v".into(), error: "e".into(), error_count };
+        let state = |state| Kind::VmState { vm: "v".into(), state };
+        happen(&mut view, Time(1), [state(VmState::Error), failed(1), failed(2)]);
+        assert_eq!((view.vms["v"].error_count, view.vms["v"].changed), (2, Time(1)));
+        happen(&mut view, Time(2), [state(VmState::Running)]);
+        assert_eq!((view.vms["v"].error_count, view.vms["v"].running), (0, Some(Time(0))));
+    }
+
+    #[test]
+    fn settings_of_a_cloud_do_not_touch_what_it_holds() {
+        let mut view = testing::view([cloud("c", 3)]);
+        testing::add(&mut view, [], [idle_vm("v", "c")]);
+        happen(&mut view, Time(0), [Kind::CloudSet(cloud("c", 9))]);
+        assert_eq!((view.clouds["c"].used.vm_slots, view.clouds["c"].vm_slots()), (1, 9));
+    }
+
+    #[test]
+    fn what_a_file_brought_is_known_until_somebody_else_sets_it() {
+        let mut view = View::default();
+        let by = |user: &str| pileus_model::Actor { user: user.into(), ..Default::default() };
+        let set = || Kind::AliasSet { alias: "a".into(), clouds: vec!["c".into()] };
+        for (user, kind, wanted) in [
+            (FILES, set(), true),
+            ("ann", set(), false),
+            (FILES, set(), true),
+            (FILES, Kind::AliasGone { alias: "a".into() }, false),
+        ] {
+            let seq = view.seq + 1;
+            apply(&mut view, &Event { seq, time: Time(0), by: by(user), kind });
+            assert_eq!(view.file_aliases.contains("a"), wanted);
+        }
+    }
+
+    #[test]
+    fn events_about_what_is_not_there_change_nothing() {
+        let before = testing::view([cloud("c", 3)]);
+        let vm = || Name::from("nobody");
+        let kinds = [
+            Kind::VmGone { vm: vm(), why: String::new() },
+            Kind::VmState { vm: vm(), state: VmState::Error },
+            Kind::JobStarted { job: vm(), vm: vm() },
+            Kind::JobFinished { job: vm(), exit: Exit::Code(0) },
+            Kind::CloudGone { cloud: vm() },
+        ];
+        let mut view = before.clone();
+        happen(&mut view, Time(9), kinds);
+        view.seq = before.seq;
+        assert_eq!(view, before);
+    }
+}

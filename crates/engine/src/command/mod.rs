@@ -6,6 +6,8 @@
 mod clouds;
 mod jobs;
 mod lists;
+#[cfg(test)]
+mod tests;
 pub mod valid;
 mod vms;
 

@@ -10,7 +10,7 @@
 //! | `meta` | single values: when and by which version it was made |
 
 use std::{
-    fs::DirBuilder,
+    fs::{DirBuilder, File},
     io,
     os::unix::fs::DirBuilderExt,
     path::Path,
@@ -100,10 +100,7 @@ impl Sqlite {
         let reader = Connection::open_with_flags(&path, flags).map_err(|cause| refused(dir, &cause))?;
         let (writer, requests) = mpsc::channel();
         let next = view.seq + 1;
-        let serve = move || {
-            Writer { db, next, suspect: false }.serve(&requests);
-            drop(lock); // After the connection: the next owner finds everything in place.
-        };
+        let serve = move || Writer { db, next, suspect: false, lock }.serve(&requests);
         thread::Builder::new().name("store".into()).spawn(serve).map_err(unusable)?;
         Ok((Self { writer, reader: Arc::new(Mutex::new(Some(reader))) }, view))
     }
@@ -183,6 +180,7 @@ struct Writer {
     next: u64,
     /// Whether the last write failed, so that it is not known what the file holds of it.
     suspect: bool,
+    lock: File,
 }
 
 impl Writer {
@@ -214,6 +212,8 @@ impl Writer {
         if let Err((_, cause)) = self.db.close() {
             warn!(error = %cause, "store was not closed in order");
         }
+        // After the connection: the next owner finds everything in place.
+        drop(self.lock);
         if let Some(closed) = closed {
             let _ = closed.send(());
         }

@@ -30,7 +30,10 @@ fn copy(from: &Path, to: &Path) {
 }
 
 fn reopened(dir: &Path) -> View {
-    Sqlite::open(dir).unwrap().1
+    let (store, view) = Sqlite::open(dir).unwrap();
+    drop(store);
+    closed(dir);
+    view
 }
 
 #[tokio::test]

@@ -356,3 +356,6 @@ fn gone(view: &View, vm: Name, config: &SchedulerConfig) -> Vec<Kind> {
     }
     kinds
 }
+
+#[cfg(test)]
+mod tests;
