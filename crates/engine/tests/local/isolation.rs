@@ -104,7 +104,7 @@ fn nobody_outruns_the_end() {
          env -i setsid sh -c 'f() {{ sleep 0.02; f & }}; f' 36001 & done; sleep 36002"
     );
     world.give_shell(&runner.id, "j", &script);
-    world.until("they run", || running("36001").len() >= 20);
+    world.until("they run", || running("36001").len() >= 5);
     world.destroy(&runner);
     assert_eq!((running("36001"), running("36002")), (vec![], vec![]));
     world.give(&other.id, "k", &["true"]);

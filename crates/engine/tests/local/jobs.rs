@@ -114,13 +114,13 @@ fn a_job_that_is_not_wanted_any_more_ends() {
     world.boot("here-kill");
     // Each would run for ever; the second hears no SIGTERM, the third has stopped itself.
     let cases = [
-        ("gentle", "exec sleep 31001", 15),
-        ("deaf", "trap '' TERM; while :; do sleep 31002; done", 9),
-        ("stopped", "kill -STOP $$; sleep 31003", 15),
+        ("gentle", "HERE; exec sleep 31001", 15),
+        ("deaf", "trap '' TERM; HERE; while :; do sleep 31002; done", 9),
+        ("stopped", "HERE; kill -STOP $$; sleep 31003", 15),
     ];
     for (job, script, signal) in cases {
         let here = world.shared(job);
-        world.give_shell("here-kill", job, &format!("echo > '{}'; {script}", here.display()));
+        world.give_shell("here-kill", job, &script.replace("HERE", &format!("echo > '{}'", here.display())));
         world.until("it runs", || here.exists());
         world.take_away("here-kill");
         assert_eq!(world.report(job).end, End::Exited(Exit::Signal(signal)), "{job}");
@@ -137,11 +137,12 @@ fn what_a_job_leaves_running_ends_with_it() {
     world.boot("here-daemons");
     let script = "sleep 32001 & setsid sleep 32002 & (setsid sh -c 'sleep 32003 & sleep 32004' &) ; \
                   env -i setsid sh -c 'trap \"\" TERM; sleep 32005 & wait' & \
-                  setsid sh -c 'while :; do sleep 32006 & sleep 0.01; done' & sleep 0.3; echo started";
+                  setsid sh -c 'while :; do sleep 32006 & sleep 0.01; done' & \
+                  for n in 1 2 3 4 5; do env -i setsid sh -c 'f() { sleep 0.01; f & }; f' 32007 & done; sleep 0.3; echo started";
     world.give_shell("here-daemons", "j", script);
     let report = world.report("j");
     assert_eq!((report.end, &report.output.stdout[..]), (End::Exited(Exit::Code(0)), &b"started\n"[..]));
-    for word in ["32001", "32002", "32003", "32004", "32005", "32006"] {
+    for word in ["32001", "32002", "32003", "32004", "32005", "32006", "32007"] {
         assert_eq!(running(word), NOTHING, "{word}");
     }
 }

@@ -28,6 +28,7 @@ use super::{
     session,
     users::Users,
     wire::{Finished, FromWorker, LINE_MAX},
+    worker,
 };
 use crate::drivers::{DriverError, Seen};
 
@@ -43,6 +44,8 @@ const START_LOOKS: u32 = 500;
 const STOP_LOOKS: u32 = 200;
 /// Looks until what is left must have died: 5 s. Else the caller repeats it all.
 const END_LOOKS: u32 = 250;
+/// Looks in a row that must find nothing, where it is not sure: who forks and ends may be missed.
+const NOTHING_LOOKS: u32 = 3;
 /// Looks at all of `/proc` at a time.
 const SCANS: usize = 2;
 
@@ -230,20 +233,39 @@ impl Fleet {
             }
         }
         let user = Users::of(&self.state.marker, id);
-        let mut hunt = Hunt::default();
+        let (mut hunt, mut nothing) = (Hunt::default(), 0);
         for _ in 0..END_LOOKS {
+            let sure = match user {
+                Some(user) => self.end_user(user).await,
+                None => false,
+            };
             let (state, vm) = (self.state.clone(), id.clone());
             let left = {
                 let _scan = self.scans.acquire().await;
                 blocking(move || state.marker.processes_of(&vm, user)).await?
             };
-            if hunt.round(&left) {
+            nothing = if hunt.round(&left) { nothing + 1 } else { 0 };
+            if nothing == NOTHING_LOOKS || (nothing > 0 && sure) {
                 return Ok(());
             }
-            debug!(vm.id = &**id, processes = left.len(), "something of the VM still runs");
             sleep(LOOK).await;
         }
         Err(DriverError::Failed(format!("something of VM {id} cannot be ended")))
+    }
+
+    /// Ends all that runs as a VM's user, by somebody who becomes that user. `false`: it did not work.
+    async fn end_user(&self, user: u32) -> bool {
+        let mut ender = Command::new(&self.worker_exe);
+        ender.arg("worker").arg("/").current_dir("/").env_clear();
+        ender.env(worker::END_USER_VARIABLE, user.to_string());
+        ender.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        match ender.status().await {
+            Ok(status) => status.success(),
+            Err(error) => {
+                warn!(%error, "the worker program cannot be run");
+                false
+            }
+        }
     }
 
     /// Reports the results that a dead worker kept. `Err`: not now.

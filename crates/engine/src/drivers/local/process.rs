@@ -126,7 +126,8 @@ impl Marker {
 }
 
 /// Ends processes that may fork as fast as one can kill: first all are stopped, round by round,
-/// until a round finds no fresh one; only then are they killed, and none is left to fork.
+/// until a round finds no fresh one; only then are they killed, and none is left to fork. One that
+/// is never the same process for long may still be missed: see who calls.
 #[derive(Debug, Default)]
 pub(super) struct Hunt {
     stopped: HashSet<Process>,

@@ -11,7 +11,10 @@ use std::{
 };
 
 use nix::{sys::signal, unistd};
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::{
+    io::Errno,
+    process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid},
+};
 use tokio::{
     io::AsyncReadExt,
     net::unix::pipe::Receiver,
@@ -197,21 +200,30 @@ impl Ender {
         Self { own: ready.own, user: ready.orders.user }
     }
 
-    /// Kills all descendants. They cannot leave the family: the worker adopts every orphan.
+    /// Kills all descendants. They cannot leave the family: the worker adopts every orphan. Somebody else
+    /// must reap meanwhile.
     async fn end_all(&self) {
         let mut hunt = process::Hunt::default();
         for _ in 0..KILLS {
+            if has_no_children() {
+                return;
+            }
             if self.user.is_some_and(|user| unistd::getuid().as_raw() == user && user != 0) {
                 // All of a user's processes at once, so that none can outrun it by forking.
                 let _ = signal::kill(unistd::Pid::from_raw(-1), signal::Signal::SIGKILL);
             }
-            if hunt.round(&process::descendants(self.own)) {
-                return;
-            }
+            hunt.round(&process::descendants(self.own));
             sleep(KILL_PAUSE).await;
         }
         note("something cannot be killed");
     }
+}
+
+/// Whether there is no child, not even a dead one; then there is no descendant. To look at `/proc` is
+/// no proof: who forks and ends all the time may be missed.
+fn has_no_children() -> bool {
+    let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+    matches!(waitid(WaitId::All, options), Err(Errno::CHILD))
 }
 
 /// What a stream brought, up to its limit.

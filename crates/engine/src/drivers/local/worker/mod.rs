@@ -20,10 +20,10 @@ use std::{
     time::Duration,
 };
 
-use rustix::process::WaitOptions;
+use rustix::process::{Pid, WaitOptions};
 use tokio::{
     signal::unix::{SignalKind, signal},
-    sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel},
+    sync::mpsc::{UnboundedSender, unbounded_channel},
     time::{Sleep, sleep},
 };
 
@@ -53,8 +53,14 @@ enum Event {
     Ended(Ended),
 }
 
+/// In the environment of a worker that is none: it ends all that runs as this user, and itself.
+pub(super) const END_USER_VARIABLE: &str = "PILEUS_END_USER";
+
 /// Runs the worker whose folder this is, to its end. Nothing else may run in this process.
 pub fn main(folder: &Path) -> ExitCode {
+    if let Ok(user) = std::env::var(END_USER_VARIABLE) {
+        return setup::end_user(&user).map_or(ExitCode::FAILURE, |()| ExitCode::SUCCESS);
+    }
     let ended = setup::enter(folder).and_then(|ready| match ready {
         Some(ready) => {
             tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(work(ready))
@@ -107,7 +113,16 @@ async fn work(ready: Ready) -> io::Result<()> {
             }
         }
         if host.stopping && host.running.is_none() {
-            return host.end(&mut inbox).await;
+            inbox.close();
+            let ending = job::end_all(&host.ready);
+            tokio::pin!(ending);
+            loop {
+                tokio::select! {
+                    () = &mut ending => return Ok(()),
+                    // Reaped meanwhile, so that nothing hides behind a zombie.
+                    _ = children.recv() => reap(|_, _| ()),
+                }
+            }
         }
     }
 }
@@ -278,25 +293,22 @@ impl Host {
         }
     }
 
-    /// Reaps the job, and whatever else lost its parent in this VM.
     fn reap(&mut self) {
-        while let Ok(Some((pid, status))) = rustix::process::wait(WaitOptions::NOHANG) {
-            let end = match (status.exit_status(), status.terminating_signal()) {
-                (Some(code), _) => WireEnd::Code(code),
-                (None, Some(signal)) => WireEnd::Signal(signal),
-                (None, None) => continue, // stopped or continued: lives
-            };
+        reap(|pid, end| {
             if let Some(running) = &mut self.running {
                 running.reaped(pid, end);
             }
-        }
+        });
     }
+}
 
-    /// Ends what is left of the VM. Reaps meanwhile, so that nothing hides behind a zombie.
-    async fn end(&mut self, inbox: &mut UnboundedReceiver<Event>) -> io::Result<()> {
-        inbox.close();
-        job::end_all(&self.ready).await;
-        self.reap();
-        Ok(())
+/// Reaps the job, and whatever else lost its parent in this VM.
+fn reap(mut reaped: impl FnMut(Pid, WireEnd)) {
+    while let Ok(Some((pid, status))) = rustix::process::wait(WaitOptions::NOHANG) {
+        match (status.exit_status(), status.terminating_signal()) {
+            (Some(code), _) => reaped(pid, WireEnd::Code(code)),
+            (None, Some(signal)) => reaped(pid, WireEnd::Signal(signal)),
+            (None, None) => {} // stopped or continued: lives
+        }
     }
 }

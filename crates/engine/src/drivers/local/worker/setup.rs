@@ -15,6 +15,7 @@ use nix::{
     sys::{
         prctl,
         resource::{Resource, getrlimit, rlim_t, setrlimit},
+        signal,
         stat::{Mode, umask},
     },
     unistd::{self, Gid, Pid, Uid},
@@ -170,6 +171,16 @@ fn become_user(user: u32) -> io::Result<()> {
         && [groups.real, groups.effective, groups.saved] == [gid; 3]
         && unistd::getgroups()?.is_empty();
     if became { Ok(()) } else { Err(io::Error::other("the kernel let us keep rights")) }
+}
+
+/// Ends everything that runs as a VM's user, in one step that nothing can outrun by forking: the
+/// kernel lets nobody fork meanwhile. Only one who is that user can.
+pub(super) fn end_user(user: &str) -> io::Result<()> {
+    become_user(user.parse().map_err(io::Error::other)?)?;
+    match signal::kill(Pid::from_raw(-1), signal::Signal::SIGKILL) {
+        Ok(()) | Err(Errno::ESRCH) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// The highest number that a former worker of this VM gave to a job. One that died while a job ran
