@@ -145,7 +145,7 @@ impl Bound {
         let patience = Patience {
             idle: seconds(self.settings.idle_timeout_s),
             header: seconds(self.settings.header_timeout_s),
-            write: seconds(self.settings.idle_timeout_s),
+            write: seconds(self.settings.write_timeout_s),
         };
         let limit = seconds(self.settings.request_timeout_s);
         async move {
