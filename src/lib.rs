@@ -1,13 +1,183 @@
 //! The roof of Pileus: puts the floors together, and knows every name.
 //!
 //! Phases have names and an order, for start and reload alike: **parse → check → build → start**.
-//! Only *start* may spawn a task or open a socket.
+//! Only *start* may spawn a task or open a socket; [`check`] is the first three, upon an engine that
+//! is not there.
 
 pub mod apps;
+pub mod cli;
+pub mod commands;
 pub mod config;
 pub mod diagnostic;
+pub mod extensions;
+pub mod files;
 pub mod filters;
+pub mod identity;
+pub mod limits;
 pub mod paste;
 pub mod pipeline;
 pub mod policy;
 pub mod router;
+pub mod serve;
+pub mod tokens;
+
+use std::{path::Path, sync::Arc};
+
+use pileus_engine::{
+    DriverFactory, Running, SchedulerConfig, StartError,
+    drivers::{
+        Driver, DriverError,
+        local::{Local, LocalConfig},
+    },
+};
+use pileus_model::{Clock, Engine, Idle, ManualClock};
+use pileus_sdk::{Stack, extension};
+
+use crate::{
+    cli::Options,
+    config::{Config, Known},
+    diagnostic::{Diagnostic, Report},
+    extensions::Loaded,
+    files::Files,
+    paste::Plan,
+    pipeline::BuildDeps,
+    policy::Policy,
+};
+
+/// The three files, understood, and found to make a service.
+#[derive(Debug)]
+pub struct Checked {
+    /// `pileus.toml`.
+    pub config: Config,
+    /// Its `[scheduler]`.
+    pub scheduler: SchedulerConfig,
+    /// `api-paste.toml`.
+    pub plan: Plan,
+    /// `policy.json`.
+    pub policy: Arc<Policy>,
+    /// The extensions that were selected, built upon an engine that is not there.
+    pub extensions: Loaded,
+}
+
+/// Parse, check, build: everything that can be wrong, in one report. What comes back must not be
+/// started while the report has errors.
+pub fn check(options: &Options, report: &mut Report) -> Option<Checked> {
+    let files = Files::read(options, report)?;
+    let known = Known {
+        drivers: pileus_engine::drivers::DRIVERS,
+        stores: pileus_engine::STORES,
+        extensions: &extensions::aliases(),
+    };
+    let config = Config::from_text(&files.config.name, &files.config.text, &files.folder, &known, report)?;
+    let scheduler = report.take(config.scheduler::<SchedulerConfig>());
+    let strategy =
+        paste::Strategy { name: &config.auth_strategy.value, place: config.auth_strategy.place.as_ref() };
+    let plan = paste::check(&files.paste, &paste::Catalog::COMPILED_IN, strategy, report);
+    let (policy, problems) = Policy::parse(files.policy);
+    report.extend(problems);
+    let policy = Arc::new(policy);
+    let clock: Arc<dyn Clock> = Arc::new(ManualClock::default());
+    let loaded = load(&config, Arc::new(Idle), clock.clone());
+    let extensions = match loaded {
+        Ok(loaded) => loaded,
+        Err(clashes) => {
+            report.extend(clashes);
+            return None;
+        }
+    };
+    report.extend(extensions.warnings.iter().cloned());
+    for route in extensions.routes() {
+        for rule in route.also.iter().chain([&route.rule]) {
+            if !policy.defines(rule) {
+                report.push(
+                    Diagnostic::warning(format!(
+                        "{} has no rule `{rule}`, which {} {} asks: `default` decides",
+                        files.policy_name,
+                        route.method,
+                        route.path
+                    ))
+                    .help(format!("add \"{rule}\": \"rule:admin\" or another rule")),
+                );
+            }
+        }
+    }
+    let deps = BuildDeps {
+        clock,
+        engine: Arc::new(Idle),
+        policy: policy.clone(),
+        routers: extensions.routers.clone(),
+    };
+    paste::build(&plan, &deps, report);
+    Some(Checked { config, scheduler: scheduler?, plan, policy, extensions })
+}
+
+impl Checked {
+    /// Starts the engine in a state folder, which it owns from here on.
+    pub async fn start_engine(&self, state: &Path, clock: Arc<dyn Clock>) -> Result<Running, StartError> {
+        let config = pileus_engine::Config {
+            state_dir: state.to_path_buf(),
+            store: self.config.store.value.clone(),
+            worker_exe: worker_exe(),
+            scheduler: self.scheduler.clone(),
+            clouds: self
+                .config
+                .clouds
+                .iter()
+                .map(|(name, spec)| (name.to_string(), spec.clone()))
+                .collect(),
+            cloud_aliases: self.config.cloud_aliases.as_ref().map(|said| said.value.clone()),
+            user_limits: self.config.user_limits.as_ref().map(|said| said.value.clone()),
+        };
+        let drivers = drivers(&config, clock.clone());
+        pileus_engine::start(config, clock, drivers).await
+    }
+
+    /// Builds what answers at each server, in the order of the plan, upon a real engine. What was
+    /// checked can be built; where it cannot, the report says why.
+    pub fn build(&self, engine: Arc<dyn Engine>, clock: Arc<dyn Clock>) -> Result<Vec<Stack>, Report> {
+        let mut report = Report::default();
+        let loaded = load(&self.config, engine.clone(), clock.clone()).map_err(|clashes| {
+            let mut report = Report::default();
+            report.extend(clashes);
+            report
+        })?;
+        let deps = BuildDeps { clock, engine, policy: self.policy.clone(), routers: loaded.routers };
+        let built = paste::build(&self.plan, &deps, &mut report);
+        if report.errors() > 0 || built.len() != self.plan.servers.len() {
+            return Err(report);
+        }
+        Ok(built.into_iter().map(|server| server.app).collect())
+    }
+}
+
+fn load(config: &Config, engine: Arc<dyn Engine>, clock: Arc<dyn Clock>) -> Result<Loaded, Vec<Diagnostic>> {
+    let selected: Vec<_> = match &config.extensions {
+        config::Extensions::Standard => extensions::EXTENSIONS.to_vec(),
+        config::Extensions::Listed(aliases) => extensions::EXTENSIONS
+            .iter()
+            .filter(|extension| aliases.iter().any(|said| said.value == extension.alias))
+            .copied()
+            .collect(),
+    };
+    let about = Arc::new(extension::About { version: env!("CARGO_PKG_VERSION") });
+    extensions::load(&selected, &extension::Deps { engine, clock, about })
+}
+
+/// Makes the driver of a name of `DRIVERS`.
+fn drivers(config: &pileus_engine::Config, clock: Arc<dyn Clock>) -> Box<DriverFactory> {
+    let local = LocalConfig { state_dir: config.state_dir.clone(), worker_exe: config.worker_exe.clone() };
+    Box::new(move |name, desk| match name {
+        "local" => {
+            let start = Local::start(local.clone(), desk, clock.clone());
+            let started = tokio::task::block_in_place(|| tokio::runtime::Handle::current().block_on(start));
+            started.map(|local| local as Arc<dyn Driver>)
+        }
+        other => Err(DriverError::Failed(format!("there is no driver `{other}`"))),
+    })
+}
+
+/// This very program: `local` runs it again as `pileus worker FOLDER`. By its inode, not its path:
+/// an upgrade that replaces the file does not take the running service's workers away.
+fn worker_exe() -> std::path::PathBuf {
+    "/proc/self/exe".into()
+}

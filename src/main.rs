@@ -1,1 +1,20 @@
-fn main() {}
+//! Arguments to a subcommand; exit codes; nothing else.
+
+use std::process::ExitCode;
+
+use clap::{Parser, error::ErrorKind};
+use pileus::{cli::Cli, commands};
+
+fn main() -> ExitCode {
+    match Cli::try_parse() {
+        Ok(cli) => commands::run(cli),
+        Err(error) => {
+            // A closed pipe is no reason to fail louder.
+            error.print().ok();
+            match error.kind() {
+                ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => ExitCode::SUCCESS,
+                _ => ExitCode::from(commands::USAGE),
+            }
+        }
+    }
+}

@@ -12,6 +12,7 @@
 //! | `header_timeout_s` | 15 | for all headers of a request to arrive |
 //! | `request_timeout_s` | 60 | from the headers until an answer begins |
 //! | `idle_timeout_s` | 75 | that a connection may be kept without a request |
+//! | `write_timeout_s` | 60 | for the client to take more of an answer |
 //! | `drain_timeout_s` | 30 | for running requests to end once the server is told to stop |
 //! | `http2` | `true` | whether HTTP/2 is spoken, beside HTTP/1.1 |
 //!
@@ -57,6 +58,9 @@ pub struct ServerSettings {
     /// That a connection may be kept without a request, in seconds.
     #[serde(default = "nonzero::<75>")]
     pub idle_timeout_s: NonZeroU32,
+    /// For the client to take more of an answer, in seconds.
+    #[serde(default = "nonzero::<60>")]
+    pub write_timeout_s: NonZeroU32,
     /// For running requests to end once the server is told to stop, in seconds.
     #[serde(default = "nonzero::<30>")]
     pub drain_timeout_s: NonZeroU32,

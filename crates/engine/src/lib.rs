@@ -1,4 +1,41 @@
 //! Floor 1: the scheduler. State, store, scheduling, reconcilers, drivers, sources. No HTTP server.
+//!
+//! [`start`] opens the state folder and sets everybody to work; [`Running::engine`] is the door for
+//! the floors above. Inside, every change takes one way: work for the writer → [`decide`] or
+//! the like → events → durable → [`apply`] → published → answered.
 
+mod change;
+mod clock;
+mod command;
+mod config;
 pub mod desk;
 pub mod drivers;
+mod files;
+mod fleet;
+mod hub;
+mod ids;
+mod reconcile;
+mod schedule;
+#[cfg(test)]
+mod simulation;
+pub mod sources;
+mod start;
+mod state;
+mod store;
+#[cfg(test)]
+mod testing;
+mod writer;
+
+pub use clock::SystemClock;
+pub use command::decide;
+pub use config::{Algorithm, Config, Distribution, SchedulerConfig};
+pub use files::FileError;
+pub use fleet::DriverFactory;
+pub use ids::Ids;
+pub use schedule::{
+    assign::assign,
+    plan::{Intent, plan},
+};
+pub use start::{Running, StartError, start};
+pub use state::apply;
+pub use store::{OpenError, STORES};

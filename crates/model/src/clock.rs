@@ -45,6 +45,12 @@ pub trait Clock: Send + Sync + fmt::Debug {
     /// The time now. Never goes backwards.
     fn now(&self) -> Time;
 
+    /// The same in microseconds, for measuring how long something took. A clock that counts nothing
+    /// finer than milliseconds need not say more.
+    fn now_us(&self) -> i64 {
+        self.now().0.saturating_mul(1000)
+    }
+
     /// Ends once `duration` has passed on this clock.
     fn sleep(&self, duration: Duration) -> BoxFuture<()>;
 }

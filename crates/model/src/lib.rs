@@ -20,6 +20,7 @@ pub use cloud::{Cloud, CloudSpec, Origin, Size};
 pub use command::{Actor, Command, JobSpec, Refusal};
 pub use engine::{Beat, Engine, Idle, Receipt};
 pub use event::{Event, Kind};
+pub use imbl::OrdMap;
 pub use job::{Exit, Job, JobState, Output};
 pub use token::Token;
 pub use view::View;

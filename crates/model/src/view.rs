@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use imbl::OrdMap;
+use imbl::{OrdMap, OrdSet};
 
 use crate::{Cloud, Job, Name, Token, Vm};
 
 /// The state after an event. The engine folds events into it; everybody else reads.
 ///
 /// The maps share their structure between versions: copying a view costs a few reference counts.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct View {
     /// The last event in it; 0: none.
     pub seq: u64,
@@ -23,6 +23,10 @@ pub struct View {
     pub aliases: OrdMap<Name, Arc<[String]>>,
     /// The most VMs of a user.
     pub user_limits: OrdMap<Name, u32>,
+    /// Those of `aliases` that the alias file brought: they go when they go from it.
+    pub file_aliases: OrdSet<Name>,
+    /// Those of `user_limits` that the user-limit file brought.
+    pub file_limits: OrdSet<Name>,
     /// Tokens by their hash.
     pub tokens: OrdMap<Name, Arc<Token>>,
 }

@@ -8,7 +8,7 @@ use pileus_model::Actor;
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
-use crate::{Body, Caller, Context, Fault, Request};
+use crate::{Body, Caller, Context, Fault, Request, wire::segment};
 
 /// A request that has found its route. Made by the router; a test makes it with
 /// [`testing`](crate::testing).
@@ -52,6 +52,26 @@ impl Call {
     pub fn param(&self, name: &str) -> Cow<'_, str> {
         let matched = self.context.matched.as_ref();
         matched.and_then(|matched| matched.param(self.path(), name)).unwrap_or_default()
+    }
+
+    /// `http://host:port`, as the client called us; empty where it did not say, so that links are
+    /// relative to it. The scheme is `https` where the request's target or [`Context::secure`] says so.
+    pub fn origin(&self) -> String {
+        let host = self.head.headers.get(header::HOST).and_then(|host| host.to_str().ok());
+        let host = self.head.uri.authority().cloned().or_else(|| host?.parse().ok());
+        // What stands before `@` is none of a link's business.
+        let host = host.as_ref().map(|host| host.as_str().rsplit('@').next().unwrap_or_default());
+        let secure = self.context.secure || self.head.uri.scheme() == Some(&http::uri::Scheme::HTTPS);
+        match host {
+            Some(host) => format!("{}://{host}", if secure { "https" } else { "http" }),
+            None => String::new(),
+        }
+    }
+
+    /// The URL of a collection of this call's project: `http://host/v2/{project_id}/vms`.
+    pub fn collection(&self, name: &str) -> String {
+        let mount = self.path().get(..self.context.mounted as usize).unwrap_or_default();
+        format!("{}{mount}/{}/{name}", self.origin(), segment(&self.project()))
     }
 
     /// The path parameter `id`.
@@ -103,6 +123,11 @@ impl Call {
         &self.body
     }
 
+    /// The JSON body `{"KEY": null}` or `{"KEY": {}}` of a verb that takes nothing.
+    pub fn nothing(&self, key: &str) -> Result<(), Fault> {
+        self.json::<Option<Nothing>>(key).map(drop)
+    }
+
     /// The JSON body `{"KEY": {…}}`. A mistake is a 400 that names the field: `job.cpu_cores`.
     pub fn json<T: DeserializeOwned>(&self, key: &str) -> Result<T, Fault> {
         if self.body.is_empty() {
@@ -135,6 +160,12 @@ impl Call {
         if found != key {
             return Err(Fault::BadRequest(format!("The body needs the one key `{key}`, and has `{found}`.")));
         }
+        // serde would read an array as a struct's fields, one after the other.
+        if inner.get().starts_with('[') {
+            return Err(Fault::BadRequest(format!(
+                "Invalid input for field `{key}`: invalid type: array, expected an object"
+            )));
+        }
         let mut from = serde_json::Deserializer::from_str(inner.get());
         serde_path_to_error::deserialize(&mut from).map_err(|error| {
             let path = error.path().to_string();
@@ -146,6 +177,11 @@ impl Call {
         })
     }
 }
+
+/// `{}`: an object without a field.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Nothing {}
 
 /// Decoded parameters; of one that is given twice, the last wins.
 #[derive(Debug, Clone, Default)]
@@ -162,6 +198,11 @@ impl Params {
         self.0.iter().rev().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
     }
 
+    /// All of them, in the order in which they were sent.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))
+    }
+
     /// A number of this name; a 400 that names it where it is none.
     pub fn number<T: std::str::FromStr>(&self, name: &str) -> Result<Option<T>, Fault> {
         let Some(text) = self.get(name) else { return Ok(None) };
@@ -175,5 +216,116 @@ impl Params {
     pub fn flag(&self, name: &str) -> bool {
         self.get(name)
             .is_some_and(|text| matches!(text.to_ascii_lowercase().as_str(), "1" | "true" | "yes" | "on"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{ops::Range, sync::Arc};
+
+    use super::*;
+    use crate::{
+        Action, Match, Reply, Resource,
+        routes::routes,
+        testing::{Bench, get, post},
+    };
+
+    struct Echo;
+
+    impl Echo {
+        async fn answer(self: Arc<Self>, call: Call) -> Result<Reply, Fault> {
+            call.nothing("stop")?;
+            Reply::text(call.id())
+        }
+    }
+
+    fn resources(_: &crate::Deps) -> Vec<Resource> {
+        let show = Action::show("things:show", "Shows a thing", &Arc::new(Echo), Echo::answer);
+        let stop = Action::new(
+            "stop",
+            http::Method::POST,
+            crate::action::Place::Verb,
+            "things:stop",
+            "Stops it",
+            &Arc::new(Echo),
+            Echo::answer,
+        );
+        vec![Resource { collection: "things", parent: None, actions: vec![show, stop] }]
+    }
+
+    static THINGS: crate::Extension = crate::Extension {
+        alias: "things",
+        name: "Things",
+        namespace: "test",
+        updated: "2026-01-01T00:00:00Z",
+        description: "Things",
+        requires: &[],
+        resources,
+    };
+
+    /// A call of `/v2/{project_id}/things/{id}` with `p%201` and `x`.
+    fn call(target: &str, host: Option<&str>, secure: bool) -> Call {
+        let deps = crate::Deps {
+            engine: Arc::new(pileus_model::Idle),
+            clock: Arc::new(pileus_model::ManualClock::default()),
+            about: Arc::default(),
+        };
+        let route = Arc::new(routes("things", &resources(&deps)).remove(0));
+        let mut request = Request::new(Body::Empty);
+        *request.uri_mut() = target.parse().unwrap();
+        if let Some(host) = host {
+            request.headers_mut().insert(header::HOST, host.parse().unwrap());
+        }
+        let params: Vec<Range<u32>> = vec![4..9, 17..18];
+        let context = Context::of(&mut request);
+        context.mounted = 3;
+        context.secure = secure;
+        context.matched = Some(Match { route, params });
+        Call::new(request).unwrap()
+    }
+
+    #[test]
+    fn links_begin_as_the_client_called_us() {
+        let path = "/v2/p%201/things/x";
+        let cases = [
+            (path, Some("h:8774"), false, "http://h:8774"),
+            (path, Some("h:8774"), true, "https://h:8774"),
+            (path, Some("[::1]:8774"), false, "http://[::1]:8774"),
+            (path, None, false, ""),
+            (path, Some("evil/../host"), false, ""),
+            (path, Some("user:secret@h"), false, "http://h"),
+            ("https://h2/v2/p%201/things/x", None, false, "https://h2"),
+            ("http://h2/v2/p%201/things/x", Some("h"), false, "http://h2"),
+        ];
+        for (target, host, secure, origin) in cases {
+            let call = call(target, host, secure);
+            assert_eq!(call.origin(), origin, "{target} {host:?}");
+            assert_eq!(call.collection("vms"), format!("{origin}/v2/p%201/vms"), "{target} {host:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_verb_that_takes_nothing_takes_null_and_the_empty_object() {
+        let bench = Bench::new(&THINGS);
+        assert_eq!(bench.complaints(), Vec::<String>::new());
+        for (body, status) in [
+            (r#"{"stop": null}"#, 200),
+            (r#"{"stop": {}}"#, 200),
+            (r#"{"stop": {"now": true}}"#, 400),
+            (r#"{"stop": []}"#, 400),
+            (r#"{"stop": "now"}"#, 400),
+            (r#"{"stop": null, "go": null}"#, 400),
+            (r#"["stop"]"#, 400),
+            ("", 400),
+        ] {
+            let reply = bench.send(post("/p1/things/a%2Fb/action", body)).await;
+            assert_eq!(reply.status, status, "{body}: {}", reply.text);
+            assert!(status != 200 || reply.text == "a/b", "{}", reply.text);
+        }
+        // A bench refuses what has no route, and what is not allowed.
+        assert_eq!(bench.send(get("/p1/things/1/2")).await.status, 404);
+        assert_eq!(bench.send(get("/p1/things/1/action")).await.status, 405);
+        bench.deny("things:show");
+        assert_eq!(bench.send(get("/p1/things/1")).await.status, 403);
     }
 }

@@ -1,6 +1,11 @@
 //! What is known of a request beside its bytes: one typed value, set by stages, never by headers.
 
-use std::{borrow::Cow, net::SocketAddr, ops::Range, sync::Arc};
+use std::{
+    borrow::Cow,
+    net::SocketAddr,
+    ops::Range,
+    sync::{Arc, OnceLock},
+};
 
 use percent_encoding::percent_decode_str;
 use pileus_model::{Actor, Name};
@@ -67,6 +72,19 @@ impl Match {
     }
 }
 
+/// What the stage that reports a request wants to know of it when the reply is there: by then the
+/// request, and its context with it, has moved down and is gone.
+#[derive(Debug, Default)]
+pub struct Seen {
+    /// Who called.
+    pub caller: OnceLock<Arc<Caller>>,
+    /// The route that was matched.
+    pub route: OnceLock<Arc<Route>>,
+}
+
+/// The `rate` member of the `limits` document, for the caller of this context.
+pub type RateLimits = dyn Fn(&Context) -> Value + Send + Sync;
+
 /// What is known of a request beside its bytes. Put in by the server before the first stage.
 #[derive(Clone)]
 pub struct Context {
@@ -74,30 +92,39 @@ pub struct Context {
     pub request_id: Name,
     /// Who is at the other end of the socket.
     pub peer: SocketAddr,
+    /// The address of our end, where the server said it.
+    pub local: Option<SocketAddr>,
     /// How many bytes of the path the mounts above have taken (`SCRIPT_NAME`).
     pub mounted: u32,
+    /// Whether the listener speaks TLS: links then start with `https`.
+    pub secure: bool,
     /// Who calls; set by an authenticator.
     pub caller: Option<Arc<Caller>>,
     /// The route; set by the first stage that needs it.
     pub matched: Option<Match>,
     /// Decides rules; set by `policy`.
     pub policy: Option<Arc<dyn Decide>>,
-    /// The rate limits that hold for this caller, as the `limits` document shows them; set by
-    /// `ratelimit`.
-    pub rate_limits: Option<Arc<dyn Fn() -> Value + Send + Sync>>,
+    /// Shows the rate limits of a caller as the `limits` document has them; set by `ratelimit`. One
+    /// for all requests, so that a request pays a reference count for it.
+    pub rate_limits: Option<Arc<RateLimits>>,
+    /// Where to leave what the reply's report names; set by `trace` while somebody listens to it.
+    pub seen: Option<Arc<Seen>>,
 }
 
 impl Context {
     /// What is known of a request when it comes in.
     pub fn new(peer: SocketAddr) -> Self {
         Self {
-            request_id: "".into(),
+            request_id: Name::default(),
             peer,
+            local: None,
             mounted: 0,
+            secure: false,
             caller: None,
             matched: None,
             policy: None,
             rate_limits: None,
+            seen: None,
         }
     }
 
@@ -111,11 +138,23 @@ impl Context {
         request.extensions().get()
     }
 
+    /// Leaves caller and route, as far as they are known, where `trace` finds them. For the stages
+    /// that set them.
+    pub fn note(&self) {
+        let Some(seen) = &self.seen else { return };
+        if let Some(caller) = &self.caller {
+            let _ = seen.caller.set(caller.clone());
+        }
+        if let Some(matched) = &self.matched {
+            let _ = seen.route.set(matched.route.clone());
+        }
+    }
+
     /// On whose behalf this request changes something.
     pub fn actor(&self) -> Actor {
         let (user, project) = match &self.caller {
             Some(caller) => (caller.user.clone(), caller.project.clone()),
-            None => ("".into(), "".into()),
+            None => (Name::default(), Name::default()),
         };
         Actor { user, project, request_id: self.request_id.clone() }
     }

@@ -146,6 +146,16 @@ impl Fault {
         if let Self::Internal(cause) = &self {
             tracing::error!(error = cause.as_ref(), "request failed");
         }
+        if let Self::MethodNotAllowed { method: Method::OPTIONS, allow } = &self
+            && allow.ends_with("OPTIONS")
+            && let Ok(allow) = HeaderValue::from_str(allow)
+        {
+            // Not a refusal but the answer: this is what OPTIONS asks.
+            let mut response = Response::new(Body::Empty);
+            *response.status_mut() = StatusCode::NO_CONTENT;
+            response.headers_mut().insert(header::ALLOW, allow);
+            return response;
+        }
         let mut response = Response::new(Body::from(self.to_json().to_string()));
         *response.status_mut() = self.code().0;
         let headers = response.headers_mut();

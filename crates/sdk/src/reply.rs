@@ -1,7 +1,7 @@
 //! What a controller answers with. Text, JSON and streams are serializers, not second controllers.
 
 use http::{HeaderValue, StatusCode, header};
-use serde::Serialize;
+use serde::{Serialize, Serializer, ser::SerializeMap};
 
 use crate::{Body, Fault, Response, body::Stream};
 
@@ -22,9 +22,20 @@ impl Reply {
         Self::json(StatusCode::OK, value)
     }
 
+    /// `{"KEY": {…}}`: one thing, as Nova shows it.
+    pub fn member(status: StatusCode, key: &'static str, value: &impl Serialize) -> Result<Self, Fault> {
+        Self::json(status, &Member { key, value })
+    }
+
     /// 200 with plain text: what the old ports speak.
     pub fn text(text: impl Into<String>) -> Result<Self, Fault> {
         Ok(Self::whole(StatusCode::OK, "text/plain; charset=utf-8", text.into().into_bytes()))
+    }
+
+    /// 200 with JSON as Python's `json.dumps` writes it: what the old ports speak.
+    pub fn python_json(value: &impl Serialize) -> Result<Self, Fault> {
+        let bytes = crate::old::python::dumps(value).map_err(Fault::internal)?;
+        Ok(Self::whole(StatusCode::OK, "application/json", bytes))
     }
 
     /// A status without a body: 202 for what goes on, 204 for what is done.
@@ -59,5 +70,18 @@ impl Reply {
         *response.status_mut() = status;
         response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
         Self(response)
+    }
+}
+
+struct Member<'a, T> {
+    key: &'static str,
+    value: &'a T,
+}
+
+impl<T: Serialize> Serialize for Member<'_, T> {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        let mut map = to.serialize_map(Some(1))?;
+        map.serialize_entry(self.key, self.value)?;
+        map.end()
     }
 }

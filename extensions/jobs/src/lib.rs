@@ -1,1 +1,57 @@
-//! x
+//! Jobs: what users want run. `/v2/{project_id}/jobs`, and what the old ports say of them.
+//!
+//! A project sees its own jobs alone; `all_projects=1` is a policy rule. Depends on the SDK alone. The
+//! server knows of this crate by [`EXTENSION`] alone.
+
+mod body;
+mod jobs;
+mod old;
+
+use std::sync::Arc;
+
+use pileus_sdk::{
+    Action, Deps, Extension, Method, Mount, Resource,
+    action::Place::{Custom, MemberAction, Verb},
+};
+
+use crate::{jobs::Jobs, old::Old};
+
+/// The descriptor.
+pub static EXTENSION: Extension = Extension {
+    alias: "jobs",
+    name: "Jobs",
+    namespace: "https://pileus.dev/ext/jobs/v1",
+    updated: "2026-01-01T00:00:00Z",
+    description: "Batch jobs: submitting, holding, releasing, removing them, and reading what they wrote",
+    requires: &[],
+    resources,
+};
+
+/// Sees the jobs of every project.
+const ALL: &str = "jobs:index:all_projects";
+/// Submits for another user.
+const AS_USER: &str = "jobs:create:as_user";
+
+fn resources(deps: &Deps) -> Vec<Resource> {
+    let it = Arc::new(Jobs { engine: deps.engine.clone() });
+    let old = Arc::new(Old { engine: deps.engine.clone() });
+    let status = |path| Custom(Mount::CloudStatus, path);
+    let (get, post) = (Method::GET, Method::POST);
+    #[rustfmt::skip]
+    let actions = vec![
+        Action::index("jobs:index", "Lists jobs: id, state, links", &it, Jobs::index).asks(&[ALL]),
+        Action::detail("jobs:detail", "Lists jobs in full", &it, Jobs::detail).asks(&[ALL]),
+        Action::show("jobs:show", "Shows a job", &it, Jobs::show).asks(&[ALL]),
+        Action::create("jobs:create", "Submits a job", &it, Jobs::create).asks(&[AS_USER]),
+        Action::delete("jobs:delete", "Removes a job; one that runs is killed", &it, Jobs::delete).asks(&[ALL]),
+        Action::new("hold", post.clone(), Verb, "jobs:hold", "Keeps a waiting job from running", &it, Jobs::hold).asks(&[ALL]),
+        Action::new("release", post, Verb, "jobs:release", "Lets a held job wait again", &it, Jobs::release).asks(&[ALL]),
+        Action::new("output", get.clone(), MemberAction, "jobs:output", "Shows what a job wrote, and how it ended", &it, Jobs::output).asks(&[ALL]),
+        Action::new("old_table", get.clone(), status("/jobs"), "cloud_status:jobs", "Jobs of a state as a table", &old, Old::table),
+        Action::new("old_job", get.clone(), status("/jobs/{job}"), "cloud_status:job", "One job as a row", &old, Old::job),
+        Action::new("old_job_json", get.clone(), status("/jobs/{job}.json"), "cloud_status:job", "One job as JSON", &old, Old::job_json),
+        Action::new("old_job_pool", get.clone(), status("/job-pool.json"), "cloud_status:jobs", "Waiting and scheduled jobs as JSON", &old, Old::job_pool),
+        Action::new("old_job_pools", get, status("/job_pools.json"), "cloud_status:jobs", "Waiting and scheduled jobs as JSON", &old, Old::job_pool),
+    ];
+    vec![Resource { collection: "jobs", parent: None, actions }]
+}

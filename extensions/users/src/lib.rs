@@ -1,1 +1,42 @@
-//! x
+//! Users: who has jobs and VMs, and how many VMs each may have. `/v2/{project_id}/users`, and what the
+//! admin port says of limits.
+//!
+//! Depends on the SDK alone. The server knows of this crate by [`EXTENSION`] alone.
+
+mod old;
+mod users;
+
+use std::sync::Arc;
+
+use pileus_sdk::{Action, Deps, Extension, Method, Mount, Resource, action::Place::Custom};
+
+use crate::{old::Old, users::Users};
+
+/// The descriptor.
+pub static EXTENSION: Extension = Extension {
+    alias: "users",
+    name: "Users",
+    namespace: "https://pileus.dev/ext/users/v1",
+    updated: "2026-01-01T00:00:00Z",
+    description: "Users of jobs and VMs, and the most VMs that each may have",
+    requires: &[],
+    resources,
+};
+
+/// Counts over every project.
+const ALL: &str = "users:index:all_projects";
+
+fn resources(deps: &Deps) -> Vec<Resource> {
+    let it = Arc::new(Users { engine: deps.engine.clone() });
+    let old = Arc::new(Old { engine: deps.engine.clone() });
+    let limits = Custom(Mount::CloudAdmin, "/user-limits");
+    #[rustfmt::skip]
+    let actions = vec![
+        Action::index("users:index", "Lists users: VMs, limit, jobs by state", &it, Users::index).asks(&[ALL]),
+        Action::show("users:show", "Shows a user", &it, Users::show).asks(&[ALL]),
+        Action::update("users:update", "Sets or takes away a user's limit of VMs", &it, Users::update).asks(&[ALL]),
+        Action::new("old_limits", Method::GET, limits.clone(), "cloud_admin:user_limits", "Limits as a Python dict", &old, Old::limits),
+        Action::new("old_reload_limits", Method::POST, limits, "cloud_admin:reload_user_limits", "Reads the limit file again", &old, Old::reload),
+    ];
+    vec![Resource { collection: "users", parent: None, actions }]
+}

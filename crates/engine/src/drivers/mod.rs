@@ -1,5 +1,7 @@
 //! Drivers boot VMs: one file or folder each, and one line in [`DRIVERS`].
 
+pub mod local;
+
 use std::sync::Arc;
 
 use pileus_model::{BoxFuture, Name, Vm, VmState};

@@ -1,0 +1,290 @@
+//! The load benchmark: GET of one cloud through the whole token pipeline, against *floor* and
+//! *hand*, in one run on one machine. Prints ratios, start-up time and idle memory.
+//!
+//! Every server has one worker thread on one core and the client has another core, so that what is
+//! measured is what a request costs the server. Rounds alternate between the servers, and the
+//! median counts, so that a noisy neighbour disturbs all of them alike.
+
+// A benchmark measures real time.
+#![allow(clippy::disallowed_methods, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::{
+    env, fs,
+    io::{BufRead, BufReader, Read, Write},
+    net::{SocketAddr, TcpStream},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use nix::{
+    sched::{CpuSet, sched_setaffinity},
+    unistd::Pid,
+};
+use pileus_bench::{floor, hand};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+const PEER: &str = "PILEUS_BENCH_PEER";
+const ROUNDS: usize = 7;
+const CONNECTIONS: usize = 32;
+const ROUND: Duration = Duration::from_secs(2);
+
+fn main() {
+    match env::var(PEER).as_deref() {
+        Ok(peer) => serve_peer(peer),
+        Err(_) => run(),
+    }
+}
+
+/// A peer's process: reads the token and the body to serve from stdin, says where it listens.
+fn serve_peer(peer: &str) {
+    let mut input = String::new();
+    std::io::stdin().read_to_string(&mut input).expect("stdin");
+    let (token, body) = input.split_once('\n').expect("a token and a body");
+    if env::var("PILEUS_LOG").as_deref() == Ok("info") {
+        tracing_subscriber::fmt().with_writer(std::io::stderr).with_max_level(tracing_subscriber::filter::LevelFilter::DEBUG).init();
+    }
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
+    runtime.block_on(async {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        println!("api http://{}", listener.local_addr().expect("an address"));
+        match peer {
+            "floor" => floor::serve(listener, Bytes::copy_from_slice(body.as_bytes())).await,
+            "hand" => hand::serve(listener, token, serde_json::from_str(body).expect("JSON")).await,
+            other => panic!("no peer {other}"),
+        }
+        .expect("serves");
+    });
+}
+
+struct Server {
+    name: &'static str,
+    child: Child,
+    address: SocketAddr,
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status().ok();
+        self.child.wait().ok();
+    }
+}
+
+fn run() {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let pileus = build();
+    let place = tempfile::tempdir().expect("a folder");
+    write_config(place.path());
+    for log in ["warn", "info"] {
+        let (server, token, startup) = start_pileus(&pileus, place.path(), log);
+        let body = first_answer(server.address, &token);
+        let idle_kib = memory_kib(server.child.id());
+        let servers = [
+            start_peer("floor", &token, &body, log),
+            start_peer("hand", &token, &body, log),
+            server,
+        ];
+        let request = format!(
+            "GET /v2/default/clouds/local HTTP/1.1\r\nHost: {}\r\nX-Auth-Token: {token}\r\nAccept: application/json\r\n\r\n",
+            servers[2].address
+        );
+        pin(Pid::from_raw(0), cores - 1);
+        let mut rates: Vec<Vec<(f64, f64)>> = vec![Vec::new(); servers.len()];
+        for round in 0..=ROUNDS {
+            for (server, rates) in servers.iter().zip(&mut rates) {
+                let measured = load(server, request.as_bytes());
+                // The first round warms up.
+                if round > 0 {
+                    rates.push(measured);
+                }
+            }
+        }
+        let median = |rates: &[(f64, f64)], of: fn(&(f64, f64)) -> f64| {
+            let mut values: Vec<f64> = rates.iter().map(of).collect();
+            values.sort_by(f64::total_cmp);
+            values[values.len() / 2]
+        };
+        let words = if log == "info" { "access log written" } else { "access log off" };
+        println!("\nGET of one cloud, {words}, {} bytes, {CONNECTIONS} connections, median of {ROUNDS} rounds of {} s, {cores} cores", body.len(), ROUND.as_secs());
+        println!("{:<8} {:>12} {:>16} {:>10} {:>10}", "server", "requests/s", "server µs each", "of floor", "of hand");
+        let floor = median(&rates[0], |it| it.0);
+        let hand = median(&rates[1], |it| it.0);
+        for (server, rates) in servers.iter().zip(&rates) {
+            let rate = median(rates, |it| it.0);
+            let cpu = median(rates, |it| it.1);
+            println!("{:<8} {rate:>12.0} {cpu:>16.2} {:>10.2} {:>10.2}", server.name, rate / floor, rate / hand);
+        }
+        if log == "warn" {
+            println!("\nstart to first answer: {:.0} ms; idle memory: {:.1} MB", startup.as_secs_f64() * 1e3, idle_kib as f64 / 1024.0);
+        }
+    }
+}
+
+/// The program that is measured is the one that users run.
+fn build() -> PathBuf {
+    let cargo = env::var("CARGO").unwrap_or_else(|_| "cargo".into());
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the house");
+    let status = Command::new(cargo).args(["build", "--release", "--bin", "pileus"]).current_dir(root).status();
+    assert!(status.expect("cargo runs").success(), "pileus does not build");
+    let exe = env::current_exe().expect("this program");
+    exe.ancestors().nth(2).expect("target/release").join("pileus")
+}
+
+/// The shipped pipelines on free ports, with a limit that every GET has to pass.
+fn write_config(place: &Path) {
+    let paste = include_str!("../api-paste.toml");
+    let mut text = String::new();
+    for line in paste.lines() {
+        match line.split_once('=').map(|(key, _)| key.trim()) {
+            Some("listen") => text.push_str("listen = \"127.0.0.1:0\"\n"),
+            _ => {
+                text.push_str(line);
+                text.push('\n');
+            }
+        }
+    }
+    let start = text.find("[filter.ratelimit]").expect("the shipped file limits rates");
+    let end = text[start + 1..].find("\n[").map_or(text.len(), |end| start + 1 + end);
+    let limit = "[filter.ratelimit]\nfactory = \"ratelimit\"\nlimits = [{ verb = \"GET\", uri = \"*\", regex = \".*\", value = 1000000000, unit = \"SECOND\" }]\n";
+    text.replace_range(start..end, limit);
+    fs::write(place.join("api-paste.toml"), text).expect("a file");
+}
+
+fn start_pileus(exe: &Path, place: &Path, log: &str) -> (Server, String, Duration) {
+    pin(Pid::from_raw(0), 0);
+    let begun = Instant::now();
+    let mut child = Command::new(exe)
+        .arg("serve")
+        .current_dir(place)
+        .env("TOKIO_WORKER_THREADS", "1")
+        .env("PILEUS_LOG", log)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("pileus runs");
+    let address = heard(&mut child);
+    let token = fs::read_to_string(place.join("var/admin-token")).expect("a token").trim().to_owned();
+    first_answer(address, &token);
+    let startup = begun.elapsed();
+    std::thread::sleep(Duration::from_secs(2));
+    (Server { name: "pileus", child, address }, token, startup)
+}
+
+fn start_peer(name: &'static str, token: &str, body: &str, log: &str) -> Server {
+    pin(Pid::from_raw(0), 0);
+    let mut child = Command::new(env::current_exe().expect("this program"))
+        .env(PEER, name)
+        .env("PILEUS_LOG", log)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("a peer runs");
+    let mut stdin = child.stdin.take().expect("stdin");
+    stdin.write_all(format!("{token}\n{body}").as_bytes()).expect("written");
+    drop(stdin);
+    let address = heard(&mut child);
+    Server { name, child, address }
+}
+
+/// Where the server says that its API listens.
+fn heard(child: &mut Child) -> SocketAddr {
+    let mut lines = BufReader::new(child.stdout.take().expect("stdout")).lines();
+    let line = lines.find_map(|line| {
+        let line = line.expect("a line");
+        line.trim().strip_prefix("api").map(str::to_owned)
+    });
+    // The rest is read so that the server never waits for us.
+    std::thread::spawn(move || lines.for_each(drop));
+    let line = line.expect("the server says where it listens");
+    let address = line.split("http://").nth(1).expect("an address");
+    address.split(['/', ' ']).next().expect("an address").parse().expect("an address")
+}
+
+fn first_answer(address: SocketAddr, token: &str) -> String {
+    let mut stream = TcpStream::connect(address).expect("a connection");
+    let request = format!("GET /v2/default/clouds/local HTTP/1.1\r\nHost: {address}\r\nX-Auth-Token: {token}\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).expect("written");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("an answer");
+    let (head, body) = answer.split_once("\r\n\r\n").expect("a head and a body");
+    assert!(head.starts_with("HTTP/1.1 200"), "{answer}");
+    body.to_owned()
+}
+
+/// One round; requests a second, and microseconds of the server's processor time for each.
+fn load(server: &Server, request: &[u8]) -> (f64, f64) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let before = cpu_ticks(server.child.id());
+    let begun = Instant::now();
+    let count: u64 = runtime.block_on(async {
+        let mut clients = tokio::task::JoinSet::new();
+        for _ in 0..CONNECTIONS {
+            clients.spawn(client(server.address, request.to_vec(), begun + ROUND));
+        }
+        let mut count = 0;
+        while let Some(done) = clients.join_next().await {
+            count += done.expect("a client");
+        }
+        count
+    });
+    let elapsed = begun.elapsed().as_secs_f64();
+    let ticks = cpu_ticks(server.child.id()) - before;
+    // A tick is 10 ms on Linux.
+    (count as f64 / elapsed, ticks as f64 * 10_000.0 / count as f64)
+}
+
+/// Asks on one connection until time is up. All answers have the length of the first.
+async fn client(address: SocketAddr, request: Vec<u8>, until: Instant) -> u64 {
+    let mut stream = tokio::net::TcpStream::connect(address).await.expect("a connection");
+    stream.set_nodelay(true).expect("no delay");
+    let mut buffer = vec![0_u8; 64 * 1024];
+    stream.write_all(&request).await.expect("written");
+    let mut filled = 0;
+    let length = loop {
+        filled += stream.read(&mut buffer[filled..]).await.expect("read");
+        let text = String::from_utf8_lossy(&buffer[..filled]);
+        let Some((head, _)) = text.split_once("\r\n\r\n") else { continue };
+        assert!(head.starts_with("HTTP/1.1 200"), "{text}");
+        let field = head.lines().find_map(|line| line.to_ascii_lowercase().strip_prefix("content-length: ").map(str::to_owned));
+        let body: usize = field.expect("a length").parse().expect("a length");
+        break head.len() + 4 + body;
+    };
+    while filled < length {
+        filled += stream.read(&mut buffer[filled..]).await.expect("read");
+    }
+    let mut count = 1;
+    while Instant::now() < until {
+        stream.write_all(&request).await.expect("written");
+        let mut left = length;
+        while left > 0 {
+            let read = stream.read(&mut buffer[length - left..length]).await.expect("read");
+            assert!(read > 0, "the server closed");
+            left -= read;
+        }
+        assert!(buffer.starts_with(b"HTTP/1.1 200"), "not a 200");
+        count += 1;
+    }
+    count
+}
+
+fn cpu_ticks(pid: u32) -> u64 {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).expect("a process");
+    let fields: Vec<&str> = stat.rsplit_once(") ").expect("a name").1.split(' ').collect();
+    fields[11].parse::<u64>().expect("utime") + fields[12].parse::<u64>().expect("stime")
+}
+
+fn memory_kib(pid: u32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("a process");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("VmRSS");
+    line.trim().trim_end_matches(" kB").parse().expect("a number")
+}
+
+/// Keeps a process, and whatever it starts, on one core.
+fn pin(pid: Pid, core: usize) {
+    let mut set = CpuSet::new();
+    set.set(core).expect("a core");
+    sched_setaffinity(pid, &set).expect("pinned");
+}

@@ -1,0 +1,361 @@
+//! What the engine itself writes: the reconcilers, the desk and the start. Not a public command.
+//!
+//! Each was decided upon some view and is settled upon the newest one, which may be another by then:
+//! what is no longer true becomes no event, and the next cycle decides anew.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use pileus_model::{
+    Cloud, CloudSpec, Job, JobState, Kind, Name, Origin, Output, Override, Refusal, Size, Time, View, Vm,
+    VmState,
+};
+
+use crate::{
+    command::surplus,
+    config::SchedulerConfig,
+    desk::End,
+    drivers::Seen,
+    ids::Ids,
+    schedule::room::{Needs, Room},
+};
+
+/// A change.
+#[derive(Debug)]
+pub enum Change {
+    /// These are the configured clouds now.
+    Configure { clouds: Vec<(String, CloudSpec)> },
+    /// This is what the alias file says now.
+    Aliases { aliases: BTreeMap<String, Vec<String>> },
+    /// This is what the user-limit file says now.
+    UserLimits { limits: BTreeMap<String, u32> },
+    /// A source has this job.
+    Found { job: Box<Job> },
+    /// Boot a VM for this job there.
+    Boot { job: Name, cloud: Name },
+    /// Why a job waits.
+    Reason { job: Name, reason: Option<String> },
+    /// Give the job to the VM.
+    Start { job: Name, vm: Name },
+    /// The job's VM is not to be had any more.
+    Unschedule { job: Name },
+    /// The cloud made the VM.
+    Created { vm: Name, handle: String },
+    /// The cloud did not make the VM. `full`: it said why, and will not within this VM's patience.
+    NotCreated { vm: Name, error: String, full: bool },
+    /// What the cloud says of the VM.
+    Polled { vm: Name, seen: Seen },
+    /// The VM's worker called home.
+    Registered { vm: Name },
+    /// The VM's job ended.
+    Finished { vm: Name, job: Name, end: End, output: Output },
+    /// Let the VM go, unless it is not as it was `seen`.
+    Retire { seen: Arc<Vm> },
+    /// Destroy the VM, unless it is not as it was `seen`.
+    Destroy { seen: Arc<Vm>, why: String },
+    /// The cloud did not destroy the VM yet.
+    NotDestroyed { vm: Name, error: String },
+    /// Nothing is left of the VM.
+    Gone { vm: Name },
+    /// Retire the VMs that the cloud has no slots for.
+    Shrink { cloud: Name },
+    /// The cloud has drained.
+    CloudGone { cloud: Name },
+    /// Nobody needs these jobs any more.
+    Forget { jobs: Vec<Name> },
+}
+
+/// What a change becomes.
+#[derive(Debug, Default)]
+pub struct Settled {
+    pub kinds: Vec<Kind>,
+    /// What a job wrote, to be durable with the events.
+    pub output: Option<(Name, Output)>,
+}
+
+impl From<Vec<Kind>> for Settled {
+    fn from(kinds: Vec<Kind>) -> Self {
+        Self { kinds, output: None }
+    }
+}
+
+/// Settles a change upon the newest view.
+pub fn settle(
+    view: &View,
+    change: Change,
+    now: Time,
+    ids: &mut Ids,
+    config: &SchedulerConfig,
+) -> Result<Settled, Refusal> {
+    let kinds = match change {
+        Change::Configure { clouds } => configure(view, clouds),
+        Change::Aliases { aliases } => set_aliases(view, aliases),
+        Change::UserLimits { limits } => set_limits(view, limits),
+        Change::Found { job } if view.jobs.contains_key(&job.id) => Vec::new(),
+        Change::Found { job } => vec![Kind::JobSubmitted(*job)],
+        Change::Boot { job, cloud } => boot(view, &job, &cloud, now, ids, config).unwrap_or_default(),
+        Change::Reason { job, reason } => match view.jobs.get(&job) {
+            Some(it) if it.state == JobState::New && it.reason != reason => {
+                vec![Kind::JobReason { job, reason }]
+            }
+            _ => Vec::new(),
+        },
+        Change::Start { job, vm } => start(view, job, vm),
+        Change::Unschedule { job } => match view.jobs.get(&job) {
+            Some(it) if it.state == JobState::Scheduled => {
+                vec![Kind::JobState { job, state: JobState::New, reason: None }]
+            }
+            _ => Vec::new(),
+        },
+        Change::Created { vm, handle } => match view.vms.get(&vm) {
+            Some(it) => {
+                // An empty handle would read as "not created yet".
+                let handle = if handle.is_empty() { vm.to_string() } else { handle };
+                let (hostname, address) = (it.hostname.clone(), it.address.clone());
+                let event = Kind::VmHandle { vm, handle: handle.clone(), hostname, address };
+                if it.handle == handle { Vec::new() } else { vec![event] }
+            }
+            None => Vec::new(),
+        },
+        Change::NotCreated { vm, error, full } => not_created(view, vm, error, full),
+        Change::Polled { vm, seen } => polled(view, vm, seen),
+        Change::Registered { vm } => registered(view, vm)?,
+        Change::Finished { vm, job, end, output } => return Ok(finished(view, &vm, job, end, output)),
+        Change::Retire { seen } => match view.vms.get(&seen.id) {
+            Some(it) if *it == seen => {
+                let state = Some(Override::Retiring);
+                vec![Kind::VmOverride { vm: seen.id.clone(), state, force_retire: true }]
+            }
+            _ => Vec::new(),
+        },
+        Change::Destroy { seen, why } => match view.vms.get(&seen.id) {
+            Some(it) if *it == seen => vec![Kind::VmDestroy { vm: seen.id.clone(), why }],
+            _ => Vec::new(),
+        },
+        Change::NotDestroyed { vm, error } => match view.vms.get(&vm) {
+            Some(it) if it.last_error.as_ref() != Some(&error) => {
+                vec![Kind::VmFailed { vm, error, error_count: it.error_count }]
+            }
+            _ => Vec::new(),
+        },
+        Change::Gone { vm } => gone(view, vm, config),
+        Change::Shrink { cloud } => view.clouds.get(&cloud).map_or_else(Vec::new, |cloud| {
+            surplus(view, cloud, if cloud.retired { 0 } else { cloud.vm_slots() })
+        }),
+        Change::CloudGone { cloud } => match view.clouds.get(&cloud) {
+            Some(it) if it.retired && it.used.vm_slots == 0 => vec![Kind::CloudGone { cloud }],
+            _ => Vec::new(),
+        },
+        Change::Forget { mut jobs } => {
+            jobs.retain(|job| view.jobs.get(job).is_some_and(|job| job.state.is_final()));
+            if jobs.is_empty() { Vec::new() } else { vec![Kind::JobsForgotten { jobs }] }
+        }
+    };
+    Ok(kinds.into())
+}
+
+/// Brings the configured clouds in, keeps what administrators said of them, and retires those of the
+/// file that it names no more. Clouds of the API come after those of the file.
+fn configure(view: &View, clouds: Vec<(String, CloudSpec)>) -> Vec<Kind> {
+    let mut kinds = Vec::new();
+    let mut set = |old: Option<&Arc<Cloud>>, new: Cloud| {
+        if old.is_none_or(|old| (Cloud { used: Size::default(), ..Cloud::clone(old) }) != new) {
+            kinds.push(Kind::CloudSet(new));
+        }
+    };
+    let mut order = 0;
+    let mut named = Vec::new();
+    for (name, spec) in clouds {
+        let old = view.cloud(&name);
+        // VMs know their cloud by its first spelling.
+        let name = old.map_or_else(|| name.into(), |old| old.name.clone());
+        named.push(name.clone());
+        set(
+            old,
+            Cloud {
+                name,
+                spec,
+                origin: Origin::File,
+                order,
+                enabled_by_admin: old.and_then(|old| old.enabled_by_admin),
+                vm_slots_by_admin: old.and_then(|old| old.vm_slots_by_admin),
+                retired: false,
+                used: Size::default(),
+            },
+        );
+        order += 1;
+    }
+    for old in view.clouds_in_order().into_iter().filter(|cloud| !named.contains(&cloud.name)) {
+        if old.origin == Origin::Api {
+            set(Some(old), Cloud { order, used: Size::default(), ..Cloud::clone(old) });
+            order += 1;
+        }
+    }
+    for old in view.clouds.values().filter(|cloud| !named.contains(&cloud.name)) {
+        if old.origin == Origin::File && !old.retired {
+            kinds.push(Kind::CloudRetired { cloud: old.name.clone() });
+            kinds.extend(surplus(view, old, 0));
+            if old.used.vm_slots == 0 {
+                kinds.push(Kind::CloudGone { cloud: old.name.clone() });
+            }
+        }
+    }
+    kinds
+}
+
+fn set_aliases(view: &View, aliases: BTreeMap<String, Vec<String>>) -> Vec<Kind> {
+    let gone = view.file_aliases.iter().filter(|alias| !aliases.contains_key(&***alias));
+    let mut kinds: Vec<_> = gone.map(|alias| Kind::AliasGone { alias: alias.clone() }).collect();
+    for (alias, clouds) in aliases {
+        let alias = Name::from(alias);
+        let same = view.aliases.get(&alias).is_some_and(|old| **old == *clouds);
+        if !same || !view.file_aliases.contains(&alias) {
+            kinds.push(Kind::AliasSet { alias, clouds });
+        }
+    }
+    kinds
+}
+
+fn set_limits(view: &View, limits: BTreeMap<String, u32>) -> Vec<Kind> {
+    let gone = view.file_limits.iter().filter(|user| !limits.contains_key(&***user));
+    let mut kinds: Vec<_> = gone.map(|user| Kind::UserLimit { user: user.clone(), vms: None }).collect();
+    for (user, vms) in limits {
+        let user = Name::from(user);
+        if view.user_limits.get(&user) != Some(&vms) || !view.file_limits.contains(&user) {
+            kinds.push(Kind::UserLimit { user, vms: Some(vms) });
+        }
+    }
+    kinds
+}
+
+/// Names a VM of the job's size, where it still fits.
+fn boot(
+    view: &View,
+    job: &str,
+    cloud: &str,
+    now: Time,
+    ids: &mut Ids,
+    config: &SchedulerConfig,
+) -> Option<Vec<Kind>> {
+    let job = view.jobs.get(job).filter(|job| job.state == JobState::New)?;
+    let cloud = view.clouds.get(cloud)?;
+    Room::of(cloud, false).score(&Needs::of(job), 0)?;
+    if let Some(limit) = view.user_limits.get(&job.user) {
+        let has = view.vms.values().filter(|vm| vm.user == job.user).count();
+        if has >= usize::try_from(*limit).unwrap_or(usize::MAX) {
+            return None;
+        }
+    }
+    let vm = Vm {
+        id: ids.vm(&cloud.name, now),
+        cloud: cloud.name.clone(),
+        project: job.project.clone(),
+        user: job.user.clone(),
+        vm_type: job.vm_type.clone(),
+        cpu_cores: job.cpu_cores,
+        memory_mib: job.memory_mib,
+        storage_gib: job.storage_gib,
+        keep_alive_s: config.keep_alive_s(job.keep_alive_s, cloud.spec.keep_alive_s),
+        state: VmState::Starting,
+        override_state: None,
+        force_retire: false,
+        destroy: None,
+        last_error: None,
+        error_count: 0,
+        created: now,
+        changed: now,
+        running: None,
+        registered: None,
+        idle_since: None,
+        job: None,
+        job_runs_s: Vec::new(),
+        hostname: String::new(),
+        address: String::new(),
+        handle: String::new(),
+    };
+    let scheduled = Kind::JobScheduled { job: job.id.clone(), vm: vm.id.clone() };
+    Some(vec![Kind::VmRequested(vm), scheduled])
+}
+
+fn start(view: &View, job: Name, vm: Name) -> Vec<Kind> {
+    let waits = |job: &Job| matches!(job.state, JobState::New | JobState::Scheduled);
+    let takes = |vm: &Vm| vm.takes_jobs() && vm.registered.is_some() && vm.job.is_none();
+    match (view.jobs.get(&job), view.vms.get(&vm)) {
+        (Some(it), Some(on)) if waits(it) && takes(on) => vec![Kind::JobStarted { job, vm }],
+        _ => Vec::new(),
+    }
+}
+
+/// A full cloud is left at once, so that the job can try another; a failing one is given some time.
+fn not_created(view: &View, vm: Name, error: String, full: bool) -> Vec<Kind> {
+    let Some(it) = view.vms.get(&vm).filter(|it| it.handle.is_empty()) else { return Vec::new() };
+    let failed = Kind::VmFailed { vm: vm.clone(), error: error.clone(), error_count: it.error_count + 1 };
+    if full && it.destroy.is_none() {
+        return vec![failed, Kind::VmDestroy { vm, why: error }];
+    }
+    vec![failed]
+}
+
+fn polled(view: &View, vm: Name, seen: Seen) -> Vec<Kind> {
+    let Some(it) = view.vms.get(&vm).filter(|it| it.destroy.is_none()) else { return Vec::new() };
+    let mut kinds = Vec::new();
+    let known = |new: String, old: &str| if new.is_empty() { old.to_owned() } else { new };
+    let (hostname, address) = (known(seen.hostname, &it.hostname), known(seen.address, &it.address));
+    if hostname != it.hostname || address != it.address {
+        kinds.push(Kind::VmHandle { vm: vm.clone(), handle: it.handle.clone(), hostname, address });
+    }
+    // A worker that called home runs, whatever a slower part of its cloud believes.
+    let stale = seen.state == VmState::Starting && it.registered.is_some();
+    if seen.state != it.state && !stale {
+        kinds.push(Kind::VmState { vm: vm.clone(), state: seen.state });
+    }
+    if matches!(seen.state, VmState::Error | VmState::Shutdown) {
+        let error = format!("its cloud calls it {}", seen.state.as_str());
+        kinds.push(Kind::VmFailed { vm, error, error_count: it.error_count + 1 });
+    }
+    kinds
+}
+
+fn registered(view: &View, vm: Name) -> Result<Vec<Kind>, Refusal> {
+    let it = view.vms.get(&vm).ok_or_else(|| Refusal::NotFound { kind: "VM", id: vm.to_string() })?;
+    if it.destroy.is_some() {
+        return Ok(Vec::new());
+    }
+    let mut kinds = Vec::new();
+    if it.state == VmState::Starting {
+        kinds.push(Kind::VmState { vm: vm.clone(), state: VmState::Running });
+    }
+    if it.registered.is_none() {
+        kinds.push(Kind::VmRegistered { vm });
+    }
+    Ok(kinds)
+}
+
+fn finished(view: &View, vm: &str, job: Name, end: End, output: Output) -> Settled {
+    if view.vms.get(vm).and_then(|vm| vm.job.as_ref()) != Some(&job) {
+        return Settled::default();
+    }
+    let kind = match end {
+        End::Exited(exit) => Kind::JobFinished { job: job.clone(), exit },
+        End::NotStarted(reason) => {
+            Kind::JobState { job: job.clone(), state: JobState::Error, reason: Some(reason) }
+        }
+    };
+    Settled { kinds: vec![kind], output: Some((job, output)) }
+}
+
+/// The job of a VM that broke waits again, but not for ever.
+fn gone(view: &View, vm: Name, config: &SchedulerConfig) -> Vec<Kind> {
+    let Some(it) = view.vms.get(&vm) else { return Vec::new() };
+    let why = it.destroy.clone().unwrap_or_else(|| "its cloud let go of it".into());
+    let mut kinds = vec![Kind::VmGone { vm, why: why.clone() }];
+    let broke = matches!(it.state, VmState::Error | VmState::Shutdown);
+    let job = it.job.as_ref().and_then(|job| view.jobs.get(job)).filter(|_| broke);
+    if let Some(job) = job.filter(|job| job.attempts >= config.max_job_attempts.get()) {
+        let reason = Some(format!("its VM broke in attempt {}: {why}", job.attempts));
+        kinds.push(Kind::JobState { job: job.id.clone(), state: JobState::Error, reason });
+    }
+    kinds
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,181 @@
+//! What the engine's own changes become.
+
+use pileus_model::{Event, Exit};
+
+use super::*;
+use crate::{
+    state::{FILES, apply},
+    testing::{self, cloud, idle_vm, job, spec, vm},
+};
+
+fn settled(view: &View, change: Change) -> Vec<Kind> {
+    settle(view, change, Time(9), &mut Ids::default(), &SchedulerConfig::default()).unwrap().kinds
+}
+
+fn done(view: &mut View, by: &str, change: Change) -> usize {
+    let kinds = settled(view, change);
+    let count = kinds.len();
+    for kind in kinds {
+        let by = pileus_model::Actor { user: by.into(), ..Default::default() };
+        let seq = view.seq + 1;
+        apply(view, &Event { seq, time: Time(9), by, kind });
+    }
+    count
+}
+
+#[test]
+fn the_configured_clouds_are_brought_in() {
+    let mut view = View::default();
+    let configure = |view: &mut View, clouds: &[(&str, u32)]| {
+        let clouds = clouds.iter().map(|(name, slots)| ((*name).to_owned(), spec(*slots))).collect();
+        done(view, "", Change::Configure { clouds })
+    };
+    let order = |view: &View| -> Vec<String> {
+        view.clouds_in_order().iter().map(|cloud| cloud.name.to_string()).collect()
+    };
+    configure(&mut view, &[("b", 1), ("A", 2)]);
+    let api = Cloud { origin: Origin::Api, order: 2, ..cloud("api", 1) };
+    testing::happen(&mut view, Time(0), [Kind::CloudSet(api)]);
+    assert_eq!(order(&view), ["b", "A", "api"]);
+    assert_eq!(configure(&mut view, &[("b", 1), ("A", 2)]), 0, "nothing new, nothing written");
+    testing::happen(
+        &mut view,
+        Time(0),
+        [
+            Kind::CloudEnabled { cloud: "A".into(), enabled: false },
+            Kind::CloudSlots { cloud: "A".into(), vm_slots: 7 },
+        ],
+    );
+    testing::add(&mut view, [], [idle_vm("v", "A")]);
+    configure(&mut view, &[("c", 1), ("a", 3), ("b", 1)]);
+    assert_eq!(order(&view), ["c", "A", "b", "api"], "in another order, and under its first spelling");
+    let a = &view.clouds["A"];
+    assert_eq!((a.enabled(), a.vm_slots(), a.spec.vm_slots), (false, 7, 3), "what administrators said");
+    assert_eq!(a.used.vm_slots, 1);
+    configure(&mut view, &[("c", 1)]);
+    assert_eq!(order(&view), ["c", "api", "A"], "an empty one goes at once, another drains");
+    assert!(view.clouds["A"].retired && view.vms["v"].override_state.is_some());
+    configure(&mut view, &[("c", 1), ("A", 2), ("api", 5)]);
+    assert_eq!(order(&view), ["c", "A", "api"]);
+    assert!(!view.clouds["A"].retired, "one that comes back is no longer retired");
+    assert_eq!(view.clouds["api"].origin, Origin::File, "the file takes over what it names");
+}
+
+#[test]
+fn the_files_have_the_last_word_on_what_they_name() {
+    let mut view = View::default();
+    let aliases = |view: &mut View, names: &[&str]| {
+        let aliases = names.iter().map(|&name| (name.to_owned(), vec!["c".to_owned()])).collect();
+        done(view, FILES, Change::Aliases { aliases })
+    };
+    testing::happen(&mut view, Time(0), [Kind::AliasSet { alias: "api".into(), clouds: vec![] }]);
+    aliases(&mut view, &["a", "b"]);
+    assert_eq!(aliases(&mut view, &["a", "b"]), 0);
+    aliases(&mut view, &["b", "d"]);
+    assert_eq!(view.aliases.keys().map(|name| &**name).collect::<Vec<_>>(), ["api", "b", "d"]);
+    let limits = |view: &mut View, users: &[(&str, u32)]| {
+        let limits = users.iter().map(|(user, vms)| ((*user).to_owned(), *vms)).collect();
+        done(view, FILES, Change::UserLimits { limits })
+    };
+    testing::happen(&mut view, Time(0), [Kind::UserLimit { user: "api".into(), vms: Some(9) }]);
+    limits(&mut view, &[("a", 1), ("b", 2)]);
+    limits(&mut view, &[("b", 3)]);
+    assert_eq!(limits(&mut view, &[("b", 3)]), 0);
+    let now: Vec<_> = view.user_limits.iter().map(|(user, vms)| (&**user, *vms)).collect();
+    assert_eq!(now, [("api", 9), ("b", 3)]);
+}
+
+#[test]
+fn a_vm_is_booted_in_the_size_of_its_job_where_that_is_still_right() {
+    let boot = || Change::Boot { job: "j".into(), cloud: "c".into() };
+    let mut view = testing::view([cloud("c", 1)]);
+    let big = Job { memory_mib: 77, storage_gib: 7, cpu_cores: 2, keep_alive_s: Some(1_000_000), ..job("j") };
+    testing::add(&mut view, [big, job("2")], []);
+    let kinds = settled(&view, boot());
+    let [Kind::VmRequested(vm), Kind::JobScheduled { job, vm: on }] = &kinds[..] else { panic!("{kinds:?}") };
+    assert_eq!((vm.memory_mib, vm.storage_gib, vm.cpu_cores), (77, 7, 2));
+    assert_eq!((&**job, on, vm.keep_alive_s), ("j", &vm.id, 3600), "the keep-alive is capped");
+    assert!(vm.id.starts_with("c-"));
+    done(&mut view, "", boot());
+    assert_eq!(settled(&view, boot()), [], "it is scheduled already");
+    let other = Change::Boot { job: "2".into(), cloud: "c".into() };
+    assert_eq!(settled(&view, other), [], "there is no slot left");
+    let mut view = testing::view([cloud("c", 9)]);
+    testing::add(&mut view, [crate::testing::job("j")], [idle_vm("v", "c")]);
+    testing::happen(&mut view, Time(0), [Kind::UserLimit { user: "alice".into(), vms: Some(1) }]);
+    assert_eq!(settled(&view, boot()), [], "its user is at the limit");
+}
+
+#[test]
+fn what_is_no_longer_true_changes_nothing() {
+    let mut view = testing::view([cloud("c", 9)]);
+    let held = Job { state: JobState::Held, ..job("held") };
+    testing::add(&mut view, [held, job("new")], [idle_vm("v", "c"), vm("w", "c")]);
+    let old = Arc::new(Vm { error_count: 3, ..idle_vm("v", "c") });
+    let output = Output::default();
+    let ended = End::Exited(Exit::Code(0));
+    let seen = |state| Seen { state, hostname: String::new(), address: String::new() };
+    let cases = [
+        Change::Start { job: "held".into(), vm: "v".into() },
+        Change::Start { job: "new".into(), vm: "w".into() },
+        Change::Unschedule { job: "new".into() },
+        Change::Reason { job: "held".into(), reason: Some("r".into()) },
+        Change::Reason { job: "new".into(), reason: None },
+        Change::Retire { seen: old.clone() },
+        Change::Destroy { seen: old, why: "w".into() },
+        Change::Gone { vm: "x".into() },
+        Change::Created { vm: "x".into(), handle: "h".into() },
+        Change::Polled { vm: "x".into(), seen: seen(VmState::Error) },
+        Change::Polled { vm: "v".into(), seen: seen(VmState::Starting) },
+        Change::Finished { vm: "v".into(), job: "new".into(), end: ended, output },
+        Change::Forget { jobs: vec!["new".into(), "x".into()] },
+        Change::CloudGone { cloud: "c".into() },
+        Change::Shrink { cloud: "c".into() },
+        Change::Registered { vm: "v".into() },
+        Change::Found { job: Box::new(job("new")) },
+    ];
+    for change in cases {
+        let shown = format!("{change:?}");
+        assert_eq!(settled(&view, change), [], "{shown}");
+    }
+    let unknown = Change::Registered { vm: "x".into() };
+    let answer = settle(&view, unknown, Time(0), &mut Ids::default(), &SchedulerConfig::default());
+    assert!(matches!(answer, Err(Refusal::NotFound { kind: "VM", .. })));
+}
+
+#[test]
+fn a_job_whose_vm_breaks_too_often_is_given_up() {
+    for (state, attempts, wanted) in [
+        (VmState::Error, 5, JobState::Error),
+        (VmState::Error, 4, JobState::New),
+        (VmState::Running, 5, JobState::New),
+    ] {
+        let mut view = testing::view([cloud("c", 9)]);
+        let running = Job { state: JobState::Running, attempts, vm: Some("v".into()), ..job("j") };
+        testing::add(&mut view, [running], [Vm { state, job: Some("j".into()), ..idle_vm("v", "c") }]);
+        done(&mut view, "", Change::Gone { vm: "v".into() });
+        assert_eq!(view.jobs["j"].state, wanted, "{state:?} after {attempts}");
+        assert!(view.vms.is_empty());
+    }
+}
+
+#[test]
+fn a_worker_that_calls_home_makes_its_vm_run() {
+    let mut view = testing::view([cloud("c", 9)]);
+    testing::add(&mut view, [], [vm("v", "c")]);
+    done(&mut view, "", Change::Registered { vm: "v".into() });
+    let it = &view.vms["v"];
+    assert_eq!((it.state, it.registered, it.idle_since), (VmState::Running, Some(Time(9)), Some(Time(9))));
+    assert_eq!(it.startup_s(), Some(0));
+}
+
+#[test]
+fn a_full_cloud_is_left_and_a_failing_one_given_time() {
+    let mut view = testing::view([cloud("c", 9)]);
+    testing::add(&mut view, [], [vm("v", "c")]);
+    let failed = |full| Change::NotCreated { vm: "v".into(), error: "quota".into(), full };
+    done(&mut view, "", failed(false));
+    assert_eq!((view.vms["v"].error_count, view.vms["v"].destroy.clone()), (1, None));
+    done(&mut view, "", failed(true));
+    assert_eq!(view.vms["v"].destroy.as_deref(), Some("quota"));
+}

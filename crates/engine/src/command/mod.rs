@@ -1,0 +1,48 @@
+//! Commands: each is checked against the state and becomes events, or is refused and changes nothing.
+//!
+//! Pure but for the ids, which come out of the one generator. What a command needs from outside
+//! (the alias file, a driver's consent) is fetched before, by [`crate::engine`].
+
+mod clouds;
+mod jobs;
+mod lists;
+#[cfg(test)]
+mod tests;
+pub mod valid;
+mod vms;
+
+pub use clouds::surplus;
+use pileus_model::{Command, Kind, Refusal, Time, View};
+pub use vms::find_all;
+
+use crate::ids::Ids;
+
+/// What a command becomes: in this order, or not at all. An empty list: it was so already.
+pub fn decide(view: &View, command: Command, now: Time, ids: &mut Ids) -> Result<Vec<Kind>, Refusal> {
+    match command {
+        Command::SubmitJob(spec) => jobs::submit(*spec, now, ids),
+        Command::DeleteJob { job } => jobs::delete(view, &job),
+        Command::HoldJob { job, reason } => jobs::hold(view, &job, reason),
+        Command::ReleaseJob { job } => jobs::release(view, &job),
+        Command::CreateCloud { cloud, spec } => clouds::create(view, cloud, spec),
+        Command::UpdateCloud { cloud, spec } => clouds::update(view, &cloud, spec),
+        Command::DeleteCloud { cloud } => clouds::delete(view, &cloud),
+        Command::EnableCloud { cloud, enabled } => clouds::enable(view, &cloud, enabled),
+        Command::SetSlots { cloud, vm_slots } => clouds::set_slots(view, &cloud, vm_slots),
+        Command::ShutdownVms { vms, why } => vms::shutdown(view, &vms, &why),
+        Command::RetireVms { vms } => vms::retire(view, &vms),
+        Command::RemoveVms { vms } => vms::remove(view, &vms),
+        Command::ResetVm { vm } => vms::reset(view, &vm),
+        Command::SetAlias { alias, clouds } => lists::set_alias(view, alias, clouds),
+        Command::DeleteAlias { alias } => lists::delete_alias(view, &alias),
+        Command::SetUserLimit { user, vms } => lists::set_user_limit(view, user, vms),
+        // With a file configured, the engine reads it and this is never asked.
+        Command::ReloadAliases => Err(Refusal::Conflict("No alias file is configured.".into())),
+        Command::ReloadUserLimits => Err(Refusal::Conflict("No user-limit file is configured.".into())),
+        Command::CreateToken { sha256, name, user, project, roles } => {
+            let token = pileus_model::Token { sha256, name, user, project, roles, created: now };
+            lists::create_token(view, token)
+        }
+        Command::RevokeToken { name } => lists::revoke_token(view, &name),
+    }
+}

@@ -1,0 +1,279 @@
+//! Every command: what it becomes, or how it is refused.
+
+use pileus_model::{
+    Cloud, Command, Job, JobSpec, JobState, Kind, Name, Origin, Override, Refusal, Time, View, Vm,
+};
+
+use super::{decide, valid};
+use crate::{
+    ids::Ids,
+    testing::{self, cloud, happen, idle_vm, job, spec, token, vm},
+};
+
+fn job_spec() -> JobSpec {
+    JobSpec {
+        project: "p".into(),
+        user: "alice".into(),
+        command: vec!["/bin/echo".into(), "hello".into()],
+        vm_type: "t1".into(),
+        cpu_cores: 1,
+        memory_mib: 100,
+        storage_gib: 0,
+        priority: 0,
+        high_priority: false,
+        keep_alive_s: None,
+        target_clouds: Vec::new(),
+    }
+}
+
+/// Two clouds of a file, one of the API; jobs in every state; VMs idle, busy, going.
+fn world() -> View {
+    let api = Cloud { origin: Origin::Api, ..cloud("api", 2) };
+    let mut view = testing::view([cloud("Alpha", 3), cloud("beta", 1), api]);
+    let in_state = |state: JobState| Job { state, ..job(state.as_str()) };
+    let jobs = JobState::ALL.into_iter().map(in_state);
+    let busy = Vm { job: Some("running".into()), ..idle_vm("busy", "Alpha") };
+    let going = Vm { destroy: Some("old".into()), ..idle_vm("going", "beta") };
+    let retiring =
+        Vm { override_state: Some(Override::Retiring), force_retire: true, ..idle_vm("retiring", "api") };
+    let young = Vm { created: Time(9), ..vm("young", "Alpha") };
+    testing::add(&mut view, jobs, [busy, young, going, retiring]);
+    happen(&mut view, Time(0), [Kind::TokenCreated(token("t"))]);
+    happen(&mut view, Time(0), [Kind::AliasSet { alias: "West".into(), clouds: vec!["Alpha".into()] }]);
+    happen(&mut view, Time(0), [Kind::AliasSet { alias: "filed".into(), clouds: vec![] }]);
+    happen(&mut view, Time(0), [Kind::UserLimit { user: "filed".into(), vms: Some(1) }]);
+    view.file_aliases.insert("filed".into());
+    view.file_limits.insert("filed".into());
+    view
+}
+
+fn asked(command: Command) -> Result<Vec<Kind>, Refusal> {
+    decide(&world(), command, Time(5), &mut Ids::default())
+}
+
+#[test]
+fn commands_become_events() {
+    let override_state = |vm: &str, state: Option<Override>| Kind::VmOverride {
+        vm: vm.into(),
+        state,
+        force_retire: state.is_some(),
+    };
+    let retired = |vm: &str| override_state(vm, Some(Override::Retiring));
+    let state = |job: &str, state, reason: Option<&str>| Kind::JobState {
+        job: job.into(),
+        state,
+        reason: reason.map(Into::into),
+    };
+    let names = |names: &[&str]| names.iter().map(|&name| name.into()).collect::<Vec<Name>>();
+    let alpha = || Name::from("Alpha");
+    let cases = [
+        (
+            "a job that waits is removed",
+            Command::DeleteJob { job: "new".into() },
+            vec![state("new", JobState::Removed, None)],
+        ),
+        (
+            "one that runs too",
+            Command::DeleteJob { job: "running".into() },
+            vec![state("running", JobState::Removed, None)],
+        ),
+        (
+            "one that has ended is forgotten",
+            Command::DeleteJob { job: "complete".into() },
+            vec![Kind::JobsForgotten { jobs: names(&["complete"]) }],
+        ),
+        (
+            "held",
+            Command::HoldJob { job: "scheduled".into(), reason: "wait".into() },
+            vec![state("scheduled", JobState::Held, Some("wait"))],
+        ),
+        ("held already", Command::HoldJob { job: "held".into(), reason: "".into() }, vec![]),
+        ("released", Command::ReleaseJob { job: "held".into() }, vec![state("held", JobState::New, None)]),
+        (
+            "switched off, found in another case",
+            Command::EnableCloud { cloud: "ALPHA".into(), enabled: false },
+            vec![Kind::CloudEnabled { cloud: alpha(), enabled: false }],
+        ),
+        (
+            "fewer slots retire the youngest",
+            Command::SetSlots { cloud: "Alpha".into(), vm_slots: 1 },
+            vec![Kind::CloudSlots { cloud: alpha(), vm_slots: 1 }, retired("young")],
+        ),
+        (
+            "more slots",
+            Command::SetSlots { cloud: "Alpha".into(), vm_slots: 9 },
+            vec![Kind::CloudSlots { cloud: alpha(), vm_slots: 9 }],
+        ),
+        (
+            "a cloud with VMs is retired",
+            Command::DeleteCloud { cloud: "api".into() },
+            vec![Kind::CloudRetired { cloud: "api".into() }],
+        ),
+        (
+            "VMs are destroyed, once",
+            Command::ShutdownVms { vms: names(&["busy", "going", "busy"]), why: "asked".into() },
+            vec![Kind::VmDestroy { vm: "busy".into(), why: "asked".into() }],
+        ),
+        (
+            "VMs are retired, once",
+            Command::RetireVms { vms: names(&["busy", "retiring"]) },
+            vec![retired("busy")],
+        ),
+        (
+            "VMs are forgotten",
+            Command::RemoveVms { vms: names(&["young"]) },
+            vec![Kind::VmGone { vm: "young".into(), why: "an administrator removed it".into() }],
+        ),
+        (
+            "a VM is taken back",
+            Command::ResetVm { vm: "retiring".into() },
+            vec![override_state("retiring", None)],
+        ),
+        ("nothing to take back", Command::ResetVm { vm: "busy".into() }, vec![]),
+        (
+            "an alias",
+            Command::SetAlias { alias: "East".into(), clouds: vec!["beta".into()] },
+            vec![Kind::AliasSet { alias: "East".into(), clouds: vec!["beta".into()] }],
+        ),
+        (
+            "an alias as it is",
+            Command::SetAlias { alias: "West".into(), clouds: vec!["Alpha".into()] },
+            vec![],
+        ),
+        (
+            "an alias goes",
+            Command::DeleteAlias { alias: "West".into() },
+            vec![Kind::AliasGone { alias: "West".into() }],
+        ),
+        (
+            "a limit",
+            Command::SetUserLimit { user: "alice".into(), vms: Some(0) },
+            vec![Kind::UserLimit { user: "alice".into(), vms: Some(0) }],
+        ),
+        ("no limit as it is", Command::SetUserLimit { user: "alice".into(), vms: None }, vec![]),
+        (
+            "a token goes",
+            Command::RevokeToken { name: "t".into() },
+            vec![Kind::TokenRevoked { sha256: token("t").sha256 }],
+        ),
+    ];
+    for (what, command, wanted) in cases {
+        assert_eq!(asked(command), Ok(wanted), "{what}");
+    }
+}
+
+#[test]
+fn commands_are_refused_by_the_field_that_is_wrong() {
+    type Spoil = fn(&mut JobSpec);
+    let spoilt: [(Spoil, &str); 15] = [
+        (|job| job.command.clear(), "Invalid command: must name a program"),
+        (|job| job.command = vec!["".into(), "x".into()], "Invalid command: must name a program"),
+        (|job| job.command.push("a\0b".into()), "Invalid command: must not hold a NUL"),
+        (|job| job.command = vec!["x".into(); valid::ARGS_MAX + 1], "Invalid command: must not have more"),
+        (|job| job.command.push("x".repeat(valid::COMMAND_MAX)), "Invalid command: must not be longer"),
+        (|job| job.user = "".into(), "Invalid user: must not be empty"),
+        (|job| job.user = "x".repeat(256).into(), "Invalid user: must not be longer than 255"),
+        (|job| job.project = "a\0".into(), "Invalid project: must not hold a NUL"),
+        (|job| job.vm_type = "".into(), "Invalid vm_type: must not be empty"),
+        (|job| job.cpu_cores = 0, "Invalid cpu_cores: must be at least 1"),
+        (|job| job.cpu_cores = u32::MAX, "Invalid cpu_cores: must not be more"),
+        (|job| job.memory_mib = 0, "Invalid memory_mib: must be at least 1"),
+        (|job| job.storage_gib = u64::MAX, "Invalid storage_gib: must not be more"),
+        (|job| job.target_clouds = vec!["c".into(); 1001], "Invalid target_clouds: must not hold more"),
+        (|job| job.target_clouds = vec!["".into()], "Invalid target_clouds: must not be empty"),
+    ];
+    let spoilt = spoilt.map(|(spoil, problem)| {
+        let mut spec = job_spec();
+        spoil(&mut spec);
+        (Command::SubmitJob(Box::new(spec)), problem)
+    });
+    let vms = |name: &str| vec!["busy".into(), name.into()];
+    let strange = pileus_model::CloudSpec { driver: "vmware".into(), ..spec(1) };
+    let create_token = |sha256: &str, name: &str| Command::CreateToken {
+        sha256: sha256.into(),
+        name: name.into(),
+        user: "alice".into(),
+        project: "p".into(),
+        roles: Vec::new(),
+    };
+    let others = [
+        (Command::DeleteJob { job: "x".into() }, "Job x could not be found."),
+        (
+            Command::HoldJob { job: "running".into(), reason: "".into() },
+            "Job running is running and cannot be held.",
+        ),
+        (Command::HoldJob { job: "new".into(), reason: "x".repeat(1025) }, "Invalid reason: "),
+        (Command::ReleaseJob { job: "new".into() }, "Job new is new, not held."),
+        (Command::CreateCloud { cloud: "ALPHA".into(), spec: spec(1) }, "Cloud Alpha exists."),
+        (Command::CreateCloud { cloud: "".into(), spec: spec(1) }, "Invalid name: must not be empty"),
+        (
+            Command::CreateCloud { cloud: "c".into(), spec: strange },
+            "Invalid driver: `vmware` is unknown; there is `local`",
+        ),
+        (Command::UpdateCloud { cloud: "beta".into(), spec: spec(1) }, "Cloud beta is configured in a file"),
+        (Command::DeleteCloud { cloud: "beta".into() }, "Cloud beta is configured in a file"),
+        (Command::EnableCloud { cloud: "x".into(), enabled: true }, "Cloud x could not be found."),
+        (Command::SetSlots { cloud: "beta".into(), vm_slots: u32::MAX }, "Invalid vm_slots: "),
+        (Command::ShutdownVms { vms: vms("x"), why: "".into() }, "VM x could not be found."),
+        (Command::RetireVms { vms: vms("x") }, "VM x could not be found."),
+        (Command::RemoveVms { vms: vms("x") }, "VM x could not be found."),
+        (Command::ResetVm { vm: "going".into() }, "VM going is being destroyed."),
+        (Command::SetAlias { alias: "WEST".into(), clouds: vec![] }, "Alias West exists"),
+        (Command::SetAlias { alias: "filed".into(), clouds: vec![] }, "Alias filed is set in a file"),
+        (Command::DeleteAlias { alias: "filed".into() }, "Alias filed is set in a file"),
+        (Command::DeleteAlias { alias: "x".into() }, "Alias x could not be found."),
+        (
+            Command::SetUserLimit { user: "filed".into(), vms: None },
+            "The limit of user filed is set in a file",
+        ),
+        (Command::ReloadAliases, "No alias file is configured."),
+        (Command::ReloadUserLimits, "No user-limit file is configured."),
+        (create_token("XY", "u"), "Invalid sha256: "),
+        (create_token(&"cd".repeat(32), "t"), "Token t exists."),
+        (create_token(&"ab".repeat(32), "u"), "This secret is in use already."),
+        (Command::RevokeToken { name: "x".into() }, "Token x could not be found."),
+    ];
+    for (command, problem) in spoilt.into_iter().chain(others) {
+        let shown = format!("{command:?}").chars().take(200).collect::<String>();
+        let refusal = asked(command).expect_err(&shown).to_string();
+        assert!(refusal.starts_with(problem), "{shown}: {refusal}");
+    }
+}
+
+#[test]
+fn names_may_be_of_any_characters() {
+    for name in ["a b", "ü/…", "#?%00", "\n\t", &"x".repeat(255)] {
+        let target = vec![name.to_owned()];
+        let spec = JobSpec { user: name.into(), vm_type: name.into(), target_clouds: target, ..job_spec() };
+        let made = asked(Command::SubmitJob(Box::new(spec))).unwrap();
+        assert!(matches!(&made[..], [Kind::JobSubmitted(job)] if &*job.user == name), "{name:?}");
+        asked(Command::CreateCloud { cloud: name.into(), spec: spec_one() }).unwrap();
+    }
+}
+
+fn spec_one() -> pileus_model::CloudSpec {
+    spec(1)
+}
+
+#[test]
+fn a_cloud_of_the_api_lives_through_update_and_deletion() {
+    let mut view = testing::view([cloud("file", 1)]);
+    let mut ids = Ids::default();
+    let mut done = |view: &mut View, command| {
+        let kinds = decide(view, command, Time(0), &mut ids).unwrap();
+        happen(view, Time(0), kinds);
+    };
+    let name = || Name::from("c");
+    done(&mut view, Command::CreateCloud { cloud: name(), spec: spec(4) });
+    assert_eq!((view.clouds["c"].order, view.clouds["c"].origin), (1, Origin::Api));
+    done(&mut view, Command::EnableCloud { cloud: name(), enabled: false });
+    done(&mut view, Command::SetSlots { cloud: name(), vm_slots: 2 });
+    let priority = pileus_model::CloudSpec { priority: 7, ..spec(4) };
+    done(&mut view, Command::UpdateCloud { cloud: name(), spec: priority });
+    let it = &view.clouds["c"];
+    assert_eq!((it.enabled(), it.vm_slots(), it.spec.priority), (false, 2, 7), "what was said before holds");
+    done(&mut view, Command::UpdateCloud { cloud: name(), spec: spec(6) });
+    assert_eq!(view.clouds["c"].vm_slots(), 6, "the later word holds");
+    done(&mut view, Command::DeleteCloud { cloud: name() });
+    assert!(!view.clouds.contains_key("c"), "nothing has to drain");
+}

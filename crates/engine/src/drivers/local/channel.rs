@@ -1,0 +1,210 @@
+//! The server's end of the channel: workers call home here, and hear what to run.
+//!
+//! Takes calls, and knows who calls; see [`wire`](super::wire) for how each side proves who it is.
+//! What is said then is the [`session`](super::session)'s.
+
+use std::{
+    collections::{HashMap, HashSet},
+    fmt, io,
+    net::SocketAddr,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use pileus_model::{Clock, Name};
+use tokio::{
+    net::{
+        TcpListener, TcpStream,
+        tcp::{OwnedReadHalf, OwnedWriteHalf},
+    },
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::timeout,
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::{debug, info, warn};
+
+use super::{
+    folder::StateFolder,
+    session::Session,
+    wire::{self, Answer, Challenge, Lines, Question, Welcome},
+};
+use crate::desk::Desk;
+
+/// Who has not proved anything yet: how many at a time, and for how long. Real time, not the
+/// clock's: it bounds what a stranger may hold.
+const GREETINGS: usize = 64;
+const GREETING_TIME: Duration = Duration::from_secs(5);
+/// After the desk could not write.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// All sessions of all workers.
+pub(super) struct Channel {
+    address: SocketAddr,
+    state: Arc<StateFolder>,
+    pub(super) desk: Arc<dyn Desk>,
+    pub(super) clock: Arc<dyn Clock>,
+    stop: CancellationToken,
+    tasks: TaskTracker,
+    callers: Mutex<Callers>,
+}
+
+#[derive(Default)]
+struct Callers {
+    /// VMs that have called since the server started.
+    seen: HashSet<Name>,
+    /// The latest session of each VM: a newer one ends the older.
+    sessions: HashMap<Name, (u64, CancellationToken)>,
+    next: u64,
+}
+
+impl fmt::Debug for Channel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Channel").field("address", &self.address).finish_non_exhaustive()
+    }
+}
+
+impl Channel {
+    /// Opens the channel at a port of its own, for this host alone.
+    pub(super) async fn open(
+        state: Arc<StateFolder>,
+        desk: Arc<dyn Desk>,
+        clock: Arc<dyn Clock>,
+    ) -> io::Result<Arc<Self>> {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
+        let channel = Arc::new(Self {
+            address: listener.local_addr()?,
+            state,
+            desk,
+            clock,
+            stop: CancellationToken::new(),
+            tasks: TaskTracker::new(),
+            callers: Mutex::default(),
+        });
+        channel.tasks.spawn(channel.clone().accept(listener));
+        Ok(channel)
+    }
+
+    /// Where workers call.
+    pub(super) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Whether the VM has called since the server started.
+    pub(super) fn has_called(&self, vm: &str) -> bool {
+        self.callers().seen.contains(vm)
+    }
+
+    /// Ends the VM's session; its worker is gone.
+    pub(super) fn forget(&self, vm: &str) {
+        let mut callers = self.callers();
+        callers.seen.remove(vm);
+        if let Some((_, end)) = callers.sessions.remove(vm) {
+            end.cancel();
+        }
+    }
+
+    /// Hangs up on everybody, and listens no more. Workers go on.
+    pub(super) async fn close(&self) {
+        self.stop.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+
+    /// Waits before the desk is asked again; `false`: the channel is closed.
+    pub(super) async fn pause(&self) -> bool {
+        tokio::select! {
+            () = self.clock.sleep(RETRY) => true,
+            () = self.stop.cancelled() => false,
+        }
+    }
+
+    fn callers(&self) -> MutexGuard<'_, Callers> {
+        self.callers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn accept(self: Arc<Self>, listener: TcpListener) {
+        let greetings = Arc::new(Semaphore::new(GREETINGS));
+        let next = async || {
+            let permit = greetings.clone().acquire_owned().await.map_err(io::Error::other)?;
+            Ok::<_, io::Error>((listener.accept().await?.0, permit))
+        };
+        loop {
+            let accepted = tokio::select! {
+                accepted = next() => accepted,
+                () = self.stop.cancelled() => return,
+            };
+            match accepted {
+                Ok((stream, permit)) => {
+                    let channel = self.clone();
+                    self.tasks.spawn(async move {
+                        tokio::select! {
+                            () = channel.clone().serve(stream, permit) => {}
+                            () = channel.stop.cancelled() => {}
+                        }
+                    });
+                }
+                Err(error) => {
+                    // Out of file descriptors, say: the next moment may be better.
+                    warn!(%error, "a worker's call could not be taken");
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+            }
+        }
+    }
+
+    async fn serve(self: Arc<Self>, stream: TcpStream, permit: OwnedSemaphorePermit) {
+        let greeting = timeout(GREETING_TIME, self.greet(stream)).await;
+        drop(permit);
+        let (vm, lines, writer) = match greeting.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
+            Ok(known) => known,
+            Err(error) => return debug!(%error, "a caller was turned away"),
+        };
+        let (number, end) = {
+            let mut callers = self.callers();
+            callers.seen.insert(vm.clone());
+            callers.next += 1;
+            let this = (callers.next, CancellationToken::new());
+            if let Some((_, older)) = callers.sessions.insert(vm.clone(), this.clone()) {
+                older.cancel();
+            }
+            this
+        };
+        info!(vm.id = &*vm, "the worker called home");
+        let mut session = Session::new(&self, vm.clone(), writer);
+        let ended = tokio::select! {
+            ended = session.talk(lines) => ended,
+            () = end.cancelled() => Ok(()),
+        };
+        match ended {
+            Ok(()) => debug!(vm.id = &*vm, "the worker's call ended"),
+            Err(error) => debug!(vm.id = &*vm, %error, "the worker's call broke off"),
+        }
+        let mut callers = self.callers();
+        if callers.sessions.get(&vm).is_some_and(|(latest, _)| *latest == number) {
+            callers.sessions.remove(&vm);
+        }
+    }
+
+    /// Each side proves to the other that it knows the VM's secret.
+    async fn greet(&self, stream: TcpStream) -> io::Result<(Name, Lines<OwnedReadHalf>, OwnedWriteHalf)> {
+        stream.set_nodelay(true)?;
+        let (reader, mut writer) = stream.into_split();
+        let mut lines = Lines::new(reader, wire::GREETING_MAX);
+        let nonce = wire::nonce()?;
+        wire::say(&mut writer, &Question { nonce: nonce.clone() }).await?;
+        let answer: Answer = lines.hear().await?.ok_or(io::ErrorKind::UnexpectedEof)?;
+        let secret = self.state.secret(&answer.vm);
+        let challenge = Challenge {
+            secret: &secret,
+            address: self.address,
+            server_nonce: &nonce,
+            worker_nonce: &answer.nonce,
+            vm: &answer.vm,
+        };
+        if !challenge.holds("worker", &answer.mac) {
+            return Err(io::Error::new(io::ErrorKind::PermissionDenied, "wrong proof"));
+        }
+        wire::say(&mut writer, &Welcome { mac: challenge.proof("server") }).await?;
+        Ok((answer.vm.into(), lines.with_max(wire::LINE_MAX), writer))
+    }
+}

@@ -1,0 +1,127 @@
+//! `local`: a VM is a supervised worker process on this host. The embedded default; Linux alone.
+//!
+//! ```text
+//! Local ── Fleet ── worker processes, one per VM, each with a folder, limits and, under root, a user
+//!   └──── Channel ── Session per call ◄── loopback TCP, proved by HMAC ──► worker ── its job
+//! ```
+//!
+//! Workers outlive the server, however it ended: the next one finds their folders, writes its new
+//! address there, and they call again. What a VM should run is read from the view alone, so that
+//! neither side needs to remember what was said.
+//!
+//! **What it protects.** Under root every VM has a user of its own: it reads neither another VM's
+//! files nor the server's, and nothing of it survives it. Without root all VMs are this server's
+//! user, and trust each other; a job that empties its environment *and* whose worker was killed is
+//! then beyond our reach, and nothing limits how many processes a job starts. Memory is limited per
+//! process, not per VM. The network is the host's.
+//!
+//! A service manager must end the server alone, not its whole group (systemd: `KillMode=process`).
+
+mod channel;
+mod cpus;
+mod fleet;
+mod folder;
+mod process;
+mod room;
+mod session;
+mod users;
+mod wire;
+pub mod worker;
+
+use std::{fmt, path::PathBuf, sync::Arc};
+
+use pileus_model::{BoxFuture, Clock, Name, Vm};
+use tracing::{info, warn};
+
+use self::{
+    channel::Channel,
+    fleet::{Fleet, blocking, failed},
+    folder::StateFolder,
+    users::Users,
+};
+use super::{Driver, DriverError, Seen};
+use crate::desk::Desk;
+
+/// Where the driver lives.
+#[derive(Debug, Clone)]
+pub struct LocalConfig {
+    /// The state folder. Under root it and the folders above it should let others pass (`x`); where
+    /// they do not, jobs live in `/var/tmp/pileus-…`.
+    pub state_dir: PathBuf,
+    /// A program that calls [`worker::main`] when it is run as `<program> worker <folder>`.
+    pub worker_exe: PathBuf,
+}
+
+/// The driver.
+pub struct Local {
+    fleet: Arc<Fleet>,
+}
+
+impl fmt::Debug for Local {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Local").field("channel", &self.fleet.channel).finish_non_exhaustive()
+    }
+}
+
+impl Local {
+    /// Opens the channel, and finds the workers that are there. `desk` must show all VMs already: a
+    /// worker that it does not know is told to stop.
+    pub async fn start(
+        config: LocalConfig,
+        desk: Arc<dyn Desk>,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Arc<Self>, DriverError> {
+        let opened = blocking(move || {
+            let users = Users::available();
+            let state = StateFolder::open(&config.state_dir, users.is_some())?;
+            Ok((users, Arc::new(state), std::path::absolute(config.worker_exe)?))
+        });
+        let (users, state, worker_exe) =
+            opened.await?.map_err(|error| failed("state folder was not opened", &error))?;
+        if users.is_none() && nix::unistd::geteuid().is_root() {
+            warn!("this root has no other users to give: all VMs run as it");
+        }
+        if users.is_some() && !state.open {
+            info!("VMs may not pass through to the state folder: their jobs live in /var/tmp");
+        }
+        let channel = Channel::open(state.clone(), desk, clock).await;
+        let channel = channel.map_err(|error| failed("channel was not opened", &error))?;
+        let fleet = Arc::new(Fleet::new(state, channel, worker_exe, users));
+        let adopting = fleet.clone();
+        let adopted = blocking(move || adopting.adopt()).await?;
+        if let Err(error) = adopted {
+            fleet.channel.close().await;
+            return Err(failed("former VMs were not found", &error));
+        }
+        info!(address = %fleet.channel.address(), "workers may call home");
+        Ok(Arc::new(Self { fleet }))
+    }
+
+    /// Hangs up on all workers. They go on, and call the next server of this state folder.
+    pub async fn stop(&self) {
+        self.fleet.channel.close().await;
+    }
+}
+
+impl Driver for Local {
+    fn create(&self, vm: Arc<Vm>) -> BoxFuture<Result<String, DriverError>> {
+        Box::pin(self.fleet.clone().create(vm))
+    }
+
+    fn poll(&self, vms: Vec<Arc<Vm>>) -> BoxFuture<Result<Vec<Seen>, DriverError>> {
+        Box::pin(self.fleet.clone().poll(vms))
+    }
+
+    fn destroy(&self, vm: Arc<Vm>) -> BoxFuture<Result<(), DriverError>> {
+        Box::pin(self.fleet.clone().destroy(vm.id.clone()))
+    }
+
+    /// Nothing of this host runs without an owner: the same as destroying it.
+    fn forget(&self, vm: Arc<Vm>) -> BoxFuture<Result<(), DriverError>> {
+        self.destroy(vm)
+    }
+
+    fn sweep(&self, known: Vec<Name>) -> BoxFuture<Result<Vec<Name>, DriverError>> {
+        Box::pin(self.fleet.clone().sweep(known))
+    }
+}

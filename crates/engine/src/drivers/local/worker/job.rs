@@ -1,0 +1,268 @@
+//! One job: a process group in a folder of its own, its output, and the end of all that it started.
+
+use std::{
+    fs::DirBuilder,
+    io::{self, ErrorKind},
+    os::unix::{fs::DirBuilderExt, process::CommandExt},
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use nix::{sys::signal, unistd};
+use rustix::{
+    io::Errno,
+    process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid},
+};
+use tokio::{
+    io::AsyncReadExt,
+    net::unix::pipe::Receiver,
+    sync::{mpsc::UnboundedSender, oneshot, watch},
+    time::{sleep, timeout},
+};
+
+use super::{Event, note, setup::Ready};
+use crate::drivers::local::{
+    folder::{self, CURRENT, JOBS},
+    process::{self, STATE_VARIABLE, VM_VARIABLE},
+    wire::WireEnd,
+};
+
+/// What a job is allowed to find in its environment beside its own variables.
+const INHERITED: [&str; 6] = ["PATH", "LANG", "TZ", "USER", VM_VARIABLE, STATE_VARIABLE];
+/// How long the last words of a job's output may take, once nothing of it runs.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+/// Where even SIGKILL does not help (a dead file server): tries, and the pause between them.
+const KILLS: u32 = 500;
+const KILL_PAUSE: Duration = Duration::from_millis(10);
+
+/// A job that runs.
+pub(super) struct Running {
+    pub(super) job: String,
+    leader: Pid,
+    reaped: Option<oneshot::Sender<WireEnd>>,
+    kill: watch::Sender<Option<Duration>>,
+}
+
+impl Running {
+    /// Asks the job to end; makes it end after the grace.
+    pub(super) fn kill(&self, grace: Duration) {
+        self.kill.send_replace(Some(grace));
+    }
+
+    /// Some child was reaped: perhaps the job's first process.
+    pub(super) fn reaped(&mut self, pid: Pid, end: WireEnd) {
+        if pid == self.leader
+            && let Some(reaped) = self.reaped.take()
+        {
+            let _ = reaped.send(end);
+        }
+    }
+}
+
+/// A job that ended.
+pub(super) struct Ended {
+    pub(super) job: String,
+    pub(super) number: u64,
+    pub(super) end: WireEnd,
+    pub(super) stdout: Vec<u8>,
+    pub(super) stderr: Vec<u8>,
+    pub(super) truncated: bool,
+}
+
+/// A job's home, and its TMPDIR, seen from the VM's folder.
+pub(super) fn folders(number: u64) -> [PathBuf; 2] {
+    names(number).map(|name| Path::new(JOBS).join(name))
+}
+
+fn names(number: u64) -> [String; 2] {
+    [number.to_string(), format!("{number}.tmp")]
+}
+
+/// Starts a job. Its end arrives as [`Event::Ended`].
+pub(super) fn start(
+    ready: &Ready,
+    job: &str,
+    number: u64,
+    command: &[String],
+    events: UnboundedSender<Event>,
+) -> io::Result<Running> {
+    let (program, arguments) = command
+        .split_first()
+        .ok_or_else(|| io::Error::new(ErrorKind::InvalidInput, "the command is empty"))?;
+    let ([home, scratch], names) = (folders(number), names(number));
+    DirBuilder::new().mode(0o700).create(&home)?;
+    DirBuilder::new().mode(0o700).create(&scratch)?;
+    // Known before it runs, so that no second worker runs it again.
+    folder::replace(Path::new(CURRENT), number.to_string().as_bytes(), 0o600)?;
+    let output_max = ready.orders.output_max;
+    let ((stdout, stdout_end), (stderr, stderr_end)) = (Stream::open(output_max)?, Stream::open(output_max)?);
+    let mut command = Command::new(program);
+    command.args(arguments).current_dir(&home).process_group(0);
+    command.stdin(Stdio::null()).stdout(stdout_end).stderr(stderr_end);
+    environment(&mut command, ready, job);
+    command.env("HOME", ready.jobs.join(&names[0])).env("TMPDIR", ready.jobs.join(&names[1]));
+    // `Child` is not kept: whoever reaps everything reaps it too.
+    let leader = Pid::from_child(&command.spawn().map_err(|error| explain(program, &error))?);
+    // Its ends of the pipes are the job's alone now, so that they end with it.
+    drop(command);
+    let (reaped, end) = oneshot::channel();
+    let (kill, killed) = watch::channel(None);
+    let ender = Ender::of(ready);
+    let running = Running { job: job.to_owned(), leader, reaped: Some(reaped), kill };
+    let job = job.to_owned();
+    tokio::spawn(async move {
+        let end = supervise(&ender, leader, end, killed).await;
+        ender.end_all().await;
+        let (stdout, stderr) = (stdout.finish().await, stderr.finish().await);
+        let truncated = stdout.cut || stderr.cut;
+        let (stdout, stderr) = (stdout.bytes, stderr.bytes);
+        let _ = events.send(Event::Ended(Ended { job, number, end, stdout, stderr, truncated }));
+    });
+    Ok(running)
+}
+
+fn environment(command: &mut Command, ready: &Ready, job: &str) {
+    command.env_clear();
+    for name in INHERITED {
+        if let Some(value) = std::env::var_os(name) {
+            command.env(name, value);
+        }
+    }
+    command.env("SHELL", "/bin/sh").env("HOSTNAME", &ready.orders.vm).env("PILEUS_JOB_ID", job);
+}
+
+/// The same words for everybody, whatever the system's language.
+fn explain(program: &str, error: &io::Error) -> io::Error {
+    let why = match error.kind() {
+        ErrorKind::NotFound => "no such program".to_owned(),
+        ErrorKind::PermissionDenied => "not allowed to run it".to_owned(),
+        _ => error.to_string(),
+    };
+    io::Error::new(error.kind(), format!("{program}: {why}"))
+}
+
+/// Waits for the job's first process; ends it when told to.
+async fn supervise(
+    ender: &Ender,
+    leader: Pid,
+    mut reaped: oneshot::Receiver<WireEnd>,
+    mut killed: watch::Receiver<Option<Duration>>,
+) -> WireEnd {
+    let grace = loop {
+        tokio::select! {
+            // First, so that a process that was reaped is never signalled.
+            biased;
+            end = &mut reaped => return end.unwrap_or(WireEnd::Signal(Signal::KILL.as_raw())),
+            Ok(()) = killed.changed() => {
+                if let Some(grace) = *killed.borrow_and_update() {
+                    let _ = kill_process_group(leader, Signal::TERM);
+                    // A job that was stopped hears nothing before it goes on.
+                    let _ = kill_process_group(leader, Signal::CONT);
+                    break grace;
+                }
+            }
+        }
+    };
+    let deadline = sleep(grace);
+    tokio::pin!(deadline);
+    loop {
+        tokio::select! {
+            biased;
+            end = &mut reaped => return end.unwrap_or(WireEnd::Signal(Signal::KILL.as_raw())),
+            () = &mut deadline => break,
+            // A shorter grace, because the VM ends.
+            Ok(()) = killed.changed() => {
+                if let Some(grace) = *killed.borrow_and_update() {
+                    deadline.set(sleep(grace));
+                }
+            }
+        }
+    }
+    ender.end_all().await;
+    reaped.await.unwrap_or(WireEnd::Signal(Signal::KILL.as_raw()))
+}
+
+/// Ends whatever runs in the VM beside the worker.
+pub(super) async fn end_all(ready: &Ready) {
+    Ender::of(ready).end_all().await;
+}
+
+struct Ender {
+    own: process::Process,
+    /// The VM's user, where nothing but this VM runs as it.
+    user: Option<u32>,
+}
+
+impl Ender {
+    fn of(ready: &Ready) -> Self {
+        Self { own: ready.own, user: ready.orders.user }
+    }
+
+    /// Kills all descendants. They cannot leave the family: the worker adopts every orphan. Somebody else
+    /// must reap meanwhile.
+    async fn end_all(&self) {
+        let mut hunt = process::Hunt::default();
+        for _ in 0..KILLS {
+            if has_no_children() {
+                return;
+            }
+            if self.user.is_some_and(|user| unistd::getuid().as_raw() == user && user != 0) {
+                // All of a user's processes at once, so that none can outrun it by forking.
+                let _ = signal::kill(unistd::Pid::from_raw(-1), signal::Signal::SIGKILL);
+            }
+            hunt.round(&process::descendants(self.own));
+            sleep(KILL_PAUSE).await;
+        }
+        note("something cannot be killed");
+    }
+}
+
+/// Whether there is no child, not even a dead one; then there is no descendant. To look at `/proc` is
+/// no proof: who forks and ends all the time may be missed.
+fn has_no_children() -> bool {
+    let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+    matches!(waitid(WaitId::All, options), Err(Errno::CHILD))
+}
+
+/// What a stream brought, up to its limit.
+#[derive(Debug, Default)]
+struct Captured {
+    bytes: Vec<u8>,
+    cut: bool,
+}
+
+/// A stream that is read until its end; beyond the limit, only to keep its writer going.
+struct Stream {
+    captured: Arc<Mutex<Captured>>,
+    reader: tokio::task::JoinHandle<()>,
+}
+
+impl Stream {
+    /// A stream, and the end of it that a job writes to.
+    fn open(max: usize) -> io::Result<(Self, io::PipeWriter)> {
+        let (reader, writer) = io::pipe()?;
+        let mut pipe = Receiver::from_owned_fd(reader.into())?;
+        let captured = Arc::new(Mutex::new(Captured::default()));
+        let into = captured.clone();
+        let reader = tokio::spawn(async move {
+            let mut chunk = vec![0; 32 << 10];
+            while let Ok(length @ 1..) = pipe.read(&mut chunk).await {
+                let mut captured = into.lock().unwrap_or_else(PoisonError::into_inner);
+                let kept = length.min(max.saturating_sub(captured.bytes.len()));
+                captured.bytes.extend(chunk.iter().take(kept));
+                captured.cut |= kept < length;
+            }
+        });
+        Ok((Self { captured, reader }, writer))
+    }
+
+    async fn finish(mut self) -> Captured {
+        let ended = timeout(LAST_WORDS, &mut self.reader).await.is_ok();
+        self.reader.abort();
+        let mut captured = std::mem::take(&mut *self.captured.lock().unwrap_or_else(PoisonError::into_inner));
+        captured.cut |= !ended;
+        captured
+    }
+}

@@ -1,0 +1,110 @@
+//! The two JSON files that operators edit beside the configuration: cloud aliases and user limits.
+
+use std::{
+    collections::{BTreeMap, HashSet},
+    fs::File,
+    io::{self, Read},
+    path::{Path, PathBuf},
+};
+
+use pileus_model::Refusal;
+use serde::de::DeserializeOwned;
+
+use crate::command::valid;
+
+/// Larger files are refused, in bytes.
+const SIZE_MAX: u64 = 16 * 1024 * 1024;
+
+/// What is wrong with a file.
+#[allow(missing_docs, reason = "a variant says what its fields are")]
+#[derive(Debug, thiserror::Error)]
+pub enum FileError {
+    /// It cannot be read.
+    #[error("{}: {cause}", path.display())]
+    Unreadable { path: PathBuf, cause: io::Error },
+    /// It is not JSON, or not of the wanted shape. Line and column count from 1.
+    #[error("{}:{line}:{column}: {problem}", path.display())]
+    Wrong { path: PathBuf, line: usize, column: usize, problem: String },
+    /// A name or number in it makes no sense.
+    #[error("{}: `{name}`: {problem}", path.display())]
+    Senseless { path: PathBuf, name: String, problem: String },
+}
+
+/// Reads an object of alias names and arrays of cloud names. Blocks.
+pub fn aliases(path: &Path) -> Result<BTreeMap<String, Vec<String>>, FileError> {
+    let aliases: BTreeMap<String, Vec<String>> = read(path)?;
+    let mut seen = HashSet::new();
+    for (alias, clouds) in &aliases {
+        check(path, alias, valid::name("name", alias).and_then(|()| valid::names("clouds", clouds)))?;
+        if !seen.insert(alias.to_ascii_lowercase()) {
+            let problem = "it is there twice, and targets ignore case".into();
+            return Err(FileError::Senseless { path: path.into(), name: alias.clone(), problem });
+        }
+    }
+    Ok(aliases)
+}
+
+/// Reads an object of user names and whole numbers, the most VMs of each. Blocks.
+pub fn user_limits(path: &Path) -> Result<BTreeMap<String, u32>, FileError> {
+    let limits: BTreeMap<String, u32> = read(path)?;
+    for (user, vms) in &limits {
+        check(path, user, valid::name("user", user).and_then(|()| valid::count("vms", *vms, 0)))?;
+    }
+    Ok(limits)
+}
+
+fn check(path: &Path, name: &str, checked: Result<(), Refusal>) -> Result<(), FileError> {
+    checked.map_err(|refusal| FileError::Senseless {
+        path: path.into(),
+        name: name.into(),
+        problem: refusal.to_string(),
+    })
+}
+
+fn read<T: DeserializeOwned>(path: &Path) -> Result<T, FileError> {
+    let unreadable = |cause| FileError::Unreadable { path: path.into(), cause };
+    let mut text = Vec::new();
+    let file = File::open(path).map_err(unreadable)?;
+    file.take(SIZE_MAX + 1).read_to_end(&mut text).map_err(unreadable)?;
+    if u64::try_from(text.len()).unwrap_or(u64::MAX) > SIZE_MAX {
+        return Err(unreadable(io::Error::other("it is larger than 16 MiB")));
+    }
+    serde_json::from_slice(&text).map_err(|cause| {
+        let problem = cause.to_string();
+        // The place stands in front, where editors look for it.
+        let problem = problem.rsplit_once(" at line ").map_or(problem.as_str(), |(what, _)| what);
+        let (line, column) = (cause.line(), cause.column());
+        FileError::Wrong { path: path.into(), line, column, problem: problem.into() }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_broken_file_is_shown_with_its_place() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("file.json");
+        let aliases = |path: &Path| aliases(path).map(drop);
+        let limits = |path: &Path| user_limits(path).map(drop);
+        type Read<'a> = &'a dyn Fn(&Path) -> Result<(), FileError>;
+        let cases: [(&str, Read<'_>, &str); 9] = [
+            (r#"{"West": ["alpha", "beta"]}"#, &aliases, ""),
+            ("{}", &aliases, ""),
+            ("{\n  \"West\": \"alpha\"\n}", &aliases, "file.json:2:17: invalid type: string \"alpha\""),
+            ("[1]", &aliases, "file.json:1:0: invalid type: sequence"),
+            ("{\"a\": [", &aliases, "file.json:1:7: EOF while parsing"),
+            (r#"{"a": [], "A": []}"#, &aliases, "file.json: `a`: it is there twice"),
+            (r#"{"alice": 2, "bob": 0}"#, &limits, ""),
+            (r#"{"alice": -1}"#, &limits, "file.json:1:12: invalid value: integer `-1`"),
+            (r#"{"": 1}"#, &limits, "file.json: ``: Invalid user: must not be empty"),
+        ];
+        for (text, read, wanted) in cases {
+            std::fs::write(&path, text).unwrap();
+            let problem = read(&path).err().map(|error| error.to_string()).unwrap_or_default();
+            assert!(problem.contains(wanted) && problem.is_empty() == wanted.is_empty(), "{text}: {problem}");
+        }
+        assert!(matches!(aliases(dir.path()), Err(FileError::Unreadable { .. })));
+    }
+}

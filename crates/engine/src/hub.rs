@@ -1,0 +1,212 @@
+//! What everybody inside the engine shares: the newest view, the way to the writer, the signs of life.
+
+use std::{
+    collections::{BTreeMap, HashSet},
+    path::PathBuf,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use arc_swap::ArcSwap;
+use pileus_model::{
+    Actor, Beat, BoxFuture, Clock, Command, Engine, Name, Output, Receipt, Refusal, Time, View,
+};
+use tokio::{
+    runtime::Handle,
+    sync::{mpsc, oneshot, watch},
+};
+use tracing::warn;
+
+use crate::{
+    change::Change,
+    config::SchedulerConfig,
+    desk::{Desk, End},
+    files,
+    fleet::{Fleet, within},
+    state::FILES,
+    store::Store,
+    writer::{Item, Work},
+};
+
+/// The reconcilers, in the old wire's order.
+pub const RECONCILERS: [&str; 5] = ["Scheduler", "Cleanup", "VMPoller", "JobPoller", "MachinePoller"];
+
+/// The shared parts. `Arc<Hub>` is the engine's door and the workers' desk.
+pub struct Hub {
+    pub clock: Arc<dyn Clock>,
+    pub config: SchedulerConfig,
+    pub store: Arc<dyn Store>,
+    pub fleet: Fleet,
+    pub view: ArcSwap<View>,
+    /// The newest view's sequence number; sent after the view is there.
+    pub seq: watch::Sender<u64>,
+    pub queue: mpsc::Sender<Item>,
+    pub runtime: Handle,
+    pub aliases_file: Option<PathBuf>,
+    pub limits_file: Option<PathBuf>,
+    pub beats: Mutex<Vec<Beat>>,
+    /// Clouds in back-off, and until when.
+    pub closed: Mutex<BTreeMap<Name, Time>>,
+    /// What is wrong with clouds now.
+    pub troubles: Mutex<BTreeMap<Name, String>>,
+}
+
+/// The engine, as a type that is shared.
+#[derive(Clone)]
+pub struct Door(pub Arc<Hub>);
+
+impl Hub {
+    /// Hands work to the writer at once. The answer comes when it is durable.
+    pub fn enqueue(&self, work: Work, by: Actor) -> oneshot::Receiver<Result<Receipt, Refusal>> {
+        let (answer, answered) = oneshot::channel();
+        match self.queue.try_send(Item { work, by, answer }) {
+            Err(mpsc::error::TrySendError::Full(item)) => {
+                let queue = self.queue.clone();
+                self.runtime.spawn(async move { drop(queue.send(item).await) });
+            }
+            // Stopped: the answer's sender is dropped, which says so.
+            Ok(()) | Err(mpsc::error::TrySendError::Closed(_)) => (),
+        }
+        answered
+    }
+
+    /// Writes what a part of the engine wants changed.
+    pub async fn change(&self, by: &str, changes: Vec<Change>) -> Result<Receipt, Refusal> {
+        let by = Actor { user: by.into(), ..Actor::default() };
+        self.enqueue(Work::Changes(changes), by).await.unwrap_or(Err(Refusal::Unavailable))
+    }
+
+    /// Ends once a view with a higher `seq` has been published.
+    pub fn after(&self, seq: u64) -> BoxFuture<()> {
+        let mut seqs = self.seq.subscribe();
+        Box::pin(async move {
+            if seqs.wait_for(|newest| *newest > seq).await.is_err() {
+                // Nothing is published any more. To end would be to say that something was.
+                std::future::pending::<()>().await;
+            }
+        })
+    }
+
+    /// Clouds that are in back-off at this time.
+    pub fn closed_at(&self, now: Time) -> HashSet<Name> {
+        let mut closed = lock(&self.closed);
+        closed.retain(|_, until| *until > now);
+        closed.keys().cloned().collect()
+    }
+
+    /// A reconciler has finished a cycle.
+    pub fn beat(&self, which: usize, error: Option<String>) {
+        let now = self.clock.now();
+        if let Some(beat) = lock(&self.beats).get_mut(which) {
+            (beat.last, beat.error) = (now, error);
+        }
+    }
+
+    /// Reads a file and has the writer compare it with the state; by the same way as any command.
+    async fn reload<T: Send + 'static>(
+        self: Arc<Self>,
+        field: &'static str,
+        read: impl FnOnce() -> Result<T, files::FileError> + Send + 'static,
+        change: impl FnOnce(T) -> Change,
+        by: Actor,
+    ) -> Result<Receipt, Refusal> {
+        let read = tokio::task::spawn_blocking(read).await.map_err(|_| Refusal::Unavailable)?;
+        let read = read.map_err(|error| Refusal::Invalid { field, problem: error.to_string() })?;
+        let by = Actor { user: FILES.into(), ..by };
+        let answer = self.enqueue(Work::Changes(vec![change(read)]), by);
+        answer.await.unwrap_or(Err(Refusal::Unavailable))
+    }
+
+    /// Tells the drivers to let go, then forgets. A driver that fails does not keep an administrator
+    /// from forgetting: that is often why it is done.
+    async fn remove(self: Arc<Self>, vms: Vec<Name>, by: Actor) -> Result<Receipt, Refusal> {
+        let view = self.view.load_full();
+        let mut calls = tokio::task::JoinSet::new();
+        for vm in crate::command::find_all(&view, &vms)? {
+            let Some(cloud) = view.clouds.get(&vm.cloud) else { continue };
+            let Some(slot) = self.fleet.get(&cloud.spec.driver) else { continue };
+            let (vm, clock) = (vm.clone(), self.clock.clone());
+            calls.spawn(async move {
+                if let Err(error) = within(&*clock, slot.driver.forget(vm.clone())).await {
+                    warn!(vm.id = %vm.id, cloud = %vm.cloud, %error, "driver did not let go of a vm");
+                }
+            });
+        }
+        while calls.join_next().await.is_some() {}
+        let answer = self.enqueue(Work::Command(Command::RemoveVms { vms }), by);
+        answer.await.unwrap_or(Err(Refusal::Unavailable))
+    }
+}
+
+impl Engine for Door {
+    fn view(&self) -> Arc<View> {
+        self.0.view.load_full()
+    }
+
+    fn submit(&self, command: Command, by: Actor) -> BoxFuture<Result<Receipt, Refusal>> {
+        let hub = self.0.clone();
+        let spawned = match (command, &self.0.aliases_file, &self.0.limits_file) {
+            (Command::ReloadAliases, Some(path), _) => {
+                let path = path.clone();
+                let read = move || files::aliases(&path);
+                let change = |aliases| Change::Aliases { aliases };
+                self.0.runtime.spawn(hub.reload("cloud_aliases", read, change, by))
+            }
+            (Command::ReloadUserLimits, _, Some(path)) => {
+                let path = path.clone();
+                let read = move || files::user_limits(&path);
+                let change = |limits| Change::UserLimits { limits };
+                self.0.runtime.spawn(hub.reload("user_limits", read, change, by))
+            }
+            (Command::RemoveVms { vms }, _, _) => self.0.runtime.spawn(hub.remove(vms, by)),
+            (command, _, _) => {
+                let answer = hub.enqueue(Work::Command(command), by);
+                return Box::pin(async move { answer.await.unwrap_or(Err(Refusal::Unavailable)) });
+            }
+        };
+        Box::pin(async move { spawned.await.unwrap_or(Err(Refusal::Unavailable)) })
+    }
+
+    fn output(&self, job: &str) -> BoxFuture<Result<Option<Output>, Refusal>> {
+        let output = self.0.store.output(job.into());
+        Box::pin(async move { Ok(output.await?) })
+    }
+
+    fn changed_since(&self, seq: u64) -> BoxFuture<()> {
+        self.0.after(seq)
+    }
+
+    fn beats(&self) -> Vec<Beat> {
+        lock(&self.0.beats).clone()
+    }
+}
+
+impl Desk for Door {
+    fn view(&self) -> Arc<View> {
+        self.0.view.load_full()
+    }
+
+    fn changed_since(&self, seq: u64) -> BoxFuture<()> {
+        self.0.after(seq)
+    }
+
+    fn registered(&self, vm: &str) -> BoxFuture<Result<(), Refusal>> {
+        self.report(vm, Change::Registered { vm: vm.into() })
+    }
+
+    fn finished(&self, vm: &str, job: &str, end: End, output: Output) -> BoxFuture<Result<(), Refusal>> {
+        self.report(vm, Change::Finished { vm: vm.into(), job: job.into(), end, output })
+    }
+}
+
+impl Door {
+    fn report(&self, vm: &str, change: Change) -> BoxFuture<Result<(), Refusal>> {
+        let by = Actor { user: format!("[vm {vm}]").into(), ..Actor::default() };
+        let answer = self.0.enqueue(Work::Changes(vec![change]), by);
+        Box::pin(async move { answer.await.unwrap_or(Err(Refusal::Unavailable)).map(drop) })
+    }
+}
+
+/// Whoever panicked with it left it as it was: none of these locks is held over more than one step.
+pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,95 @@
+//! Reconcilers that only think: from the view to changes, which go to the writer.
+
+use std::{num::NonZeroU64, sync::Arc};
+
+use pileus_model::View;
+use tokio_util::sync::CancellationToken;
+use tracing::error;
+
+use super::Pace;
+use crate::{
+    change::Change,
+    hub::{Hub, RECONCILERS},
+    schedule::{
+        assign::assign,
+        cleanup::cleanup,
+        plan::{Intent, plan_without},
+    },
+};
+
+/// What to change, by the view.
+pub type Think = fn(&Hub, &View) -> Vec<Change>;
+
+/// A reconciler that thinks.
+#[derive(Clone, Copy)]
+pub struct Decider {
+    /// Its place in [`RECONCILERS`].
+    pub which: usize,
+    /// Its name in events.
+    pub by: &'static str,
+    pub think: Think,
+    pub interval_s: fn(&Hub) -> NonZeroU64,
+}
+
+/// All of them.
+pub static DECIDERS: [Decider; 3] = [
+    Decider {
+        which: 0,
+        by: "[scheduler]",
+        think: schedule,
+        interval_s: |hub| hub.config.scheduler_interval_s,
+    },
+    Decider { which: 1, by: "[cleanup]", think: clean, interval_s: |hub| hub.config.cleanup_interval_s },
+    Decider {
+        which: 4,
+        by: "[machine poller]",
+        think: give_jobs,
+        interval_s: |hub| hub.config.machine_poller_interval_s,
+    },
+];
+
+/// Runs until it is told to stop.
+pub async fn run(hub: Arc<Hub>, decider: Decider, stop: CancellationToken) {
+    let Decider { which, by, think, interval_s } = decider;
+    let mut pace = Pace::new(hub.clone(), stop, interval_s(&hub));
+    loop {
+        let began = pace.begin();
+        let error = cycle(&hub, think, by).await.err();
+        if let Some(error) = &error {
+            error!(reconciler = RECONCILERS[which], error, "cycle failed");
+        }
+        hub.beat(which, error.clone());
+        if !pace.next(began, error.is_some()).await {
+            return;
+        }
+    }
+}
+
+async fn cycle(hub: &Arc<Hub>, think: Think, by: &str) -> Result<(), String> {
+    let (view, thinker) = (hub.view.load_full(), hub.clone());
+    // A long thought must not keep a request waiting, nor a panic end the reconciler.
+    let changes = tokio::task::spawn_blocking(move || think(&thinker, &view)).await;
+    let changes = changes.map_err(|panicked| panicked.to_string())?;
+    if changes.is_empty() {
+        return Ok(());
+    }
+    hub.change(by, changes).await.map(drop).map_err(|refusal| refusal.to_string())
+}
+
+fn schedule(hub: &Hub, view: &View) -> Vec<Change> {
+    let now = hub.clock.now();
+    let intents = plan_without(view, now, &hub.config, &hub.closed_at(now)).into_iter();
+    let change = |intent| match intent {
+        Intent::Boot { job, cloud } => Change::Boot { job, cloud },
+        Intent::Reason { job, reason } => Change::Reason { job, reason },
+    };
+    intents.map(change).collect()
+}
+
+fn clean(hub: &Hub, view: &View) -> Vec<Change> {
+    cleanup(view, hub.clock.now(), &hub.config)
+}
+
+fn give_jobs(_: &Hub, view: &View) -> Vec<Change> {
+    assign(view).into_iter().map(|(job, vm)| Change::Start { job, vm }).collect()
+}

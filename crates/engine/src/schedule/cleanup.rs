@@ -1,0 +1,226 @@
+//! What has to end: VMs that broke, idle or were told to go; clouds that drained; old jobs.
+
+use std::{collections::HashSet, sync::Arc, time::Duration};
+
+use pileus_model::{JobState, Name, Override, Time, View, Vm, VmState};
+
+use super::{groups, targets::Targets, will_take};
+use crate::{change::Change, command::surplus, config::SchedulerConfig};
+
+/// Most jobs in one event.
+const FORGET_MAX: usize = 10_000;
+
+/// What to change in this cycle. Every change names what it was decided upon, so that the writer
+/// drops it where that is no longer true.
+pub fn cleanup(view: &View, now: Time, config: &SchedulerConfig) -> Vec<Change> {
+    let mut changes = Vec::new();
+    let needed = needed(view, &mut changes);
+    for vm in view.vms.values().filter(|vm| vm.destroy.is_none()) {
+        if let Some(why) = broken(view, vm, now, config) {
+            changes.push(Change::Destroy { seen: vm.clone(), why });
+        } else if vm.override_state == Some(Override::Retiring) {
+            if vm.job.is_none() {
+                changes.push(Change::Destroy { seen: vm.clone(), why: "it was retired".into() });
+            }
+        } else if idled(vm, now) && !needed.contains(&*vm.id) {
+            changes.push(Change::Retire { seen: vm.clone() });
+        }
+    }
+    for cloud in view.clouds.values() {
+        let slots = if cloud.retired { 0 } else { cloud.vm_slots() };
+        if cloud.used.vm_slots > slots && !surplus(view, cloud, slots).is_empty() {
+            changes.push(Change::Shrink { cloud: cloud.name.clone() });
+        }
+        if cloud.retired && cloud.used.vm_slots == 0 {
+            changes.push(Change::CloudGone { cloud: cloud.name.clone() });
+        }
+    }
+    let kept = Duration::from_secs(config.job_retention_s);
+    let old = |finished: Option<Time>| finished.is_some_and(|at| now.since(at) >= kept);
+    let old: Vec<Name> = view
+        .jobs
+        .values()
+        .filter(|job| job.state.is_final() && old(job.finished))
+        .map(|job| job.id.clone())
+        .collect();
+    changes.extend(old.chunks(FORGET_MAX).map(|jobs| Change::Forget { jobs: jobs.to_vec() }));
+    changes
+}
+
+/// The VMs that waiting jobs will take. Scheduled jobs for which there is none wait anew.
+fn needed<'a>(view: &'a View, changes: &mut Vec<Change>) -> HashSet<&'a str> {
+    let mut targets = Targets::new(view);
+    let mut needed = HashSet::new();
+    for (_, mut group) in groups(view, &mut targets, will_take) {
+        let all: Vec<_> = group.free.rest().collect();
+        let (scheduled, new): (Vec<_>, Vec<_>) =
+            group.waiting.iter().partition(|waiting| waiting.job.state == JobState::Scheduled);
+        for waiting in scheduled {
+            if group.free.take(waiting, &targets).is_none() {
+                changes.push(Change::Unschedule { job: waiting.job.id.clone() });
+            }
+        }
+        for waiting in new {
+            group.free.take(waiting, &targets);
+        }
+        let left: HashSet<_> = group.free.rest().map(|vm| &*vm.id).collect();
+        needed.extend(all.into_iter().map(|vm| &*vm.id).filter(|vm| !left.contains(vm)));
+    }
+    needed
+}
+
+/// Why the VM is no good any more.
+fn broken(view: &View, vm: &Arc<Vm>, now: Time, config: &SchedulerConfig) -> Option<String> {
+    if vm.error_count >= config.polling_error_threshold.get() {
+        let error = vm.last_error.as_deref().unwrap_or("unknown");
+        return Some(format!("it failed {} times in a row: {error}", vm.error_count));
+    }
+    let over = |since: Time, limit: Duration| now.since(since) >= limit;
+    match vm.state {
+        VmState::Starting => {
+            let timeout = view.clouds.get(&vm.cloud)?.spec.boot_timeout_s?;
+            let late = over(vm.created, Duration::from_secs(timeout));
+            late.then(|| format!("it did not boot within {timeout} s"))
+        }
+        VmState::Running if vm.registered.is_none() => {
+            let late = over(vm.changed, config.register_timeout());
+            late.then(|| format!("its worker did not call home within {} s", config.register_timeout_s))
+        }
+        VmState::Running | VmState::Error | VmState::Shutdown => None,
+    }
+}
+
+/// Whether the VM has had no job for as long as it may.
+fn idled(vm: &Vm, now: Time) -> bool {
+    let since = vm.idle_since.filter(|_| vm.job.is_none());
+    since.is_some_and(|since| now.since(since) >= Duration::from_secs(vm.keep_alive_s))
+}
+
+#[cfg(test)]
+mod tests {
+    use pileus_model::{Cloud, Job};
+
+    use super::*;
+    use crate::testing::{self, cloud, idle_vm, job, vm};
+
+    /// A change, as one reads it.
+    fn short(change: &Change) -> String {
+        match change {
+            Change::Destroy { seen, why } => format!("destroy {}: {why}", seen.id),
+            Change::Retire { seen } => format!("retire {}", seen.id),
+            Change::Unschedule { job } => format!("unschedule {job}"),
+            Change::Shrink { cloud } => format!("shrink {cloud}"),
+            Change::CloudGone { cloud } => format!("gone {cloud}"),
+            Change::Forget { jobs } => format!("forget {}", jobs.join(" ")),
+            other => format!("{other:?}"),
+        }
+    }
+
+    fn cleaned(view: &View, now_s: i64) -> Vec<String> {
+        let mut all: Vec<_> =
+            cleanup(view, Time(now_s * 1000), &SchedulerConfig::default()).iter().map(short).collect();
+        all.sort();
+        all
+    }
+
+    #[test]
+    fn vms_end_when_they_have_to() {
+        let retiring = |vm| Vm { override_state: Some(Override::Retiring), ..vm };
+        let running = || Vm { state: VmState::Running, ..vm("v", "c") };
+        let failed = |error_count| Vm {
+            state: VmState::Error,
+            error_count,
+            last_error: Some("no disk".into()),
+            ..vm("v", "c")
+        };
+        let busy = |vm| Vm { job: Some("j".into()), idle_since: None, ..vm };
+        const BROKEN: &[&str] = &["destroy v: it failed 5 times in a row: no disk"];
+        let cases: [(&str, Vm, i64, &[&str]); 16] = [
+            ("boots", vm("v", "c"), 599, &[]),
+            ("boots too long", vm("v", "c"), 600, &["destroy v: it did not boot within 600 s"]),
+            ("has no worker yet", running(), 899, &[]),
+            ("has no worker", running(), 900, &["destroy v: its worker did not call home within 900 s"]),
+            ("idles", idle_vm("v", "c"), 59, &[]),
+            ("idles too long", idle_vm("v", "c"), 60, &["retire v"]),
+            ("works", busy(idle_vm("v", "c")), 9999, &[]),
+            ("works and retires", retiring(busy(idle_vm("v", "c"))), 9999, &[]),
+            ("retires", retiring(idle_vm("v", "c")), 1, &["destroy v: it was retired"]),
+            ("retires while it boots", retiring(vm("v", "c")), 1, &["destroy v: it was retired"]),
+            ("is broken for a moment", failed(4), 9999, &[]),
+            ("is broken", failed(5), 1, BROKEN),
+            ("is broken with its job", busy(failed(5)), 1, BROKEN),
+            ("cannot be made", Vm { state: VmState::Starting, ..failed(5) }, 1, BROKEN),
+            ("is being destroyed", Vm { destroy: Some("w".into()), ..failed(9) }, 9999, &[]),
+            ("is not to be kept", Vm { keep_alive_s: 0, ..idle_vm("v", "c") }, 0, &["retire v"]),
+        ];
+        for (what, vm, now_s, wanted) in cases {
+            let mut view = testing::view([cloud("c", 3)]);
+            testing::add(&mut view, [], [vm]);
+            assert_eq!(cleaned(&view, now_s), wanted, "a VM that {what}");
+        }
+    }
+
+    #[test]
+    fn an_idle_vm_stays_for_a_job_that_it_will_take() {
+        let scheduled = Job { state: JobState::Scheduled, ..job("1") };
+        let cases: [(&str, Job, &[&str]); 4] = [
+            ("waits", job("1"), &[]),
+            ("is scheduled", scheduled, &[]),
+            // It would keep the room from the very job that needs it.
+            ("is too large", Job { memory_mib: 5000, ..job("1") }, &["retire v"]),
+            ("is another user's", Job { user: "bob".into(), ..job("1") }, &["retire v"]),
+        ];
+        for (what, waiting, wanted) in cases {
+            let mut view = testing::view([cloud("c", 3)]);
+            testing::add(&mut view, [waiting], [idle_vm("v", "c")]);
+            assert_eq!(cleaned(&view, 60), wanted, "a job that {what}");
+        }
+    }
+
+    #[test]
+    fn vector_10_surplus_scheduled_jobs_wait_anew() {
+        let mut view = testing::view([cloud("c", 3)]);
+        let scheduled = |id| Job { state: JobState::Scheduled, ..job(id) };
+        let jobs = [scheduled("1"), scheduled("2"), scheduled("3"), job("4"), job("5")];
+        testing::add(&mut view, jobs, [vm("v", "c")]);
+        assert_eq!(cleaned(&view, 1), ["unschedule 2", "unschedule 3"]);
+    }
+
+    #[test]
+    fn clouds_shrink_and_go() {
+        let busy = |id: &str| Vm { job: Some(format!("j{id}").into()), ..idle_vm(id, "c") };
+        let going = |id: &str| Vm { override_state: Some(Override::Retiring), ..busy(id) };
+        let of = |vm_slots, retired| Cloud { retired, ..cloud("c", vm_slots) };
+        let cases: [(&str, Cloud, Vec<Vm>, &[&str]); 6] = [
+            ("just enough slots", of(2, false), vec![busy("1"), busy("2")], &[]),
+            ("too few slots", of(1, false), vec![busy("1"), busy("2")], &["shrink c"]),
+            ("enough go already", of(1, false), vec![busy("1"), going("2")], &[]),
+            ("retired", of(5, true), vec![busy("1")], &["shrink c"]),
+            ("retired, the last ones go", of(5, true), vec![going("1")], &[]),
+            ("retired and drained", of(5, true), vec![], &["gone c"]),
+        ];
+        for (what, cloud, vms, wanted) in cases {
+            let mut view = testing::view([cloud]);
+            testing::add(&mut view, [], vms);
+            assert_eq!(cleaned(&view, 1), wanted, "{what}");
+        }
+    }
+
+    #[test]
+    fn old_jobs_are_forgotten_once_they_have_ended() {
+        let day = 24 * 60 * 60;
+        let ended = |id: &str, state| Job { state, finished: Some(Time(0)), ..job(id) };
+        let mut view = testing::view([]);
+        let jobs = [
+            ended("1", JobState::Complete),
+            ended("2", JobState::Removed),
+            ended("3", JobState::Error),
+            Job { finished: Some(Time(1000)), ..ended("4", JobState::Complete) },
+            job("5"),
+            Job { state: JobState::Held, ..job("6") },
+        ];
+        testing::add(&mut view, jobs, []);
+        assert_eq!(cleaned(&view, day - 1), [""; 0]);
+        assert_eq!(cleaned(&view, day), ["forget 1 2 3"]);
+    }
+}

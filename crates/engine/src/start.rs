@@ -1,0 +1,317 @@
+//! Start and stop: opens the store, brings the configuration in, and sets everybody to work.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashSet},
+    num::NonZeroU64,
+    path::PathBuf,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use arc_swap::ArcSwap;
+use pileus_model::{Actor, Beat, Clock, CloudSpec, Engine, Refusal, View};
+use tokio::{
+    runtime::Handle,
+    sync::{mpsc, watch},
+    task::{JoinHandle, JoinSet},
+};
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+use crate::{
+    change::Change,
+    command::valid,
+    config::Config,
+    drivers::DriverError,
+    files::{self, FileError},
+    fleet::{DriverFactory, Fleet},
+    hub::{Door, Hub, RECONCILERS},
+    ids::Ids,
+    reconcile::{self, decider::DECIDERS},
+    state::FILES,
+    store::{self, OpenError},
+    writer::{self, Work},
+};
+
+/// How long an orderly stop waits for VMs to be destroyed. What is left is marked, and destroyed at
+/// the next start.
+const STOP_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Why the engine does not start. Nothing of it is left running.
+#[allow(missing_docs, reason = "a variant says what its fields are")]
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The state folder.
+    #[error(transparent)]
+    Store(#[from] OpenError),
+    /// A cloud of the configuration.
+    #[error("cloud `{cloud}`: {problem}")]
+    Cloud { cloud: String, problem: String },
+    /// The alias file or the user-limit file.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// A driver that a cloud names.
+    #[error("driver `{driver}` does not start: {error}")]
+    Driver { driver: String, error: DriverError },
+    /// The configuration could not be brought into the state.
+    #[error("the state folder {}: {refusal}", dir.display())]
+    Write { dir: PathBuf, refusal: Refusal },
+}
+
+/// The engine at work. Dropped without [`stop`](Running::stop) it ends as in a crash: nothing that was
+/// acknowledged is lost, and VMs go on.
+#[must_use]
+pub struct Running {
+    hub: Arc<Hub>,
+    /// Those who think up new VMs and give out jobs.
+    deciders: Option<JoinSet<()>>,
+    stop_deciders: CancellationToken,
+    /// The one who talks to the clouds.
+    poller: Option<JoinSet<()>>,
+    stop_poller: CancellationToken,
+    writer: Option<JoinHandle<()>>,
+}
+
+/// Starts the engine. To be called within a tokio runtime.
+///
+/// `drivers` makes the driver of a name; the engine calls it once for each name that a cloud uses.
+pub async fn start(
+    config: Config,
+    clock: Arc<dyn Clock>,
+    drivers: Box<DriverFactory>,
+) -> Result<Running, StartError> {
+    check_clouds(&config.clouds)?;
+    let read = (config.cloud_aliases.clone(), config.user_limits.clone());
+    let read = move || Ok::<_, FileError>((read_aliases(read.0)?, read_limits(read.1)?));
+    let (aliases, limits) = blocking(read).await?;
+    let (name, dir) = (config.store.clone(), config.state_dir.clone());
+    let (store, view) = blocking(move || store::open(&name, &dir)).await?;
+    let ids = Ids::after(&view);
+    let (queue, items) = mpsc::channel(writer::QUEUE);
+    let scheduler = &config.scheduler;
+    let intervals = [
+        scheduler.scheduler_interval_s,
+        scheduler.cleanup_interval_s,
+        scheduler.vm_poller_interval_s,
+        scheduler.job_poller_interval_s,
+        scheduler.machine_poller_interval_s,
+    ];
+    let now = clock.now();
+    let beat = |(name, interval): (&'static str, NonZeroU64)| Beat {
+        name,
+        interval_s: interval.get(),
+        last: now,
+        error: None,
+    };
+    let hub = Arc::new(Hub {
+        clock,
+        store,
+        fleet: Fleet::new(drivers),
+        seq: watch::Sender::new(view.seq),
+        view: ArcSwap::from_pointee(view),
+        queue,
+        runtime: Handle::current(),
+        aliases_file: config.cloud_aliases,
+        limits_file: config.user_limits,
+        beats: Mutex::new(RECONCILERS.into_iter().zip(intervals).map(beat).collect()),
+        closed: Mutex::default(),
+        troubles: Mutex::default(),
+        config: config.scheduler,
+    });
+    let writer = tokio::spawn(writer::run(hub.clone(), items, ids));
+    let mut running = Running {
+        hub,
+        deciders: None,
+        stop_deciders: CancellationToken::new(),
+        poller: None,
+        stop_poller: CancellationToken::new(),
+        writer: Some(writer),
+    };
+    if let Err(error) = running.begin(config.clouds, aliases, limits, config.state_dir).await {
+        running.close().await;
+        return Err(error);
+    }
+    Ok(running)
+}
+
+impl Running {
+    /// The door for everybody above.
+    pub fn engine(&self) -> Arc<dyn Engine> {
+        Arc::new(Door(self.hub.clone()))
+    }
+
+    async fn begin(
+        &mut self,
+        clouds: Vec<(String, CloudSpec)>,
+        aliases: BTreeMap<String, Vec<String>>,
+        limits: BTreeMap<String, u32>,
+        dir: PathBuf,
+    ) -> Result<(), StartError> {
+        let drivers: BTreeSet<_> = clouds.iter().map(|(_, spec)| spec.driver.clone()).collect();
+        let changes = [
+            ("[start]", Change::Configure { clouds }),
+            // With no file configured these are empty: what a former one said goes.
+            (FILES, Change::Aliases { aliases }),
+            (FILES, Change::UserLimits { limits }),
+        ];
+        for (by, change) in changes {
+            let done = self.hub.change(by, vec![change]).await;
+            done.map_err(|refusal| StartError::Write { dir: dir.clone(), refusal })?;
+        }
+        let view = self.hub.view.load_full();
+        // Drivers of other clouds are the poller's to open: what was made through the API must not
+        // keep the API from starting.
+        for driver in drivers {
+            let opened = self.hub.fleet.open(&driver, Arc::new(Door(self.hub.clone())));
+            opened.map_err(|error| StartError::Driver { driver, error })?;
+        }
+        let mut poller = JoinSet::new();
+        let (hub, stop) = (self.hub.clone(), self.stop_poller.clone());
+        poller.spawn(supervise(hub.clone(), 2, stop.clone(), move || {
+            reconcile::fleet::run(hub.clone(), stop.clone())
+        }));
+        self.poller = Some(poller);
+        let mut deciders = JoinSet::new();
+        for decider in DECIDERS {
+            let (hub, stop) = (self.hub.clone(), self.stop_deciders.clone());
+            deciders.spawn(supervise(hub.clone(), decider.which, stop.clone(), move || {
+                reconcile::decider::run(hub.clone(), decider, stop.clone())
+            }));
+        }
+        let (hub, stop) = (self.hub.clone(), self.stop_deciders.clone());
+        deciders.spawn(supervise(hub.clone(), 3, stop.clone(), move || {
+            reconcile::jobs::run(hub.clone(), stop.clone())
+        }));
+        self.deciders = Some(deciders);
+        info!(jobs = view.jobs.len(), vms = view.vms.len(), clouds = view.clouds.len(), "engine started");
+        Ok(())
+    }
+
+    /// Stops in order. Unless VMs shall be kept, all are destroyed; the jobs that ran on them wait
+    /// again and run at the next start. Then a last snapshot, and the state folder is free.
+    pub async fn stop(mut self) {
+        self.stop_deciders.cancel();
+        if let Some(mut deciders) = self.deciders.take() {
+            while deciders.join_next().await.is_some() {}
+        }
+        if !self.hub.config.keep_vms_on_stop {
+            let late = self.hub.clock.sleep(STOP_TIMEOUT);
+            tokio::select! {
+                () = destroy_all(&self.hub) => (),
+                () = late => {
+                    let left = self.hub.view.load().vms.len();
+                    warn!(vms = left, "vms are left, they are destroyed at the next start");
+                }
+            }
+        }
+        self.stop_poller.cancel();
+        if let Some(mut poller) = self.poller.take() {
+            while poller.join_next().await.is_some() {}
+        }
+        self.close().await;
+        info!("engine stopped");
+    }
+
+    /// Ends the writer and the store.
+    async fn close(&mut self) {
+        let stopped = self.hub.enqueue(Work::Stop, Actor::default());
+        drop(stopped.await);
+        if let Some(writer) = self.writer.take() {
+            drop(writer.await);
+        }
+        if let Err(error) = self.hub.store.snapshot(self.hub.view.load_full()).await {
+            warn!(%error, "last snapshot not taken, the next start takes longer");
+        }
+        self.hub.store.close().await;
+        self.hub.fleet.clear();
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // The tasks of the join sets end with them.
+        if let Some(writer) = &self.writer {
+            writer.abort();
+        }
+        self.hub.fleet.clear();
+    }
+}
+
+/// Marks all VMs, and ends once the poller has destroyed them.
+async fn destroy_all(hub: &Hub) {
+    loop {
+        let view = hub.view.load_full();
+        if view.vms.is_empty() {
+            return;
+        }
+        let why = "the scheduler stops";
+        let left = view.vms.values().filter(|vm| vm.destroy.is_none());
+        let changes: Vec<_> = left.map(|vm| Change::Destroy { seen: vm.clone(), why: why.into() }).collect();
+        if !changes.is_empty()
+            && let Err(refusal) = hub.change("[stop]", changes).await
+        {
+            error!(error = %refusal, "vms not destroyed");
+            return;
+        }
+        hub.after(view.seq).await;
+    }
+}
+
+/// Runs a reconciler until it is told to stop. If it panics all the same, it begins anew.
+async fn supervise<F>(hub: Arc<Hub>, which: usize, stop: CancellationToken, run: impl Fn() -> F)
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    loop {
+        let mut task = JoinSet::new();
+        task.spawn(run());
+        let Some(Err(panicked)) = task.join_next().await else { return };
+        error!(reconciler = RECONCILERS[which], error = %panicked, "reconciler ended, it begins anew");
+        hub.beat(which, Some(panicked.to_string()));
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = hub.clock.sleep(Duration::from_secs(1)) => (),
+        }
+    }
+}
+
+async fn blocking<T: Send + 'static, E: Into<StartError> + Send + 'static>(
+    work: impl FnOnce() -> Result<T, E> + Send + 'static,
+) -> Result<T, StartError> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => done.map_err(Into::into),
+        // The runtime ends, or it panicked: in both cases with the message of whoever began it.
+        Err(error) => match error.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            Err(_) => std::future::pending().await,
+        },
+    }
+}
+
+fn read_aliases(path: Option<PathBuf>) -> Result<BTreeMap<String, Vec<String>>, FileError> {
+    path.map_or_else(|| Ok(BTreeMap::new()), |path| files::aliases(&path))
+}
+
+fn read_limits(path: Option<PathBuf>) -> Result<BTreeMap<String, u32>, FileError> {
+    path.map_or_else(|| Ok(BTreeMap::new()), |path| files::user_limits(&path))
+}
+
+fn check_clouds(clouds: &[(String, CloudSpec)]) -> Result<(), StartError> {
+    let mut seen = HashSet::new();
+    for (cloud, spec) in clouds {
+        let wrong = |problem| StartError::Cloud { cloud: cloud.clone(), problem };
+        valid::cloud(cloud, spec).map_err(|refusal| wrong(refusal.to_string()))?;
+        if !seen.insert(cloud.to_ascii_lowercase()) {
+            return Err(wrong("it is there twice, and names ignore case".into()));
+        }
+    }
+    Ok(())
+}
+
+/// The picture of an engine that runs, for those who only look.
+impl std::fmt::Debug for Running {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let view: &View = &self.hub.view.load();
+        f.debug_struct("Running").field("seq", &view.seq).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,281 @@
+//! The state is a fold: [`apply`] is the only place where it changes.
+//!
+//! Pure. An event that names something unknown changes nothing but the sequence number: whether it
+//! may happen was settled before it was written.
+
+use std::sync::Arc;
+
+use pileus_model::{Event, Job, JobState, Kind, Name, Size, Time, View, Vm, VmState};
+
+/// Who reads the alias file and the user-limit file. What it sets goes when it goes from the file.
+pub const FILES: &str = "[files]";
+
+/// How many run times a VM remembers.
+const RUNS_KEPT: usize = 10;
+
+/// Puts `event` into `view`. Events come in order and without a gap.
+pub fn apply(view: &mut View, event: &Event) {
+    view.seq = event.seq;
+    let now = event.time;
+    match &event.kind {
+        Kind::CloudSet(cloud) => {
+            let used = view.clouds.get(&cloud.name).map_or_else(Size::default, |old| old.used);
+            let mut cloud = cloud.clone();
+            cloud.used = used;
+            view.clouds.insert(cloud.name.clone(), Arc::new(cloud));
+        }
+        Kind::CloudRetired { cloud } => with(&mut view.clouds, cloud, |cloud| cloud.retired = true),
+        Kind::CloudGone { cloud } => drop(view.clouds.remove(cloud)),
+        Kind::CloudEnabled { cloud, enabled } => {
+            with(&mut view.clouds, cloud, |cloud| cloud.enabled_by_admin = Some(*enabled));
+        }
+        Kind::CloudSlots { cloud, vm_slots } => {
+            with(&mut view.clouds, cloud, |cloud| cloud.vm_slots_by_admin = Some(*vm_slots));
+        }
+        Kind::VmRequested(vm) => {
+            view.vms.insert(vm.id.clone(), Arc::new(vm.clone()));
+            with(&mut view.clouds, &vm.cloud, |cloud| cloud.used = plus(cloud.used, vm.size()));
+        }
+        Kind::VmHandle { vm, handle, hostname, address } => with(&mut view.vms, vm, |vm| {
+            (vm.handle, vm.hostname, vm.address) = (handle.clone(), hostname.clone(), address.clone());
+            if vm.state == VmState::Starting {
+                vm.error_count = 0;
+            }
+        }),
+        Kind::VmState { vm, state } => with(&mut view.vms, vm, |vm| {
+            (vm.state, vm.changed) = (*state, now);
+            if *state == VmState::Running {
+                vm.running.get_or_insert(now);
+            }
+            if matches!(state, VmState::Running | VmState::Starting) {
+                vm.error_count = 0;
+            }
+        }),
+        Kind::VmRegistered { vm } => with(&mut view.vms, vm, |vm| {
+            if vm.registered.is_none() {
+                vm.registered = Some(now);
+                vm.idle_since = vm.job.is_none().then_some(now);
+            }
+        }),
+        Kind::VmOverride { vm, state, force_retire } => with(&mut view.vms, vm, |vm| {
+            (vm.override_state, vm.force_retire) = (*state, *force_retire);
+        }),
+        Kind::VmDestroy { vm, why } => with(&mut view.vms, vm, |vm| {
+            vm.destroy.get_or_insert_with(|| why.clone());
+        }),
+        Kind::VmFailed { vm, error, error_count } => with(&mut view.vms, vm, |vm| {
+            (vm.last_error, vm.error_count) = (Some(error.clone()), *error_count);
+        }),
+        Kind::VmGone { vm, why } => vm_gone(view, vm, why),
+        Kind::JobSubmitted(job) => drop(view.jobs.insert(job.id.clone(), Arc::new(job.clone()))),
+        Kind::JobScheduled { job, vm: _ } => with(&mut view.jobs, job, |job| {
+            (job.state, job.reason) = (JobState::Scheduled, None);
+        }),
+        Kind::JobStarted { job, vm } => job_started(view, job, vm, now),
+        Kind::JobFinished { job, exit } => {
+            leave_vm(view, job, now);
+            with(&mut view.jobs, job, |job| {
+                (job.state, job.reason) = (JobState::Complete, None);
+                (job.finished, job.exit) = (Some(now), Some(*exit));
+            });
+        }
+        Kind::JobState { job, state, reason } => {
+            leave_vm(view, job, now);
+            with(&mut view.jobs, job, |job| {
+                (job.state, job.reason) = (*state, reason.clone());
+                job.finished = state.is_final().then_some(now);
+            });
+        }
+        Kind::JobReason { job, reason } => with(&mut view.jobs, job, |job| job.reason.clone_from(reason)),
+        Kind::JobsForgotten { jobs } => jobs.iter().for_each(|job| drop(view.jobs.remove(job))),
+        Kind::AliasSet { alias, clouds } => {
+            view.aliases.insert(alias.clone(), clouds.as_slice().into());
+            belongs(&mut view.file_aliases, alias, &event.by.user);
+        }
+        Kind::AliasGone { alias } => {
+            view.aliases.remove(alias);
+            view.file_aliases.remove(alias);
+        }
+        Kind::UserLimit { user, vms: Some(vms) } => {
+            view.user_limits.insert(user.clone(), *vms);
+            belongs(&mut view.file_limits, user, &event.by.user);
+        }
+        Kind::UserLimit { user, vms: None } => {
+            view.user_limits.remove(user);
+            view.file_limits.remove(user);
+        }
+        Kind::TokenCreated(token) => {
+            drop(view.tokens.insert(token.sha256.clone(), Arc::new(token.clone())));
+        }
+        Kind::TokenRevoked { sha256 } => drop(view.tokens.remove(sha256)),
+    }
+}
+
+/// Changes one thing; nothing where it is not there.
+fn with<T: Clone>(map: &mut imbl::OrdMap<Name, Arc<T>>, key: &str, change: impl FnOnce(&mut T)) {
+    if let Some(it) = map.get_mut(key) {
+        change(Arc::make_mut(it));
+    }
+}
+
+fn plus(a: Size, b: Size) -> Size {
+    Size {
+        vm_slots: a.vm_slots.saturating_add(b.vm_slots),
+        memory_mib: a.memory_mib.saturating_add(b.memory_mib),
+        storage_gib: a.storage_gib.saturating_add(b.storage_gib),
+    }
+}
+
+fn minus(a: Size, b: Size) -> Size {
+    Size {
+        vm_slots: a.vm_slots.saturating_sub(b.vm_slots),
+        memory_mib: a.memory_mib.saturating_sub(b.memory_mib),
+        storage_gib: a.storage_gib.saturating_sub(b.storage_gib),
+    }
+}
+
+fn belongs(from_file: &mut imbl::OrdSet<Name>, name: &Name, by: &str) {
+    if by == FILES {
+        from_file.insert(name.clone());
+    } else {
+        from_file.remove(name);
+    }
+}
+
+/// The cloud gets back what the VM held, and its job waits again.
+fn vm_gone(view: &mut View, vm: &str, why: &str) {
+    let Some(vm) = view.vms.remove(vm) else { return };
+    with(&mut view.clouds, &vm.cloud, |cloud| cloud.used = minus(cloud.used, vm.size()));
+    let Some(job) = &vm.job else { return };
+    with(&mut view.jobs, job, |job| {
+        job.state = JobState::New;
+        job.reason = Some(format!("its VM was lost: {why}"));
+        (job.vm, job.cloud) = (None, None);
+    });
+}
+
+fn job_started(view: &mut View, job: &Name, vm: &str, now: Time) {
+    let Some(on) = view.vms.get(vm).map(|vm| (vm.id.clone(), vm.cloud.clone())) else { return };
+    with(&mut view.jobs, job, |it: &mut Job| {
+        (it.state, it.reason) = (JobState::Running, None);
+        (it.started, it.finished, it.exit) = (Some(now), None, None);
+        (it.vm, it.cloud) = (Some(on.0), Some(on.1));
+        it.attempts = it.attempts.saturating_add(1);
+    });
+    with(&mut view.vms, vm, |vm: &mut Vm| (vm.job, vm.idle_since) = (Some(job.clone()), None));
+}
+
+/// Where `job` runs on a VM, that VM idles from now on.
+fn leave_vm(view: &mut View, job: &str, now: Time) {
+    let Some((vm, started)) = view.jobs.get(job).and_then(|it| Some((it.vm.clone()?, it.started))) else {
+        return;
+    };
+    with(&mut view.vms, &vm, |vm: &mut Vm| {
+        if vm.job.as_deref() != Some(job) {
+            return;
+        }
+        (vm.job, vm.idle_since) = (None, Some(now));
+        if vm.job_runs_s.len() == RUNS_KEPT {
+            vm.job_runs_s.remove(0);
+        }
+        vm.job_runs_s.push(started.map_or(0, |at| now.since(at).as_secs()));
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use pileus_model::Exit;
+
+    use super::*;
+    use crate::testing::{self, cloud, happen, idle_vm, job};
+
+    #[test]
+    fn a_job_that_loses_its_vm_waits_again_and_remembers_its_attempts() {
+        let mut view = testing::view([cloud("c", 3)]);
+        testing::add(&mut view, [job("j")], [idle_vm("v", "c"), idle_vm("w", "c")]);
+        assert_eq!(view.clouds["c"].used, Size { vm_slots: 2, memory_mib: 200, storage_gib: 2 });
+        happen(&mut view, Time(5000), [Kind::JobStarted { job: "j".into(), vm: "v".into() }]);
+        let (it, on) = (&view.jobs["j"], &view.vms["v"]);
+        assert_eq!((it.state, it.attempts, it.started), (JobState::Running, 1, Some(Time(5000))));
+        assert_eq!((it.vm.as_deref(), it.cloud.as_deref()), (Some("v"), Some("c")));
+        assert_eq!((on.job.as_deref(), on.idle_since), (Some("j"), None));
+        happen(&mut view, Time(6000), [Kind::VmGone { vm: "v".into(), why: "fire".into() }]);
+        let it = &view.jobs["j"];
+        assert_eq!((it.state, it.attempts, it.vm.clone()), (JobState::New, 1, None));
+        assert_eq!(it.reason.as_deref(), Some("its VM was lost: fire"));
+        assert_eq!(view.clouds["c"].used, Size { vm_slots: 1, memory_mib: 100, storage_gib: 1 });
+        let exit = Exit::Code(3);
+        happen(&mut view, Time(7000), [Kind::JobStarted { job: "j".into(), vm: "w".into() }]);
+        happen(&mut view, Time(9500), [Kind::JobFinished { job: "j".into(), exit }]);
+        let (it, on) = (&view.jobs["j"], &view.vms["w"]);
+        assert_eq!((it.state, it.attempts, it.exit), (JobState::Complete, 2, Some(exit)));
+        assert_eq!((it.finished, it.vm.as_deref()), (Some(Time(9500)), Some("w")));
+        assert_eq!((on.job.clone(), on.idle_since, &*on.job_runs_s), (None, Some(Time(9500)), &[2][..]));
+    }
+
+    #[test]
+    fn a_vm_remembers_ten_runs() {
+        let mut view = testing::view([cloud("c", 3)]);
+        testing::add(&mut view, (0..12).map(|at| job(&at.to_string())), [idle_vm("v", "c")]);
+        for at in 0..12 {
+            let job: Name = at.to_string().into();
+            happen(&mut view, Time(0), [Kind::JobStarted { job: job.clone(), vm: "v".into() }]);
+            happen(&mut view, Time(at * 1000), [Kind::JobFinished { job, exit: Exit::Code(0) }]);
+        }
+        assert_eq!(view.vms["v"].job_runs_s, (2..12).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn a_vm_counts_bad_polls_in_a_row() {
+        let mut view = testing::view([cloud("c", 3)]);
+        testing::add(&mut view, [], [idle_vm("v", "c")]);
+        let failed = |error_count| Kind::VmFailed { vm: "v".into(), error: "e".into(), error_count };
+        let state = |state| Kind::VmState { vm: "v".into(), state };
+        happen(&mut view, Time(1), [state(VmState::Error), failed(1), failed(2)]);
+        assert_eq!((view.vms["v"].error_count, view.vms["v"].changed), (2, Time(1)));
+        happen(&mut view, Time(2), [state(VmState::Running)]);
+        assert_eq!((view.vms["v"].error_count, view.vms["v"].running), (0, Some(Time(0))));
+    }
+
+    #[test]
+    fn settings_of_a_cloud_do_not_touch_what_it_holds() {
+        let mut view = testing::view([cloud("c", 3)]);
+        testing::add(&mut view, [], [idle_vm("v", "c")]);
+        happen(&mut view, Time(0), [Kind::CloudSet(cloud("c", 9))]);
+        assert_eq!((view.clouds["c"].used.vm_slots, view.clouds["c"].vm_slots()), (1, 9));
+    }
+
+    #[test]
+    fn what_a_file_brought_is_known_until_somebody_else_sets_it() {
+        let mut view = View::default();
+        let by = |user: &str| pileus_model::Actor { user: user.into(), ..Default::default() };
+        let set = || Kind::AliasSet { alias: "a".into(), clouds: vec!["c".into()] };
+        for (user, kind, wanted) in [
+            (FILES, set(), true),
+            ("ann", set(), false),
+            (FILES, set(), true),
+            (FILES, Kind::AliasGone { alias: "a".into() }, false),
+        ] {
+            let seq = view.seq + 1;
+            apply(&mut view, &Event { seq, time: Time(0), by: by(user), kind });
+            assert_eq!(view.file_aliases.contains("a"), wanted);
+        }
+    }
+
+    #[test]
+    fn events_about_what_is_not_there_change_nothing() {
+        let before = testing::view([cloud("c", 3)]);
+        let vm = || Name::from("nobody");
+        let kinds = [
+            Kind::VmGone { vm: vm(), why: String::new() },
+            Kind::VmState { vm: vm(), state: VmState::Error },
+            Kind::JobStarted { job: vm(), vm: vm() },
+            Kind::JobFinished { job: vm(), exit: Exit::Code(0) },
+            Kind::CloudGone { cloud: vm() },
+        ];
+        let mut view = before.clone();
+        happen(&mut view, Time(9), kinds);
+        view.seq = before.seq;
+        assert_eq!(view, before);
+    }
+}

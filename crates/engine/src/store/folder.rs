@@ -1,0 +1,58 @@
+//! The state folder: whose it is, and what lies in it, before anything in it is opened.
+
+use std::{
+    fs::{self, File, OpenOptions, TryLockError},
+    io::{self, Read},
+    os::unix::fs::OpenOptionsExt,
+    path::Path,
+};
+
+use super::OpenError;
+
+/// Takes the folder for this process.
+pub fn lock(dir: &Path) -> Result<File, OpenError> {
+    let unusable = |cause| OpenError::Unusable { dir: dir.to_owned(), cause };
+    let lock = OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .mode(0o600)
+        .open(dir.join("lock"))
+        .map_err(unusable)?;
+    match lock.try_lock() {
+        Ok(()) => Ok(lock),
+        Err(TryLockError::WouldBlock) => Err(OpenError::InUse { dir: dir.to_owned() }),
+        Err(TryLockError::Error(cause)) => Err(unusable(cause)),
+    }
+}
+
+/// Looks at the file's first bytes, because opening a database may already change its folder.
+/// Source: <https://www.sqlite.org/fileformat.html>, section 1.3.
+pub fn check_header(dir: &Path, path: &Path, application: u32, known: u32) -> Result<(), OpenError> {
+    let unusable = |cause| OpenError::Unusable { dir: dir.to_owned(), cause };
+    let damaged = |cause: &str| OpenError::Damaged { dir: dir.to_owned(), cause: cause.into() };
+    let mut header = [0; 100];
+    let read = match File::open(path) {
+        Ok(mut file) => file.read_exact(&mut header),
+        Err(cause) if cause.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(cause) => return Err(unusable(cause)),
+    };
+    match read {
+        Ok(()) => (),
+        Err(cause) if cause.kind() == io::ErrorKind::UnexpectedEof => {
+            // A process that died while it made the folder leaves an empty file.
+            let empty = fs::metadata(path).map_err(unusable)?.len() == 0;
+            return if empty { Ok(()) } else { Err(damaged("pileus.db is not a database")) };
+        }
+        Err(cause) => return Err(unusable(cause)),
+    }
+    let word = |at: usize| u32::from_be_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);
+    let (found, owner) = (word(60), word(68));
+    if !header.starts_with(b"SQLite format 3\0") || (owner != application && found != 0) {
+        return Err(damaged("pileus.db is not a state of this program"));
+    }
+    if found > known {
+        return Err(OpenError::Newer { dir: dir.to_owned(), found, known });
+    }
+    Ok(())
+}

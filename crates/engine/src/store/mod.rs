@@ -1,0 +1,110 @@
+//! The store: one table of events is the truth; snapshots only save time at start.
+
+mod folder;
+mod snapshot;
+pub mod sqlite;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use pileus_model::{BoxFuture, Event, Name, Output, Refusal, View};
+
+/// Every store that `store = "…"` may name.
+pub static STORES: &[&str] = &["sqlite"];
+
+/// What becomes durable together, or not at all.
+#[derive(Debug, Default)]
+pub struct Batch {
+    /// In order, and going on right after the last one that was appended.
+    pub events: Vec<Event>,
+    /// What jobs wrote, by the job's id.
+    pub outputs: Vec<(Name, Output)>,
+}
+
+/// Keeps events, outputs and snapshots.
+pub trait Store: Send + Sync {
+    /// Appends a batch; answers once it is durable. After a failure nothing of it is kept, and the
+    /// same sequence numbers may be given out again.
+    fn append(&self, batch: Arc<Batch>) -> BoxFuture<Result<(), StoreError>>;
+
+    /// Keeps the picture, so that the next start need not fold all events again.
+    fn snapshot(&self, view: Arc<View>) -> BoxFuture<Result<(), StoreError>>;
+
+    /// What a finished job wrote; `None` where there is nothing.
+    fn output(&self, job: Name) -> BoxFuture<Result<Option<Output>, StoreError>>;
+
+    /// Finishes what was begun and lets go of the folder. Everything fails afterwards.
+    fn close(&self) -> BoxFuture<()>;
+}
+
+/// Why the store could not do it now. The cause is in the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum StoreError {
+    /// No space is left; works again once there is.
+    #[error("the disk is full")]
+    Full,
+    /// Anything else.
+    #[error("the store does not answer as it should")]
+    Unavailable,
+}
+
+impl From<StoreError> for Refusal {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Full => Self::Full,
+            StoreError::Unavailable => Self::Unavailable,
+        }
+    }
+}
+
+/// Why a state folder cannot be used. Nothing in it was changed.
+#[allow(missing_docs, reason = "a variant says what its fields are")]
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// `store` names none of [`STORES`].
+    #[error("the store `{name}` is unknown; there is `{}`", STORES.join("`, `"))]
+    Unknown { name: String },
+    /// Another process works with it.
+    #[error(
+        "the state folder {} is in use by another process: stop that one, or name another folder",
+        dir.display()
+    )]
+    InUse { dir: PathBuf },
+    /// It cannot be made, read or written.
+    #[error(
+        "the state folder {} cannot be used ({cause}): make it a folder that this user may write, or name \
+         another one",
+        dir.display()
+    )]
+    Unusable { dir: PathBuf, cause: io::Error },
+    /// A newer Pileus wrote it.
+    #[error(
+        "the state folder {} has schema version {found} and this program knows up to {known}: run the newer \
+         program that wrote it, or name another folder",
+        dir.display()
+    )]
+    Newer { dir: PathBuf, found: u32, known: u32 },
+    /// What is in it is not a state, or a damaged one.
+    #[error(
+        "the state folder {} cannot be read ({cause}): restore it from a backup, or name another folder",
+        dir.display()
+    )]
+    Damaged { dir: PathBuf, cause: String },
+}
+
+/// Opens the store of this name in `dir`, which is made where it is not there, and reads the state.
+/// Blocks. The folder belongs to this process until the store is closed or dropped.
+pub fn open(name: &str, dir: &Path) -> Result<(Arc<dyn Store>, View), OpenError> {
+    match name {
+        "sqlite" => {
+            let (store, view) = sqlite::Sqlite::open(dir)?;
+            Ok((Arc::new(store), view))
+        }
+        _ => Err(OpenError::Unknown { name: name.to_owned() }),
+    }
+}

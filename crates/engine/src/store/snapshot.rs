@@ -1,0 +1,53 @@
+//! A view as bytes. A snapshot in another format than this is ignored: the events are all there.
+
+use std::sync::Arc;
+
+use pileus_model::{Cloud, Job, Name, Token, View, Vm};
+use serde::{Deserialize, Serialize};
+
+/// To be raised whenever the fold or the shape below changes, so that old snapshots are not used.
+pub const FORMAT: u32 = 1;
+
+#[derive(Serialize, Deserialize)]
+struct Snapshot {
+    seq: u64,
+    clouds: Vec<Arc<Cloud>>,
+    vms: Vec<Arc<Vm>>,
+    jobs: Vec<Arc<Job>>,
+    aliases: Vec<(Name, Arc<[String]>)>,
+    user_limits: Vec<(Name, u32)>,
+    file_aliases: Vec<Name>,
+    file_limits: Vec<Name>,
+    tokens: Vec<Arc<Token>>,
+}
+
+pub fn encode(view: &View) -> serde_json::Result<Vec<u8>> {
+    // Every field is named, so that a new one cannot be forgotten here.
+    let View { seq, clouds, vms, jobs, aliases, user_limits, file_aliases, file_limits, tokens } = view;
+    serde_json::to_vec(&Snapshot {
+        seq: *seq,
+        clouds: clouds.values().cloned().collect(),
+        vms: vms.values().cloned().collect(),
+        jobs: jobs.values().cloned().collect(),
+        aliases: aliases.iter().map(|(name, clouds)| (name.clone(), clouds.clone())).collect(),
+        user_limits: user_limits.iter().map(|(user, vms)| (user.clone(), *vms)).collect(),
+        file_aliases: file_aliases.iter().cloned().collect(),
+        file_limits: file_limits.iter().cloned().collect(),
+        tokens: tokens.values().cloned().collect(),
+    })
+}
+
+pub fn decode(bytes: &[u8]) -> serde_json::Result<View> {
+    let it: Snapshot = serde_json::from_slice(bytes)?;
+    Ok(View {
+        seq: it.seq,
+        clouds: it.clouds.into_iter().map(|cloud| (cloud.name.clone(), cloud)).collect(),
+        vms: it.vms.into_iter().map(|vm| (vm.id.clone(), vm)).collect(),
+        jobs: it.jobs.into_iter().map(|job| (job.id.clone(), job)).collect(),
+        aliases: it.aliases.into_iter().collect(),
+        user_limits: it.user_limits.into_iter().collect(),
+        file_aliases: it.file_aliases.into_iter().collect(),
+        file_limits: it.file_limits.into_iter().collect(),
+        tokens: it.tokens.into_iter().map(|token| (token.sha256.clone(), token)).collect(),
+    })
+}

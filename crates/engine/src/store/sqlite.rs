@@ -1,0 +1,364 @@
+//! SQLite in the state folder: WAL, `synchronous = FULL`, one thread that writes.
+//!
+//! The folder holds `lock`, which the process holds locked for its life, and `pileus.db`:
+//!
+//! | table | holds |
+//! | --- | --- |
+//! | `events` | all that ever happened; never changed |
+//! | `snapshots` | the newest picture |
+//! | `outputs` | what jobs wrote, until the jobs are forgotten |
+//! | `meta` | single values: when and by which version it was made |
+
+use std::{
+    fs::{DirBuilder, File},
+    io,
+    os::unix::fs::DirBuilderExt,
+    path::Path,
+    sync::{Arc, Mutex, PoisonError, mpsc},
+    thread,
+};
+
+use pileus_model::{Actor, BoxFuture, Event, Kind, Name, Output, Time, View};
+use rusqlite::{
+    Connection, ErrorCode, OpenFlags, OptionalExtension, TransactionBehavior, config::DbConfig, params,
+};
+use tokio::sync::oneshot;
+use tracing::{error, warn};
+
+use super::{Batch, OpenError, Store, StoreError, folder, snapshot};
+use crate::state::apply;
+
+/// The version of the tables below, in `PRAGMA user_version`.
+const SCHEMA: u32 = 1;
+
+/// Says in the file's header whose it is: `PILE`.
+const APPLICATION: u32 = 0x5049_4c45;
+
+const TABLES: &str = "
+    CREATE TABLE events (
+        seq INTEGER PRIMARY KEY,
+        time_ms INTEGER NOT NULL,
+        user TEXT NOT NULL,
+        project TEXT NOT NULL,
+        request_id TEXT NOT NULL,
+        body TEXT NOT NULL,
+        kind TEXT GENERATED ALWAYS AS (body ->> '$.kind') VIRTUAL
+    ) STRICT;
+    CREATE TABLE snapshots (seq INTEGER PRIMARY KEY, format INTEGER NOT NULL, body BLOB NOT NULL) STRICT;
+    CREATE TABLE outputs (
+        job TEXT PRIMARY KEY,
+        stdout BLOB NOT NULL,
+        stderr BLOB NOT NULL,
+        truncated INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;
+";
+
+/// The store.
+#[derive(Debug)]
+pub struct Sqlite {
+    /// To the thread that writes.
+    writer: mpsc::Sender<Request>,
+    /// `None` once closed.
+    reader: Arc<Mutex<Option<Connection>>>,
+}
+
+#[derive(Debug)]
+enum Request {
+    Append(Arc<Batch>, oneshot::Sender<Result<(), StoreError>>),
+    Snapshot(u64, Vec<u8>, oneshot::Sender<Result<(), StoreError>>),
+    Close(oneshot::Sender<()>),
+    /// Bounds the file, which is what a full disk looks like from inside.
+    #[cfg(test)]
+    MaxPages(u32, oneshot::Sender<u32>),
+}
+
+impl Sqlite {
+    /// Opens the folder and reads the state. Blocks.
+    pub fn open(dir: &Path) -> Result<(Self, View), OpenError> {
+        let unusable = |cause| OpenError::Unusable { dir: dir.to_owned(), cause };
+        DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(unusable)?;
+        let lock = folder::lock(dir)?;
+        let path = dir.join("pileus.db");
+        folder::check_header(dir, &path, APPLICATION, SCHEMA)?;
+        let flags = OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_READ_WRITE;
+        let mut db = Connection::open_with_flags(&path, flags | OpenFlags::SQLITE_OPEN_CREATE)
+            .and_then(prepare)
+            .map_err(|cause| refused(dir, &cause))?;
+        let found = version(&db).map_err(|cause| refused(dir, &cause))?;
+        if found > SCHEMA {
+            // Its journal may hold what its header does not say yet: leave it as it is.
+            let untouched = db.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true);
+            untouched.map_err(|cause| refused(dir, &cause))?;
+            return Err(OpenError::Newer { dir: dir.to_owned(), found, known: SCHEMA });
+        }
+        if found == 0 {
+            create(&mut db).map_err(|cause| refused(dir, &cause))?;
+        }
+        let view = load(&db).map_err(|cause| OpenError::Damaged { dir: dir.to_owned(), cause })?;
+        let flags = OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_READ_ONLY;
+        let reader = Connection::open_with_flags(&path, flags).map_err(|cause| refused(dir, &cause))?;
+        let (writer, requests) = mpsc::channel();
+        let next = view.seq + 1;
+        let serve = move || Writer { db, next, suspect: false, lock }.serve(&requests);
+        thread::Builder::new().name("store".into()).spawn(serve).map_err(unusable)?;
+        Ok((Self { writer, reader: Arc::new(Mutex::new(Some(reader))) }, view))
+    }
+
+    fn ask<T: Send + 'static>(
+        &self,
+        request: impl FnOnce(oneshot::Sender<T>) -> Request,
+    ) -> oneshot::Receiver<T> {
+        let (answer, answered) = oneshot::channel();
+        // With the thread gone the request is dropped, and so its answer's sender: that says it.
+        drop(self.writer.send(request(answer)));
+        answered
+    }
+
+    #[cfg(test)]
+    pub async fn max_pages(&self, pages: u32) -> u32 {
+        self.ask(|answer| Request::MaxPages(pages, answer)).await.unwrap()
+    }
+}
+
+impl Store for Sqlite {
+    fn append(&self, batch: Arc<Batch>) -> BoxFuture<Result<(), StoreError>> {
+        let answer = self.ask(|answer| Request::Append(batch, answer));
+        Box::pin(async move { answer.await.unwrap_or(Err(StoreError::Unavailable)) })
+    }
+
+    fn snapshot(&self, view: Arc<View>) -> BoxFuture<Result<(), StoreError>> {
+        let writer = self.writer.clone();
+        Box::pin(async move {
+            // Not on the writing thread: appends go on while a large picture becomes bytes.
+            let seq = view.seq;
+            let bytes = tokio::task::spawn_blocking(move || snapshot::encode(&view)).await;
+            let Ok(Ok(bytes)) = bytes else {
+                error!("snapshot could not be encoded");
+                return Err(StoreError::Unavailable);
+            };
+            let (answer, answered) = oneshot::channel();
+            drop(writer.send(Request::Snapshot(seq, bytes, answer)));
+            answered.await.unwrap_or(Err(StoreError::Unavailable))
+        })
+    }
+
+    fn output(&self, job: Name) -> BoxFuture<Result<Option<Output>, StoreError>> {
+        let reader = self.reader.clone();
+        let read = move || {
+            let reader = reader.lock().unwrap_or_else(PoisonError::into_inner);
+            let Some(db) = &*reader else { return Err(StoreError::Unavailable) };
+            let found = db
+                .prepare_cached("SELECT stdout, stderr, truncated FROM outputs WHERE job = ?1")
+                .and_then(|mut query| {
+                    let output = |row: &rusqlite::Row<'_>| {
+                        Ok(Output { stdout: row.get(0)?, stderr: row.get(1)?, truncated: row.get(2)? })
+                    };
+                    query.query_one(params![&*job], output).optional()
+                });
+            found.map_err(|cause| failed("output not read", &cause))
+        };
+        Box::pin(
+            async move { tokio::task::spawn_blocking(read).await.unwrap_or(Err(StoreError::Unavailable)) },
+        )
+    }
+
+    fn close(&self) -> BoxFuture<()> {
+        let reader = self.reader.clone();
+        let closed = self.ask(Request::Close);
+        Box::pin(async move {
+            drop(reader.lock().unwrap_or_else(PoisonError::into_inner).take());
+            drop(closed.await); // It fails where it was closed before.
+        })
+    }
+}
+
+/// What the writing thread has.
+struct Writer {
+    db: Connection,
+    /// The sequence number that comes next.
+    next: u64,
+    /// Whether the last write failed, so that it is not known what the file holds of it.
+    suspect: bool,
+    lock: File,
+}
+
+impl Writer {
+    fn serve(mut self, requests: &mpsc::Receiver<Request>) {
+        let mut closed = None;
+        while let Ok(request) = requests.recv() {
+            match request {
+                Request::Append(batch, answer) => {
+                    let done = self.append(&batch);
+                    self.suspect = done.is_err();
+                    let done = done.map_err(|cause| failed("events not written", &cause));
+                    let _ = answer.send(done);
+                }
+                Request::Snapshot(seq, bytes, answer) => {
+                    let done = self.snapshot(seq, &bytes);
+                    let _ = answer.send(done.map_err(|cause| failed("snapshot not written", &cause)));
+                }
+                Request::Close(answer) => {
+                    closed = Some(answer);
+                    break;
+                }
+                #[cfg(test)]
+                Request::MaxPages(pages, answer) => {
+                    let sql = format!("PRAGMA max_page_count = {pages}");
+                    answer.send(self.db.query_row(&sql, [], |row| row.get(0)).unwrap()).unwrap();
+                }
+            }
+        }
+        if let Err((_, cause)) = self.db.close() {
+            warn!(error = %cause, "store was not closed in order");
+        }
+        // After the connection: the next owner finds everything in place.
+        drop(self.lock);
+        if let Some(closed) = closed {
+            let _ = closed.send(());
+        }
+    }
+
+    fn append(&mut self, batch: &Batch) -> rusqlite::Result<()> {
+        let tx = self.db.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        if self.suspect {
+            // A commit that failed halfway may have come to be all the same. It was refused.
+            tx.execute("DELETE FROM events WHERE seq >= ?1", params![self.next.cast_signed()])?;
+        }
+        let mut next = self.next;
+        {
+            let mut insert = tx.prepare_cached(
+                "INSERT INTO events (seq, time_ms, user, project, request_id, body) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+            )?;
+            let mut put = tx.prepare_cached("INSERT OR REPLACE INTO outputs VALUES (?1, ?2, ?3, ?4)")?;
+            let mut forget = tx.prepare_cached("DELETE FROM outputs WHERE job = ?1")?;
+            for Event { seq, time, by, kind } in &batch.events {
+                let body = serde_json::to_string(kind)
+                    .map_err(|cause| rusqlite::Error::ToSqlConversionFailure(cause.into()))?;
+                insert.execute(params![
+                    seq.cast_signed(),
+                    time.0,
+                    &*by.user,
+                    &*by.project,
+                    &*by.request_id,
+                    body
+                ])?;
+                next = seq + 1;
+            }
+            for (job, Output { stdout, stderr, truncated }) in &batch.outputs {
+                put.execute(params![&**job, stdout, stderr, truncated])?;
+            }
+            for event in &batch.events {
+                if let Kind::JobsForgotten { jobs } = &event.kind {
+                    for job in jobs {
+                        forget.execute(params![&**job])?;
+                    }
+                }
+            }
+        }
+        tx.commit()?;
+        self.next = next;
+        Ok(())
+    }
+
+    fn snapshot(&mut self, seq: u64, bytes: &[u8]) -> rusqlite::Result<()> {
+        let tx = self.db.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        tx.execute(
+            "INSERT OR REPLACE INTO snapshots VALUES (?1, ?2, ?3)",
+            params![seq.cast_signed(), snapshot::FORMAT, bytes],
+        )?;
+        tx.execute("DELETE FROM snapshots WHERE seq < ?1", params![seq.cast_signed()])?;
+        tx.commit()
+    }
+}
+
+fn prepare(db: Connection) -> rusqlite::Result<Connection> {
+    db.pragma_update(None, "journal_mode", "WAL")?;
+    db.pragma_update(None, "synchronous", "FULL")?;
+    // Not beside other people's files, and not on a full disk.
+    db.pragma_update(None, "temp_store", "MEMORY")?;
+    // A large snapshot shall not leave a large journal behind.
+    db.pragma_update(None, "journal_size_limit", 64 * 1024 * 1024)?;
+    Ok(db)
+}
+
+fn version(db: &Connection) -> rusqlite::Result<u32> {
+    db.pragma_query_value(None, "user_version", |row| row.get(0))
+}
+
+fn create(db: &mut Connection) -> rusqlite::Result<()> {
+    let tx = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    tx.execute_batch(TABLES)?;
+    tx.execute("INSERT INTO meta VALUES ('made_by', ?1)", params![env!("CARGO_PKG_VERSION")])?;
+    tx.pragma_update(None, "application_id", APPLICATION)?;
+    tx.pragma_update(None, "user_version", SCHEMA)?;
+    tx.commit()?;
+    // From the journal into the file, where `check_header` looks.
+    db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
+}
+
+/// The newest picture, and what happened after it.
+fn load(db: &Connection) -> Result<View, String> {
+    let text = |cause: rusqlite::Error| cause.to_string();
+    let snapshot: Option<Vec<u8>> = db
+        .query_one(
+            "SELECT body FROM snapshots WHERE format = ?1 ORDER BY seq DESC LIMIT 1",
+            params![snapshot::FORMAT],
+            |row| row.get(0),
+        )
+        .optional()
+        .map_err(text)?;
+    let mut view = match snapshot {
+        Some(bytes) => snapshot::decode(&bytes).unwrap_or_else(|cause| {
+            warn!(error = %cause, "snapshot could not be read, events are folded from the first one");
+            View::default()
+        }),
+        None => View::default(),
+    };
+    let mut query = db
+        .prepare(
+            "SELECT seq, time_ms, user, project, request_id, body FROM events WHERE seq > ?1 ORDER BY seq",
+        )
+        .map_err(text)?;
+    let mut rows = query.query(params![view.seq.cast_signed()]).map_err(text)?;
+    while let Some(row) = rows.next().map_err(text)? {
+        let event = event(row)?;
+        if event.seq != view.seq + 1 {
+            return Err(format!("event {} is missing", view.seq + 1));
+        }
+        apply(&mut view, &event);
+    }
+    Ok(view)
+}
+
+fn event(row: &rusqlite::Row<'_>) -> Result<Event, String> {
+    let text = |cause: rusqlite::Error| cause.to_string();
+    let name = |at| row.get::<_, String>(at).map(Name::from).map_err(text);
+    let seq = row.get::<_, i64>(0).map_err(text)?.cast_unsigned();
+    let body: String = row.get(5).map_err(text)?;
+    Ok(Event {
+        seq,
+        time: Time(row.get(1).map_err(text)?),
+        by: Actor { user: name(2)?, project: name(3)?, request_id: name(4)? },
+        kind: serde_json::from_str(&body).map_err(|cause| format!("event {seq}: {cause}"))?,
+    })
+}
+
+/// The cause goes to the log, once, here.
+fn failed(what: &str, cause: &rusqlite::Error) -> StoreError {
+    error!(error = %cause, "{what}");
+    match cause.sqlite_error_code() {
+        Some(ErrorCode::DiskFull) => StoreError::Full,
+        _ => StoreError::Unavailable,
+    }
+}
+
+fn refused(dir: &Path, cause: &rusqlite::Error) -> OpenError {
+    match cause.sqlite_error_code() {
+        Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt) => {
+            OpenError::Damaged { dir: dir.to_owned(), cause: cause.to_string() }
+        }
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => OpenError::InUse { dir: dir.to_owned() },
+        _ => OpenError::Unusable { dir: dir.to_owned(), cause: io::Error::other(cause.to_string()) },
+    }
+}

@@ -1,0 +1,230 @@
+//! What the store promises, against the real files.
+
+use std::{fs, os::unix::fs::PermissionsExt, path::Path, sync::Arc};
+
+use pileus_model::{Actor, Event, Exit, Kind, Output, Time, View};
+
+use super::{Batch, OpenError, Store, StoreError, open, sqlite::Sqlite};
+use crate::{
+    simulation::Simulation,
+    state::apply,
+    testing::{self, job},
+};
+
+fn event(seq: u64, kind: Kind) -> Event {
+    let by = Actor { user: "ann".into(), project: "p".into(), request_id: "req-1".into() };
+    Event { seq, time: Time(1000), by, kind }
+}
+
+fn batch(events: impl IntoIterator<Item = Event>) -> Arc<Batch> {
+    Arc::new(Batch { events: events.into_iter().collect(), outputs: Vec::new() })
+}
+
+/// What a crash at this moment would leave behind.
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
+    }
+}
+
+fn reopened(dir: &Path) -> View {
+    let (store, view) = Sqlite::open(dir).unwrap();
+    drop(store);
+    closed(dir);
+    view
+}
+
+#[tokio::test]
+async fn after_every_prefix_the_state_is_the_same_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let (home, crashed) = (dir.path().join("home"), dir.path().join("crashed"));
+    let (store, mut view) = Sqlite::open(&home).unwrap();
+    let mut simulation = Simulation::new(7);
+    for step in 0..150 {
+        let events = simulation.step();
+        for event in &events {
+            apply(&mut view, event);
+        }
+        store.append(batch(events)).await.unwrap();
+        if step % 40 == 39 {
+            store.snapshot(Arc::new(view.clone())).await.unwrap();
+        }
+        copy(&home, &crashed);
+        assert_eq!(reopened(&crashed), view, "after step {step}");
+        fs::remove_dir_all(&crashed).unwrap();
+    }
+    assert!(view.seq > 50, "the simulation made events");
+    store.close().await;
+    assert_eq!(reopened(&home), view, "after an orderly stop");
+}
+
+#[tokio::test]
+async fn a_crash_in_the_middle_of_a_write_leaves_the_whole_batch_or_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let (home, crashed) = (dir.path().join("home"), dir.path().join("crashed"));
+    let (store, mut view) = Sqlite::open(&home).unwrap();
+    store.append(batch([event(1, Kind::JobSubmitted(job("1")))])).await.unwrap();
+    apply(&mut view, &event(1, Kind::JobSubmitted(job("1"))));
+    let before = view.clone();
+    let second = [event(2, Kind::JobSubmitted(job("2"))), event(3, Kind::JobSubmitted(job("3")))];
+    second.iter().for_each(|event| apply(&mut view, event));
+    let old = fs::metadata(home.join("pileus.db-wal")).unwrap().len();
+    store.append(batch(second)).await.unwrap();
+    let new = fs::metadata(home.join("pileus.db-wal")).unwrap().len();
+    assert!(new > old);
+    for len in (old..=new).step_by(512) {
+        copy(&home, &crashed);
+        let wal = fs::OpenOptions::new().write(true).open(crashed.join("pileus.db-wal")).unwrap();
+        wal.set_len(len).unwrap();
+        let wanted = if len == new { &view } else { &before };
+        assert_eq!(reopened(&crashed), *wanted, "with {len} of {new} bytes");
+        fs::remove_dir_all(&crashed).unwrap();
+    }
+}
+
+#[tokio::test]
+async fn outputs_are_durable_with_their_events_and_go_with_their_jobs() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, _) = Sqlite::open(dir.path()).unwrap();
+    let output = Output { stdout: vec![0, 255, 10], stderr: b"oops".to_vec(), truncated: true };
+    let events = vec![
+        event(1, Kind::JobSubmitted(job("1"))),
+        event(2, Kind::JobFinished { job: "1".into(), exit: Exit::Code(0) }),
+    ];
+    let outputs = vec![("1".into(), output.clone())];
+    store.append(Arc::new(Batch { events, outputs })).await.unwrap();
+    store.close().await;
+    assert_eq!(store.output("1".into()).await, Err(StoreError::Unavailable), "closed");
+    assert_eq!(store.append(batch([])).await, Err(StoreError::Unavailable), "closed");
+    let (store, _) = Sqlite::open(dir.path()).unwrap();
+    assert_eq!(store.output("1".into()).await, Ok(Some(output)));
+    assert_eq!(store.output("2".into()).await, Ok(None));
+    store.append(batch([event(3, Kind::JobsForgotten { jobs: vec!["1".into()] })])).await.unwrap();
+    assert_eq!(store.output("1".into()).await, Ok(None));
+}
+
+#[tokio::test]
+async fn a_full_disk_refuses_writes_until_there_is_space() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, mut view) = Sqlite::open(dir.path()).unwrap();
+    let first = event(1, Kind::JobSubmitted(job("1")));
+    apply(&mut view, &first);
+    let small = Output { stdout: b"x".to_vec(), ..Output::default() };
+    let outputs = vec![("1".into(), small.clone())];
+    store.append(Arc::new(Batch { events: vec![first], outputs })).await.unwrap();
+    let pages = store.max_pages(1).await;
+    let large = job(&"j".repeat(100_000));
+    let full = batch([event(2, Kind::JobSubmitted(job("2"))), event(3, Kind::JobSubmitted(large))]);
+    assert_eq!(store.append(full.clone()).await, Err(StoreError::Full));
+    assert_eq!(store.append(full.clone()).await, Err(StoreError::Full), "still full");
+    let mut picture = view.clone();
+    picture.user_limits.insert("u".repeat(100_000).into(), 1);
+    assert_eq!(store.snapshot(Arc::new(picture)).await, Err(StoreError::Full));
+    assert_eq!(store.output("1".into()).await, Ok(Some(small)), "readers go on");
+    assert!(store.max_pages(pages + 1000).await > pages);
+    store.append(full.clone()).await.unwrap();
+    full.events.iter().for_each(|event| apply(&mut view, event));
+    store.close().await;
+    assert_eq!(reopened(dir.path()), view, "nothing was half written");
+}
+
+#[test]
+fn folders_that_cannot_be_used_are_told_apart_and_left_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    let error = |path: &Path| open("sqlite", path).map(drop).unwrap_err();
+    let held = Sqlite::open(&at("held")).unwrap();
+    fs::write(at("file"), "x").unwrap();
+    drop(Sqlite::open(&at("newer")).unwrap());
+    closed(&at("newer"));
+    let db = rusqlite::Connection::open(at("newer").join("pileus.db")).unwrap();
+    db.pragma_update(None, "user_version", 99).unwrap();
+    drop(db);
+    fs::create_dir_all(at("foreign")).unwrap();
+    let db = rusqlite::Connection::open(at("foreign").join("pileus.db")).unwrap();
+    db.execute_batch("CREATE TABLE t (x); PRAGMA user_version = 1").unwrap();
+    drop(db);
+    fs::create_dir_all(at("torn")).unwrap();
+    fs::write(at("torn").join("pileus.db"), "not a database").unwrap();
+    type Is = fn(&OpenError) -> bool;
+    let cases: [(&str, Is, &str); 5] = [
+        ("held", |error| matches!(error, OpenError::InUse { .. }), "stop that one, or name another folder"),
+        ("file/below", |error| matches!(error, OpenError::Unusable { .. }), "this user may write"),
+        (
+            "newer",
+            |error| matches!(error, OpenError::Newer { found: 99, known: 1, .. }),
+            "run the newer program",
+        ),
+        ("foreign", |error| matches!(error, OpenError::Damaged { .. }), "not a state of this program"),
+        ("torn", |error| matches!(error, OpenError::Damaged { .. }), "restore it from a backup"),
+    ];
+    for (name, is, text) in cases {
+        let before = contents(&at(name));
+        let error = error(&at(name));
+        assert!(is(&error), "{name}: {error:?}");
+        let shown = error.to_string();
+        assert!(shown.contains(text) && shown.contains(at(name).to_str().unwrap()), "{name}: {shown}");
+        assert_eq!(contents(&at(name)), before, "{name} was touched");
+    }
+    assert!(matches!(open("papyrus", &at("none")), Err(OpenError::Unknown { .. })));
+    assert!(!at("none").exists());
+    drop(held);
+}
+
+#[test]
+fn a_gap_in_the_events_is_not_read_over() {
+    let dir = tempfile::tempdir().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let (store, _) = Sqlite::open(dir.path()).unwrap();
+    let events = (1..=3).map(|seq| event(seq, Kind::JobSubmitted(job(&seq.to_string()))));
+    runtime.block_on(async {
+        store.append(batch(events)).await.unwrap();
+        store.close().await;
+    });
+    let db = rusqlite::Connection::open(dir.path().join("pileus.db")).unwrap();
+    db.execute("DELETE FROM events WHERE seq = 2", []).unwrap();
+    drop(db);
+    let error = Sqlite::open(dir.path()).map(drop).unwrap_err();
+    assert!(error.to_string().contains("event 2 is missing"), "{error}");
+}
+
+#[test]
+fn the_folder_is_for_its_user_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let state = dir.path().join("a/b");
+    let (_store, view) = Sqlite::open(&state).unwrap();
+    assert_eq!(fs::metadata(&state).unwrap().permissions().mode() & 0o777, 0o700);
+    assert_eq!(view, View::default());
+}
+
+#[test]
+fn a_snapshot_holds_everything() {
+    let mut simulation = Simulation::new(3);
+    while simulation.view().seq < 2000 {
+        simulation.step();
+    }
+    let mut view = simulation.view().clone();
+    let token = testing::token("t");
+    testing::happen(&mut view, Time(0), [Kind::TokenCreated(token)]);
+    view.file_aliases.insert("west".into());
+    view.file_limits.insert("bob".into());
+    let bytes = super::snapshot::encode(&view).unwrap();
+    assert_eq!(super::snapshot::decode(&bytes).unwrap(), view);
+}
+
+/// Waits until the thread of a dropped store has let go of its folder.
+fn closed(dir: &Path) {
+    let lock = fs::File::open(dir.join("lock")).unwrap();
+    lock.lock().unwrap();
+}
+
+fn contents(path: &Path) -> Vec<(std::ffi::OsString, Vec<u8>)> {
+    let Ok(entries) = fs::read_dir(path) else { return Vec::new() };
+    let read = |entry: fs::DirEntry| (entry.file_name(), fs::read(entry.path()).unwrap());
+    let mut all: Vec<_> = entries.map(|entry| read(entry.unwrap())).collect();
+    all.retain(|(name, _)| name != "lock");
+    all.sort();
+    all
+}

@@ -1,0 +1,201 @@
+//! What happens when all goes well.
+
+use pileus_engine::desk::End;
+use pileus_model::{Command, Exit, JobSpec, JobState, Origin, Output, VmState};
+
+use crate::fake::{Bench, Fake, config, job};
+
+#[tokio::test]
+async fn a_job_and_its_vm_from_the_first_to_the_last_moment() {
+    let dir = tempfile::tempdir().unwrap();
+    let cloud = Fake::default();
+    let bench = Bench::start(config(dir.path(), &[("Alpha", 2)]), &cloud).await;
+    // The clock stands still: everything up to the idle VM comes by signal, not by an interval.
+    let id = bench.submit_job(job()).await;
+    let view = bench.until("a vm", |view| !view.vms.is_empty()).await;
+    assert_eq!(view.jobs[&id].state, JobState::Scheduled);
+    let vm = view.vms.values().next().unwrap().id.clone();
+    assert!(vm.starts_with("alpha-"), "{vm}");
+    let view = bench.until("its handle", |view| !view.vms[&vm].handle.is_empty()).await;
+    assert_eq!((view.vms[&vm].state, view.clouds["Alpha"].used.vm_slots), (VmState::Starting, 1));
+    bench.boot(&cloud, &vm).await;
+    let view = bench.until("the start", |view| view.jobs[&id].state == JobState::Running).await;
+    assert_eq!(view.jobs[&id].vm.as_ref(), Some(&vm));
+    assert_eq!((view.vms[&vm].state, view.vms[&vm].job.as_ref()), (VmState::Running, Some(&id)));
+    assert_eq!(bench.engine.output(&id).await, Ok(None));
+    bench.finish(&vm, &id, b"hello").await.unwrap();
+    let view = bench.engine.view();
+    assert_eq!((view.jobs[&id].state, view.jobs[&id].exit), (JobState::Complete, Some(Exit::Code(0))));
+    assert_eq!(bench.engine.output(&id).await.unwrap().unwrap().stdout, b"hello");
+    bench.finish(&vm, &id, b"again").await.unwrap();
+    assert_eq!(bench.engine.output(&id).await.unwrap().unwrap().stdout, b"hello", "told once, kept once");
+    // Idle for as long as the cloud says, then gone.
+    bench.tick(11).await;
+    assert!(bench.engine.view().vms.contains_key(&vm));
+    let view = bench.tick_until("the end of the vm", |view| view.vms.is_empty()).await;
+    assert_eq!(view.clouds["Alpha"].used.vm_slots, 0);
+    assert!(cloud.0.lock().unwrap().vms.is_empty(), "it is gone in the cloud, too");
+    assert_eq!(cloud.0.lock().unwrap().creates.len(), 1, "one vm was made for one job");
+    bench.stop().await;
+}
+
+#[tokio::test]
+async fn a_kept_vm_takes_the_next_job_and_only_its_owners() {
+    let dir = tempfile::tempdir().unwrap();
+    let cloud = Fake::default();
+    let bench = Bench::start(config(dir.path(), &[("c", 1)]), &cloud).await;
+    let first = bench.submit_job(job()).await;
+    let vm = bench.until("a vm", |view| !view.vms.is_empty()).await.vms.keys().next().unwrap().clone();
+    bench.boot(&cloud, &vm).await;
+    bench.until("the start", |view| view.jobs[&first].state == JobState::Running).await;
+    let others = bench.submit_job(JobSpec { user: "bob".into(), ..job() }).await;
+    bench.finish(&vm, &first, b"").await.unwrap();
+    let second = bench.submit_job(job()).await;
+    let view = bench.until("the second start", |view| view.jobs[&second].state == JobState::Running).await;
+    assert_eq!(view.jobs[&second].vm.as_ref(), Some(&vm));
+    let view = bench.until("a reason", |view| view.jobs[&others].reason.is_some()).await;
+    assert_eq!(view.jobs[&others].reason.as_deref(), Some("every cloud that could run it is full"));
+    assert_eq!(cloud.0.lock().unwrap().creates.len(), 1);
+    bench.stop().await;
+}
+
+#[tokio::test]
+async fn a_job_that_cannot_be_started_is_an_error() {
+    let dir = tempfile::tempdir().unwrap();
+    let cloud = Fake::default();
+    let bench = Bench::start(config(dir.path(), &[("c", 1)]), &cloud).await;
+    let id = bench.submit_job(job()).await;
+    let vm = bench.until("a vm", |view| !view.vms.is_empty()).await.vms.keys().next().unwrap().clone();
+    bench.boot(&cloud, &vm).await;
+    bench.until("the start", |view| view.jobs[&id].state == JobState::Running).await;
+    let end = End::NotStarted("no such program".into());
+    bench.desk.finished(&vm, &id, end, Output::default()).await.unwrap();
+    let view = bench.engine.view();
+    let it = &view.jobs[&id];
+    assert_eq!((it.state, it.reason.as_deref()), (JobState::Error, Some("no such program")));
+    bench.stop().await;
+}
+
+#[tokio::test]
+async fn administrators_end_vms_in_three_ways() {
+    let dir = tempfile::tempdir().unwrap();
+    let cloud = Fake::default();
+    let bench = Bench::start(config(dir.path(), &[("c", 3)]), &cloud).await;
+    let mut ids = Vec::new();
+    for vm_type in ["t1", "t2", "t3"] {
+        ids.push(bench.submit_job(JobSpec { vm_type: vm_type.into(), ..job() }).await);
+    }
+    let view = bench.until("three vms", |view| view.vms.len() == 3).await;
+    for vm in view.vms.keys() {
+        bench.boot(&cloud, vm).await;
+    }
+    let running =
+        |view: &pileus_model::View| view.jobs.values().filter(|job| job.state == JobState::Running).count();
+    let view = bench.until("three starts", |view| running(view) == 3).await;
+    let vm_of = |at: usize| view.jobs[&ids[at]].vm.clone().unwrap();
+    bench.submit(Command::EnableCloud { cloud: "c".into(), enabled: false }).await.unwrap();
+    // Shut down: the job waits again. Nobody boots another VM, as the cloud is disabled.
+    bench.submit(Command::ShutdownVms { vms: vec![vm_of(0)], why: "asked".into() }).await.unwrap();
+    let view = bench.until("its end", |view| !view.vms.contains_key(&vm_of(0))).await;
+    assert_eq!((view.jobs[&ids[0]].state, view.jobs[&ids[0]].attempts), (JobState::New, 1));
+    // Retired: the job goes on, then the VM ends.
+    bench.submit(Command::RetireVms { vms: vec![vm_of(1)] }).await.unwrap();
+    bench.tick(2).await;
+    assert_eq!(bench.engine.view().vms[&vm_of(1)].shown_state(), "Retiring");
+    bench.finish(&vm_of(1), &ids[1], b"").await.unwrap();
+    bench.until("its end", |view| !view.vms.contains_key(&vm_of(1))).await;
+    // Removed: the cloud keeps it, and no sweep takes it.
+    bench.submit(Command::RemoveVms { vms: vec![vm_of(2)] }).await.unwrap();
+    assert!(!bench.engine.view().vms.contains_key(&vm_of(2)));
+    assert!(cloud.0.lock().unwrap().forgotten.contains(&vm_of(2)));
+    bench.tick(130).await;
+    assert!(cloud.0.lock().unwrap().sweeps >= 2);
+    assert!(cloud.0.lock().unwrap().vms.contains_key(&vm_of(2)), "it goes on, unmanaged");
+    bench.stop().await;
+}
+
+#[tokio::test]
+async fn a_stop_destroys_vms_unless_told_otherwise_and_jobs_run_again() {
+    for keep in [false, true] {
+        let dir = tempfile::tempdir().unwrap();
+        let cloud = Fake::default();
+        let mut config = config(dir.path(), &[("c", 3)]);
+        config.scheduler.keep_vms_on_stop = keep;
+        let bench = Bench::start(config.clone(), &cloud).await;
+        let id = bench.submit_job(job()).await;
+        let vm = bench.until("a vm", |view| !view.vms.is_empty()).await.vms.keys().next().unwrap().clone();
+        bench.boot(&cloud, &vm).await;
+        bench.until("the start", |view| view.jobs[&id].state == JobState::Running).await;
+        bench.until("its handle", |view| !view.vms[&vm].handle.is_empty()).await;
+        let engine = bench.engine.clone();
+        bench.stop().await;
+        assert_eq!(cloud.0.lock().unwrap().vms.contains_key(&vm), keep);
+        let refused = engine.submit(Command::ReleaseJob { job: id.clone() }, Default::default()).await;
+        assert!(refused.is_err(), "nothing is taken after the stop");
+        drop(engine);
+        let bench = Bench::start(config, &cloud).await;
+        let view = bench.engine.view();
+        let wanted = if keep { JobState::Running } else { JobState::New };
+        assert!(view.jobs[&id].state == wanted || !keep, "{keep}: {:?}", view.jobs[&id].state);
+        if keep {
+            bench.finish(&vm, &id, b"kept").await.unwrap();
+        } else {
+            let view = bench.until("another vm", |view| !view.vms.is_empty()).await;
+            let other = view.vms.keys().next().unwrap().clone();
+            assert_ne!(other, vm);
+            bench.boot(&cloud, &other).await;
+            bench.until("the start", |view| view.jobs[&id].state == JobState::Running).await;
+            bench.finish(&other, &id, b"").await.unwrap();
+        }
+        assert_eq!(bench.engine.view().jobs[&id].state, JobState::Complete);
+        bench.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn clouds_follow_the_configuration_over_restarts() {
+    let dir = tempfile::tempdir().unwrap();
+    let cloud = Fake::default();
+    let bench = Bench::start(config(dir.path(), &[("a", 2), ("b", 2)]), &cloud).await;
+    bench.submit(Command::EnableCloud { cloud: "a".into(), enabled: false }).await.unwrap();
+    bench.submit(Command::SetSlots { cloud: "a".into(), vm_slots: 1 }).await.unwrap();
+    let spec = crate::fake::spec(1);
+    bench.submit(Command::CreateCloud { cloud: "api".into(), spec }).await.unwrap();
+    bench.stop().await;
+    let bench = Bench::start(config(dir.path(), &[("c", 1), ("a", 9)]), &cloud).await;
+    let view = bench.engine.view();
+    let names: Vec<_> = view.clouds_in_order().iter().map(|cloud| cloud.name.to_string()).collect();
+    assert_eq!(names, ["c", "a", "api"]);
+    let a = &view.clouds["a"];
+    assert_eq!((a.enabled(), a.vm_slots(), a.spec.vm_slots), (false, 1, 9));
+    assert_eq!(view.clouds["api"].origin, Origin::Api);
+    bench.stop().await;
+}
+
+#[tokio::test]
+async fn files_are_read_at_start_and_on_demand() {
+    let dir = tempfile::tempdir().unwrap();
+    let (aliases, limits) = (dir.path().join("aliases.json"), dir.path().join("limits.json"));
+    std::fs::write(&aliases, r#"{"West": ["a", "b"]}"#).unwrap();
+    std::fs::write(&limits, r#"{"alice": 1}"#).unwrap();
+    let cloud = Fake::default();
+    let mut config = config(dir.path(), &[("a", 5)]);
+    (config.cloud_aliases, config.user_limits) = (Some(aliases.clone()), Some(limits.clone()));
+    let bench = Bench::start(config.clone(), &cloud).await;
+    assert_eq!(*bench.engine.view().aliases["West"], ["a", "b"]);
+    for vm_type in ["t1", "t2"] {
+        bench.submit_job(JobSpec { vm_type: vm_type.into(), ..job() }).await;
+    }
+    bench.until("the limit", |view| view.jobs.values().any(|job| job.reason.is_some())).await;
+    assert_eq!(bench.engine.view().vms.len(), 1);
+    std::fs::write(&limits, r#"{"alice": 2}"#).unwrap();
+    bench.submit(Command::ReloadUserLimits).await.unwrap();
+    bench.until("a second vm", |view| view.vms.len() == 2).await;
+    std::fs::write(&aliases, "{\"West\": [\n oops]}").unwrap();
+    let refusal = bench.submit(Command::ReloadAliases).await.unwrap_err().to_string();
+    assert!(refusal.contains("cloud_aliases") && refusal.contains("aliases.json:2:2: "), "{refusal}");
+    assert_eq!(*bench.engine.view().aliases["West"], ["a", "b"], "the working set stays");
+    bench.stop().await;
+    let error = Bench::try_start(config, &cloud, &Default::default()).await.map(drop).unwrap_err();
+    assert!(error.to_string().contains("aliases.json:2:2: "), "{error}");
+}

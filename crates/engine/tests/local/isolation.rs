@@ -1,0 +1,112 @@
+//! What a VM of its own user cannot do. Needs root, and its right to become others.
+
+use std::{fs, os::unix::fs::MetadataExt};
+
+use pileus_engine::desk::End;
+use pileus_model::Exit;
+
+use crate::{
+    Test,
+    world::{World, running},
+};
+
+pub const TESTS: &[Test] = &[
+    ("isolation::a_vm_is_a_user_of_its_own", a_vm_is_a_user_of_its_own),
+    ("isolation::a_job_has_a_home_behind_closed_doors", a_job_has_a_home_behind_closed_doors),
+    ("isolation::nobody_outruns_the_end", nobody_outruns_the_end),
+];
+
+fn stdout(world: &World, vm: &str, job: &str, script: &str) -> String {
+    world.give_shell(vm, job, script);
+    let output = world.report(job).output;
+    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
+
+fn a_vm_is_a_user_of_its_own() {
+    let world = World::new();
+    let (one, two) = (world.boot("here-one"), world.boot("here-two"));
+    let users =
+        ["here-one", "here-two"].map(|vm| stdout(&world, vm, &format!("id of {vm}"), "id -u; id -g; id -G"));
+    assert_ne!(users[0], users[1]);
+    for (vm, text) in [("here-one", &users[0]), ("here-two", &users[1])] {
+        let numbers: Vec<u32> = text.split_whitespace().map(|word| word.parse().unwrap()).collect();
+        assert!(numbers[0] >= 60_000 && numbers.iter().all(|number| *number == numbers[0]), "{text}");
+        assert_eq!(fs::metadata(world.folder(vm).join("jobs")).unwrap().uid(), numbers[0]);
+        assert_eq!(fs::metadata(world.folder(vm)).unwrap().uid(), 0);
+        let worker = fs::read_to_string(format!("/proc/{}/status", world.worker(vm))).unwrap();
+        let of_worker = worker.lines().find_map(|line| line.strip_prefix("Uid:")).unwrap();
+        assert!(of_worker.split_whitespace().all(|word| word == numbers[0].to_string()), "{of_worker}");
+    }
+    let (state, own) = (world.state_dir.display(), world.folder("here-one"));
+    let (own, other) = (own.display(), world.folder("here-two"));
+    let (other, worker) = (other.display(), world.worker("here-one"));
+    let forbidden = [
+        format!("cat '{state}/channel-key'"),
+        format!("ls '{state}/vms'"),
+        format!("cat '{other}/secret'"),
+        format!("cat '{other}/worker.json'"),
+        format!("ls '{other}/jobs'"),
+        format!("ls '{other}'"),
+        format!("cat '{own}/secret'"),
+        format!("cat '{own}/worker.log'"),
+        format!("echo 1 1 > '{own}/pid'"),
+        format!("echo '{{}}' > '{own}/worker.json'"),
+        format!("mv '{own}/jobs' '{own}/moved'"),
+        format!("cat /proc/{worker}/environ"),
+        format!("cat /proc/{worker}/mem"),
+        format!("kill -0 {}", world.worker("here-two")),
+        "kill -0 1".to_owned(),
+    ];
+    for command in forbidden {
+        let said =
+            stdout(&world, "here-one", &command, &format!("({command}) >/dev/null 2>&1 && echo could"));
+        assert_eq!(said, "", "{command}");
+    }
+    // What it leaves in common places goes with it.
+    let left = format!("/tmp/pileus-test-{}", std::process::id());
+    stdout(&world, "here-one", "leave", &format!("mkdir -p {left}/a; echo > {left}/a/b"));
+    assert!(fs::exists(&left).unwrap());
+    world.destroy(&one);
+    assert!(!fs::exists(&left).unwrap());
+    world.destroy(&two);
+    let taken = fs::read_dir("/run/pileus-users").into_iter().flatten().flatten();
+    let owners: Vec<_> = taken.filter_map(|entry| fs::read_link(entry.path()).ok()).collect();
+    assert!(
+        !owners.iter().any(|owner| owner.ends_with("here-one") || owner.ends_with("here-two")),
+        "{owners:?}"
+    );
+}
+
+fn a_job_has_a_home_behind_closed_doors() {
+    let mut world = World::below(0o700);
+    let vm = world.boot("here-closed");
+    let script =
+        "echo x > f && cat f ~/f && cat $(mktemp) && mkdir d && cd d && echo y > g && cat ../f g && ls ~";
+    assert_eq!(stdout(&world, "here-closed", "j", script), "x\nx\nx\ny\nd\nf\n");
+    // Its worker finds the next server all the same.
+    world.stop();
+    world.start();
+    assert_eq!(stdout(&world, "here-closed", "k", "ls -A"), "");
+    let jobs = fs::canonicalize(world.folder("here-closed").join("jobs")).unwrap();
+    assert!(!jobs.starts_with(&world.state_dir) && jobs.exists());
+    world.destroy(&vm);
+    assert!(!jobs.parent().unwrap().exists());
+}
+
+fn nobody_outruns_the_end() {
+    let world = World::new();
+    let (runner, other) = (world.boot("here-runner"), world.boot("here-peace"));
+    // Twenty that are never the same process for long, have forgotten whose they are, and have no
+    // worker any more. Their number does not grow, in case the end does not come.
+    let worker = world.worker(&runner.id);
+    let script = format!(
+        "kill -9 {worker}; for n in $(seq 20); do \
+         env -i setsid sh -c 'f() {{ sleep 0.02; f & }}; f' 36001 & done; sleep 36002"
+    );
+    world.give_shell(&runner.id, "j", &script);
+    world.until("they run", || running("36001").len() >= 5);
+    world.destroy(&runner);
+    assert_eq!((running("36001"), running("36002")), (vec![], vec![]));
+    world.give(&other.id, "k", &["true"]);
+    assert_eq!(world.report("k").end, End::Exited(Exit::Code(0)));
+}

@@ -1,0 +1,188 @@
+//! What a job may expect, and what is reported of it.
+
+use std::{fs, sync::Arc};
+
+use pileus_engine::desk::End;
+use pileus_model::{Exit, Vm};
+
+use crate::{
+    Test,
+    world::{self, NOTHING, World, running},
+};
+
+pub const TESTS: &[Test] = &[
+    ("jobs::what_a_job_did_is_reported", what_a_job_did_is_reported),
+    ("jobs::a_job_finds_a_home", a_job_finds_a_home),
+    ("jobs::output_is_kept_up_to_the_limit", output_is_kept_up_to_the_limit),
+    ("jobs::a_job_that_is_not_wanted_any_more_ends", a_job_that_is_not_wanted_any_more_ends),
+    ("jobs::what_a_job_leaves_running_ends_with_it", what_a_job_leaves_running_ends_with_it),
+    ("jobs::limits_hold", limits_hold),
+    ("jobs::a_result_waits_for_a_full_disk", a_result_waits_for_a_full_disk),
+];
+
+fn what_a_job_did_is_reported() {
+    let world = World::new();
+    world.boot("here-did");
+    let code = |code| End::Exited(Exit::Code(code));
+    let signal = |signal| End::Exited(Exit::Signal(signal));
+    let no = |why: &str| End::NotStarted(why.into());
+    let cases: [(&[&str], End, &str, &str); 10] = [
+        (&["echo", "hello"], code(0), "hello\n", ""),
+        (
+            &["sh", "-c", "echo hello from $HOSTNAME, $PILEUS_JOB_ID"],
+            code(0),
+            "hello from here-did, job 1\n",
+            "",
+        ),
+        (&["sh", "-c", "echo no >&2; exit 3"], code(3), "", "no\n"),
+        (&["sh", "-c", "exit 255"], code(255), "", ""),
+        (&["sh", "-c", "kill -9 $$"], signal(9), "", ""),
+        (&["sh", "-c", "kill -40 $$"], signal(40), "", ""),
+        (&["printf", "%s|", "$HOME; echo", "a  b", "ä"], code(0), "$HOME; echo|a  b|ä|", ""),
+        (&["cat"], code(0), "", ""),
+        (&["no-such-program"], no("no-such-program: no such program"), "", ""),
+        (&["/etc/passwd"], no("/etc/passwd: not allowed to run it"), "", ""),
+    ];
+    for (number, (command, end, stdout, stderr)) in cases.into_iter().enumerate() {
+        let job = format!("job {number}");
+        world.give("here-did", &job, command);
+        let report = world.report(&job);
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        assert_eq!(
+            (
+                report.end,
+                &*text(&report.output.stdout),
+                &*text(&report.output.stderr),
+                report.output.truncated
+            ),
+            (end, stdout, stderr, false),
+            "{command:?}"
+        );
+    }
+    for (job, command) in [("empty", &[][..]), ("nul", &["a\0b"])] {
+        world.give("here-did", job, command);
+        assert!(matches!(world.report(job).end, End::NotStarted(_)), "{job}");
+    }
+    let jobs = world.folder("here-did").join("jobs");
+    world.until("former jobs are forgotten", || fs::read_dir(&jobs).unwrap().count() == 0);
+    assert_eq!(fs::read_dir(world.folder("here-did").join("results")).unwrap().count(), 0);
+    assert_eq!(world.desk.reports.lock().unwrap().len(), 12, "each ran once");
+}
+
+fn a_job_finds_a_home() {
+    let world = World::new();
+    world.boot("here-home");
+    let script = "cd /; cd; echo x > f && cat f && test \"$(pwd -P)\" = \"$HOME\" && cat \"$HOME/f\" && \
+                  mkdir d && cd d && cat ../f \"$(mktemp)\" && cd .. && umask && ulimit -c && env | wc -l";
+    world.give_shell("here-home", "first", script);
+    let report = world.report("first");
+    let text = String::from_utf8(report.output.stdout).unwrap();
+    let lines: Vec<_> = text.lines().collect();
+    assert_eq!(
+        lines[..5],
+        ["x", "x", "x", "0022", "0"],
+        "{text} {:?}",
+        String::from_utf8_lossy(&report.output.stderr)
+    );
+    assert!(lines[5].trim().parse::<u32>().unwrap() < 16, "a small environment");
+    world.give_shell("here-home", "second", "ls -A");
+    assert_eq!(world.report("second").output.stdout, b"", "a fresh home");
+}
+
+fn output_is_kept_up_to_the_limit() {
+    let world = World::new();
+    // The worker itself must do with what is there for its jobs.
+    let vm = Arc::new(Vm { memory_mib: 1, ..world::vm("here-output") });
+    world.desk.change(|view| drop(view.vms.insert(vm.id.clone(), vm.clone())));
+    world.boot_named(vm);
+    const MAX: usize = 1 << 20;
+    let cases =
+        [("exactly", MAX, 0, false), ("one more", MAX + 1, 0, true), ("much", 40 * MAX, 30 * MAX, true)];
+    for (job, stdout, stderr, truncated) in cases {
+        let script = format!("head -c {stdout} /dev/zero; head -c {stderr} /dev/zero >&2; exit 7");
+        world.give_shell("here-output", job, &script);
+        let report = world.report(job);
+        assert_eq!(report.end, End::Exited(Exit::Code(7)), "{job}");
+        let lengths = (report.output.stdout.len(), report.output.stderr.len());
+        assert_eq!(lengths, (stdout.min(MAX), stderr.min(MAX)), "{job}");
+        assert_eq!(report.output.truncated, truncated, "{job}");
+    }
+}
+
+fn a_job_that_is_not_wanted_any_more_ends() {
+    let world = World::new();
+    world.boot("here-kill");
+    // Each would run for ever; the second hears no SIGTERM, the third has stopped itself.
+    let cases = [
+        ("gentle", "HERE; exec sleep 31001", 15),
+        ("deaf", "trap '' TERM; HERE; while :; do sleep 31002; done", 9),
+        ("stopped", "HERE; kill -STOP $$; sleep 31003", 15),
+    ];
+    for (job, script, signal) in cases {
+        let here = world.shared(job);
+        world.give_shell("here-kill", job, &script.replace("HERE", &format!("echo > '{}'", here.display())));
+        world.until("it runs", || here.exists());
+        world.take_away("here-kill");
+        assert_eq!(world.report(job).end, End::Exited(Exit::Signal(signal)), "{job}");
+    }
+    for word in ["31001", "31002", "31003"] {
+        assert_eq!(running(word), NOTHING);
+    }
+    world.give("here-kill", "next", &["true"]);
+    assert_eq!(world.report("next").end, End::Exited(Exit::Code(0)), "the VM takes another");
+}
+
+fn what_a_job_leaves_running_ends_with_it() {
+    let world = World::new();
+    world.boot("here-daemons");
+    let script = "sleep 32001 & setsid sleep 32002 & (setsid sh -c 'sleep 32003 & sleep 32004' &) ; \
+                  env -i setsid sh -c 'trap \"\" TERM; sleep 32005 & wait' & \
+                  setsid sh -c 'while :; do sleep 32006 & sleep 0.01; done' & \
+                  for n in 1 2 3 4 5; do env -i setsid sh -c 'f() { sleep 0.01; f & }; f' 32007 & done; sleep 0.3; echo started";
+    world.give_shell("here-daemons", "j", script);
+    let report = world.report("j");
+    assert_eq!((report.end, &report.output.stdout[..]), (End::Exited(Exit::Code(0)), &b"started\n"[..]));
+    for word in ["32001", "32002", "32003", "32004", "32005", "32006", "32007"] {
+        assert_eq!(running(word), NOTHING, "{word}");
+    }
+}
+
+fn limits_hold() {
+    let world = World::new();
+    world.boot("here-limits");
+    let cases = [
+        ("data memory", "ulimit -d", "131072\n"),
+        (
+            "the memory is really not there",
+            "dd if=/dev/zero of=/dev/null bs=256M count=1 2>/dev/null; echo $?",
+            "1\n",
+        ),
+        ("less is", "dd if=/dev/zero of=/dev/null bs=64M count=1 2>/dev/null; echo $?", "0\n"),
+        (
+            "the largest file",
+            "grep 'Max file size' /proc/self/limits | tr -s ' ' | cut -d ' ' -f 5",
+            "1073741824\n",
+        ),
+        ("no limit is raised", "ulimit -d 262144 2>/dev/null || echo refused", "refused\n"),
+        ("one core of many", "nproc", "1\n"),
+        ("no new privileges", "grep NoNewPrivs /proc/self/status | tr -d '\\t'", "NoNewPrivs:1\n"),
+        ("no open files but three", "ls /proc/self/fd | wc -l", "4\n"),
+    ];
+    for (what, script, stdout) in cases {
+        world.give_shell("here-limits", what, script);
+        let output = world.report(what).output;
+        assert_eq!(String::from_utf8_lossy(&output.stdout), stdout, "{what}: {output:?}");
+    }
+}
+
+fn a_result_waits_for_a_full_disk() {
+    let world = World::new();
+    world.boot("here-full");
+    *world.desk.refuse.lock().unwrap() = 3;
+    world.give("here-full", "j", &["echo", "kept"]);
+    world.until("it is taken after all", || {
+        world.clock.advance(std::time::Duration::from_secs(1));
+        !world.reports("j").is_empty()
+    });
+    assert_eq!(world.reports("j")[0].output.stdout, b"kept\n");
+}

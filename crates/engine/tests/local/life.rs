@@ -1,0 +1,242 @@
+//! How VMs come, are found again, and go.
+
+use std::{fs, process::Command};
+
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use pileus_engine::{desk::End, drivers::Driver};
+use pileus_model::{Exit, VmState};
+use serde_json::json;
+
+use crate::{
+    Test,
+    world::{NOTHING, World, name, processes, running},
+};
+
+pub const TESTS: &[Test] = &[
+    ("life::a_job_outlives_its_server", a_job_outlives_its_server),
+    ("life::a_vm_outlives_a_server_that_is_killed", a_vm_outlives_a_server_that_is_killed),
+    ("life::a_result_waits_for_the_next_server", a_result_waits_for_the_next_server),
+    ("life::a_dead_workers_result_is_found", a_dead_workers_result_is_found),
+    ("life::a_vm_is_made_once", a_vm_is_made_once),
+    ("life::a_vm_without_its_worker_is_broken", a_vm_without_its_worker_is_broken),
+    ("life::nothing_of_a_destroyed_vm_is_left", nothing_of_a_destroyed_vm_is_left),
+    ("life::a_worker_that_nobody_knows_ends", a_worker_that_nobody_knows_ends),
+    ("life::a_worker_without_a_server_ends", a_worker_without_a_server_ends),
+    ("life::strays_alone_are_swept", strays_alone_are_swept),
+    ("life::a_worker_that_cannot_start_says_why", a_worker_that_cannot_start_says_why),
+];
+
+/// A job that says that it runs, and goes on until it may.
+fn job_until_told(world: &World, name: &str) -> String {
+    let (ran, go) = (world.shared(&format!("{name}.ran")), world.shared(&format!("{name}.go")));
+    format!(
+        "echo ran >> '{}'; until test -e '{}'; do sleep 0.02; done; echo done",
+        ran.display(),
+        go.display()
+    )
+}
+
+fn runs_of(world: &World, name: &str) -> usize {
+    fs::read_to_string(world.shared(&format!("{name}.ran"))).unwrap_or_default().lines().count()
+}
+
+fn a_job_outlives_its_server() {
+    let mut world = World::new();
+    let vm = world.boot("here-outlive");
+    let worker = world.worker("here-outlive");
+    world.give_shell("here-outlive", "j", &job_until_told(&world, "j"));
+    world.until("it runs", || runs_of(&world, "j") == 1);
+    for _ in 0..2 {
+        world.stop();
+        world.desk.registered.lock().unwrap().clear();
+        world.start();
+        world.until("it calls again", || world.desk.registered.lock().unwrap().contains("here-outlive"));
+    }
+    assert_eq!((world.state(&vm), world.worker("here-outlive")), (VmState::Running, worker));
+    fs::write(world.shared("j.go"), "").unwrap();
+    let report = world.report("j");
+    assert_eq!((report.end, &report.output.stdout[..]), (End::Exited(Exit::Code(0)), &b"done\n"[..]));
+    assert_eq!(runs_of(&world, "j"), 1);
+    world.give("here-outlive", "next", &["true"]);
+    world.report("next");
+}
+
+fn a_vm_outlives_a_server_that_is_killed() {
+    let mut world = World::new();
+    world.stop();
+    let mut server =
+        Command::new(std::env::current_exe().unwrap()).arg("server").arg(&world.state_dir).spawn().unwrap();
+    world.until("it made the VM", || world.folder("here-killed").join("pid").exists());
+    server.kill().unwrap();
+    server.wait().unwrap();
+    let vm = world.name_vm("here-killed");
+    world.start();
+    world.until("the VM is found", || world.state(&vm) == VmState::Running);
+    world.give("here-killed", "j", &["echo", "on"]);
+    assert_eq!(world.report("j").output.stdout, b"on\n");
+    assert_eq!(processes("here-killed"), [world.worker("here-killed")]);
+}
+
+fn a_result_waits_for_the_next_server() {
+    let mut world = World::new();
+    world.boot("here-wait");
+    world.give_shell("here-wait", "j", &job_until_told(&world, "j"));
+    world.until("it runs", || runs_of(&world, "j") == 1);
+    world.stop();
+    fs::write(world.shared("j.go"), "").unwrap();
+    let results = world.folder("here-wait").join("results");
+    world.until("it ends", || results.join("1").exists());
+    assert_eq!(world.reports("j"), []);
+    world.start();
+    assert_eq!(world.report("j").output.stdout, b"done\n");
+    world.until("it is acknowledged", || !results.join("1").exists());
+    assert_eq!((world.reports("j").len(), runs_of(&world, "j")), (1, 1));
+}
+
+fn a_dead_workers_result_is_found() {
+    let mut world = World::new();
+    let vm = world.boot("here-found");
+    world.give_shell("here-found", "j", &job_until_told(&world, "j"));
+    world.until("it runs", || runs_of(&world, "j") == 1);
+    world.stop();
+    fs::write(world.shared("j.go"), "").unwrap();
+    world.until("it ends", || world.folder("here-found").join("results/1").exists());
+    kill(Pid::from_raw(world.worker("here-found")), Signal::SIGKILL).unwrap();
+    world.until("the worker is gone", || processes("here-found").is_empty());
+    world.start();
+    assert_eq!(world.state(&vm), VmState::Error);
+    assert_eq!(world.reports("j")[0].output.stdout, b"done\n");
+    world.destroy(&vm);
+}
+
+fn a_vm_is_made_once() {
+    let mut world = World::new();
+    let vm = world.name_vm("here-once");
+    assert_eq!(world.state(&vm), VmState::Error, "not there yet");
+    let create = || world.local().create(vm.clone());
+    let (one, two) = world.runtime.block_on(async { tokio::join!(create(), create()) });
+    assert_eq!(one.unwrap(), two.unwrap());
+    let worker = world.worker("here-once");
+    assert_eq!(processes("here-once"), [worker]);
+    world.stop();
+    world.start();
+    world.runtime.block_on(world.local().create(vm.clone())).unwrap();
+    assert_eq!(processes("here-once"), [worker]);
+    // A second worker, that a server in trouble may have started, finds the first one's lock.
+    let second = Command::new(std::env::current_exe().unwrap())
+        .arg("worker")
+        .arg(world.folder("here-once"))
+        .env("PILEUS_VM", "here-once")
+        .output()
+        .unwrap();
+    assert!(second.status.success(), "{second:?}");
+    assert_eq!((processes("here-once"), world.worker("here-once")), (vec![worker], worker));
+}
+
+fn a_vm_without_its_worker_is_broken() {
+    let world = World::new();
+    let (idle, busy) = (world.boot("here-idle"), world.boot("here-busy"));
+    world.give_shell("here-busy", "j", &format!("setsid sleep 33001 & {}", job_until_told(&world, "j")));
+    world.until("it runs", || runs_of(&world, "j") == 1 && !running("33001").is_empty());
+    for vm in [&idle, &busy] {
+        kill(Pid::from_raw(world.worker(&vm.id)), Signal::SIGKILL).unwrap();
+        world.until("its end is seen", || world.state(vm) == VmState::Error);
+    }
+    // An idle one may be made again. In the other a job may have run to its end: it must not run twice.
+    world.runtime.block_on(world.local().create(idle.clone())).unwrap();
+    world.until("it is back", || world.state(&idle) == VmState::Running);
+    let again = world.runtime.block_on(world.local().create(busy.clone()));
+    world.until("it is broken for good", || again.is_err() || world.state(&busy) == VmState::Error);
+    assert_eq!(runs_of(&world, "j"), 1);
+    world.destroy(&busy);
+    assert_eq!(running("33001"), NOTHING);
+}
+
+fn nothing_of_a_destroyed_vm_is_left() {
+    let world = World::new();
+    let (vm, other) = (world.boot("here-destroy"), world.boot("here-stays"));
+    let script = "mkdir -p a/b; ln -s / a/root; chmod 0 a/b a; trap '' TERM; setsid sh -c \"trap '' TERM; sleep 34001\" & \
+                  env -i setsid sleep 34002 & ";
+    world.give_shell("here-destroy", "j", &format!("{script}{}", job_until_told(&world, "j")));
+    world.until("it runs", || runs_of(&world, "j") == 1 && !running("34002").is_empty());
+    world.destroy(&vm);
+    assert_eq!((running("34001"), running("34002")), (vec![], vec![]));
+    assert_eq!(world.reports("j"), [], "a job that died with its VM has not ended");
+    assert_eq!(world.state(&vm), VmState::Error);
+    world.destroy(&vm);
+    assert_eq!(world.state(&other), VmState::Running);
+    world.runtime.block_on(world.local().forget(other.clone())).unwrap();
+    assert_eq!(processes("here-stays"), NOTHING);
+}
+
+fn a_worker_that_nobody_knows_ends() {
+    let world = World::new();
+    let vm = world.boot("here-unknown");
+    world.give_shell("here-unknown", "j", "sleep 35001");
+    world.until("it runs", || !running("35001").is_empty());
+    world.desk.change(|view| drop(view.vms.remove(&vm.id)));
+    world.until("it ends", || processes("here-unknown").is_empty() && running("35001").is_empty());
+}
+
+fn a_worker_without_a_server_ends() {
+    let world = World::new();
+    // The format of the folder, by hand: a worker needs no more than this.
+    let folder = world.shared("by hand");
+    for inner in ["jobs", "results"] {
+        fs::create_dir_all(folder.join(inner)).unwrap();
+    }
+    let orders = json!({
+        "vm": "here-lease", "cpus": [], "memory_mib": 64, "storage_gib": null, "user": null,
+        "output_max": 1000, "lease_s": 1,
+    });
+    fs::write(folder.join("worker.json"), orders.to_string()).unwrap();
+    fs::write(folder.join("secret"), [1; 32]).unwrap();
+    let worker = Command::new(std::env::current_exe().unwrap()).arg("worker").arg(&folder).output().unwrap();
+    let said = String::from_utf8_lossy(&worker.stderr).into_owned();
+    assert!(worker.status.success() && said.contains("no server came in time"), "{said}");
+}
+
+fn strays_alone_are_swept() {
+    let (world, neighbour) = (World::new(), World::new());
+    let theirs = neighbour.boot("here-stray");
+    let sweep = |known: &[&str]| {
+        let known = known.iter().map(|id| name(id)).collect();
+        world.runtime.block_on(world.local().sweep(known)).unwrap()
+    };
+    let [listed, viewed, stray, headless] =
+        ["listed", "viewed", "stray", "headless"].map(|id| world.boot(id));
+    // Gone from the view, so that each is told to stop; but the server is not there to tell it.
+    fs::remove_dir_all(world.folder("headless")).unwrap();
+    fs::create_dir(world.state_dir.join("vms/empty")).unwrap();
+    let mut world_view = world.desk.view.borrow().vms.clone();
+    for vm in [&listed, &stray, &headless] {
+        world_view.remove(&vm.id);
+    }
+    let worker = world.worker("listed");
+    world.runtime.block_on(world.local().stop());
+    world.desk.change(|view| view.vms = world_view);
+    let mut swept: Vec<_> = sweep(&["listed"]).iter().map(ToString::to_string).collect();
+    swept.sort();
+    assert_eq!(swept, ["empty", "headless", "stray"]);
+    assert_eq!((processes("stray"), processes("headless")), (vec![], vec![]));
+    assert_eq!(processes("listed"), [worker]);
+    assert_eq!(processes("viewed"), [world.worker(&viewed.id)]);
+    assert_eq!(neighbour.state(&theirs), VmState::Running, "another state folder's");
+    assert_eq!(sweep(&["listed"]), []);
+}
+
+fn a_worker_that_cannot_start_says_why() {
+    let world = World::new();
+    let vm = world.name_vm("here-cannot");
+    world.runtime.block_on(world.local().create(vm.clone())).unwrap();
+    world.destroy(&vm);
+    fs::create_dir_all(world.folder("here-cannot").join("lock")).unwrap();
+    let error = world.runtime.block_on(world.local().create(vm.clone())).unwrap_err();
+    assert!(error.to_string().contains("could not open the lock"), "{error}");
+    world.destroy(&vm);
+    let bad = world.name_vm("../here");
+    assert!(world.runtime.block_on(world.local().create(bad)).is_err());
+}

@@ -1,0 +1,134 @@
+//! An engine that a test fills by hand.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    fmt,
+    future::poll_fn,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Poll, Waker},
+};
+
+use pileus_model::{Actor, Beat, BoxFuture, Command, Engine, Output, Receipt, Refusal, View};
+
+type React = Box<dyn FnMut(&Command, &mut View) -> Result<String, Refusal> + Send>;
+
+/// Shows the view that it was given, records every command, and answers as it was told. Clones are
+/// the same engine.
+#[derive(Clone, Default)]
+pub struct FakeEngine(Arc<Mutex<Inner>>);
+
+#[derive(Default)]
+struct Inner {
+    view: Arc<View>,
+    commands: Vec<(Command, Actor)>,
+    refusals: VecDeque<Refusal>,
+    react: Option<React>,
+    outputs: BTreeMap<String, Output>,
+    beats: Vec<Beat>,
+    waiting: Vec<Waker>,
+}
+
+impl FakeEngine {
+    /// Changes the picture and publishes it.
+    pub fn edit(&self, change: impl FnOnce(&mut View)) {
+        self.lock().publish(change);
+    }
+
+    /// Refuses the next command that no earlier refusal answers.
+    pub fn refuse(&self, refusal: Refusal) {
+        self.lock().refusals.push_back(refusal);
+    }
+
+    /// From now on commands that are not refused go to `react`: it may change the picture, and gives
+    /// the receipt's id. Without one every command is answered with an empty id.
+    pub fn react(&self, react: impl FnMut(&Command, &mut View) -> Result<String, Refusal> + Send + 'static) {
+        self.lock().react = Some(Box::new(react));
+    }
+
+    /// The commands since the last time that somebody asked, refused ones too.
+    pub fn commands(&self) -> Vec<Command> {
+        self.commands_by().into_iter().map(|(command, _)| command).collect()
+    }
+
+    /// The same, with on whose behalf.
+    pub fn commands_by(&self) -> Vec<(Command, Actor)> {
+        std::mem::take(&mut self.lock().commands)
+    }
+
+    /// Says what a job wrote.
+    pub fn put_output(&self, job: &str, output: Output) {
+        self.lock().outputs.insert(job.to_owned(), output);
+    }
+
+    /// Says the signs of life.
+    pub fn put_beats(&self, beats: Vec<Beat>) {
+        self.lock().beats = beats;
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Inner {
+    fn publish<T>(&mut self, change: impl FnOnce(&mut View) -> T) -> T {
+        let mut view = View::clone(&self.view);
+        let answer = change(&mut view);
+        view.seq += 1;
+        self.view = Arc::new(view);
+        self.waiting.drain(..).for_each(Waker::wake);
+        answer
+    }
+
+    fn submit(&mut self, command: Command, by: Actor) -> Result<Receipt, Refusal> {
+        self.commands.push((command.clone(), by));
+        if let Some(refusal) = self.refusals.pop_front() {
+            return Err(refusal);
+        }
+        let mut react = self.react.take();
+        let id = match &mut react {
+            Some(react) => self.publish(|view| react(&command, view)),
+            None => Ok(String::new()),
+        };
+        self.react = react;
+        Ok(Receipt { view: self.view.clone(), id: id? })
+    }
+}
+
+impl Engine for FakeEngine {
+    fn view(&self) -> Arc<View> {
+        self.lock().view.clone()
+    }
+
+    fn submit(&self, command: Command, by: Actor) -> BoxFuture<Result<Receipt, Refusal>> {
+        let answer = self.lock().submit(command, by);
+        Box::pin(async { answer })
+    }
+
+    fn output(&self, job: &str) -> BoxFuture<Result<Option<Output>, Refusal>> {
+        let output = self.lock().outputs.get(job).cloned();
+        Box::pin(async { Ok(output) })
+    }
+
+    fn changed_since(&self, seq: u64) -> BoxFuture<()> {
+        let engine = self.clone();
+        Box::pin(poll_fn(move |cx| {
+            let mut inner = engine.lock();
+            if inner.view.seq > seq {
+                return Poll::Ready(());
+            }
+            inner.waiting.push(cx.waker().clone());
+            Poll::Pending
+        }))
+    }
+
+    fn beats(&self) -> Vec<Beat> {
+        self.lock().beats.clone()
+    }
+}
+
+impl fmt::Debug for FakeEngine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("FakeEngine")
+    }
+}

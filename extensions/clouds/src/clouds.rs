@@ -1,0 +1,103 @@
+//! The controller of `/v2/{project_id}/clouds`. Translates between HTTP and the engine; decides
+//! nothing: the engine does.
+
+use std::sync::Arc;
+
+use pileus_sdk::{
+    Call, Fault, Links, Page, Reply, StatusCode, header,
+    model::{Cloud, Command, Engine, View},
+};
+
+use crate::body::{Brief, Create, Full, SetSlots, Update};
+
+pub struct Clouds {
+    pub engine: Arc<dyn Engine>,
+}
+
+impl Clouds {
+    /// `{"clouds": [{"id", "name", "links"}]}`, in the order of the configuration.
+    pub async fn index(self: Arc<Self>, call: Call) -> Result<Reply, Fault> {
+        let (view, collection) = (self.engine.view(), call.collection("clouds"));
+        let cut = Page::of(&call)?.of_list(view.clouds_in_order(), |cloud| &cloud.name)?;
+        cut.map(|cloud| Brief::new(cloud, &collection)).reply(&call, "clouds")
+    }
+
+    /// `{"clouds": [{…}]}`, each as `show` has it.
+    pub async fn detail(self: Arc<Self>, call: Call) -> Result<Reply, Fault> {
+        let (view, collection) = (self.engine.view(), call.collection("clouds"));
+        let cut = Page::of(&call)?.of_list(view.clouds_in_order(), |cloud| &cloud.name)?;
+        cut.map(|cloud| Full::new(cloud, &collection)).reply(&call, "clouds")
+    }
+
+    /// `{"cloud": {…}}`. The name's case does not matter.
+    pub async fn show(self: Arc<Self>, call: Call) -> Result<Reply, Fault> {
+        let view = self.engine.view();
+        Reply::member(
+            StatusCode::OK,
+            "cloud",
+            &Full::new(find(&view, &call.id())?, &call.collection("clouds")),
+        )
+    }
+
+    /// 201 with the cloud. 409: there is one of this name.
+    pub async fn create(self: Arc<Self>, call: Call) -> Result<Reply, Fault> {
+        let body: Create = call.json("cloud")?;
+        let name = body.name.clone();
+        let command = Command::CreateCloud { cloud: name.as_str().into(), spec: body.spec() };
+        let receipt = self.engine.submit(command, call.actor()).await?;
+        let (cloud, collection) = (find(&receipt.view, &name)?, call.collection("clouds"));
+        let href = Links { collection: &collection, id: &cloud.name }.href();
+        let reply = Reply::member(StatusCode::CREATED, "cloud", &Full::new(cloud, &collection))?;
+        Ok(reply.header(header::LOCATION, &href))
+    }
+
+    /// 200 with the cloud. 409: it comes from `pileus.toml`.
+    pub async fn update(self: Arc<Self>, call: Call) -> Result<Reply, Fault> {
+        let view = self.engine.view();
+        let old = find(&view, &call.id())?;
+        let body: Update = call.json("cloud")?;
+        let command = Command::UpdateCloud { cloud: old.name.clone(), spec: body.of(&old.spec) };
+        let receipt = self.engine.submit(command, call.actor()).await?;
+        let cloud = find(&receipt.view, &old.name)?;
+        Reply::member(StatusCode::OK, "cloud", &Full::new(cloud, &call.collection("clouds")))
+    }
+
+    /// 204. 409: it comes from `pileus.toml`.
+    pub async fn delete(self: Arc<Self>, call: Call) -> Result<Reply, Fault> {
+        self.submit(&call, |cloud| Command::DeleteCloud { cloud: cloud.name.clone() }).await?;
+        Reply::status(StatusCode::NO_CONTENT)
+    }
+
+    /// `{"enable": null}`: 202.
+    pub async fn enable(self: Arc<Self>, call: Call) -> Result<Reply, Fault> {
+        self.switch(&call, "enable", true).await
+    }
+
+    /// `{"disable": null}`: 202. Running VMs stay, and keep their jobs.
+    pub async fn disable(self: Arc<Self>, call: Call) -> Result<Reply, Fault> {
+        self.switch(&call, "disable", false).await
+    }
+
+    async fn switch(&self, call: &Call, verb: &str, enabled: bool) -> Result<Reply, Fault> {
+        call.nothing(verb)?;
+        self.submit(call, |cloud| Command::EnableCloud { cloud: cloud.name.clone(), enabled }).await?;
+        Reply::status(StatusCode::ACCEPTED)
+    }
+
+    /// `{"set_slots": {"vm_slots": 4}}`: 202. Surplus VMs, the youngest first, are retired.
+    pub async fn set_slots(self: Arc<Self>, call: Call) -> Result<Reply, Fault> {
+        let SetSlots { vm_slots } = call.json("set_slots")?;
+        self.submit(&call, |cloud| Command::SetSlots { cloud: cloud.name.clone(), vm_slots }).await?;
+        Reply::status(StatusCode::ACCEPTED)
+    }
+
+    async fn submit(&self, call: &Call, command: impl FnOnce(&Cloud) -> Command) -> Result<(), Fault> {
+        let command = command(find(&self.engine.view(), &call.id())?);
+        self.engine.submit(command, call.actor()).await?;
+        Ok(())
+    }
+}
+
+fn find<'a>(view: &'a View, name: &str) -> Result<&'a Arc<Cloud>, Fault> {
+    view.cloud(name).ok_or_else(|| Fault::NotFound { kind: "Cloud", id: name.into() })
+}

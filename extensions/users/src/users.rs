@@ -1,0 +1,110 @@
+//! The controller of `/v2/{project_id}/users`.
+//!
+//! A user is whoever has a job, a VM or a limit: there is no list of users to be on. Jobs and VMs are
+//! counted in the projects that the call sees; a limit holds for the user in all of them together.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use pileus_sdk::{
+    Call, Fault, Links, Page, Reply, Scope, StatusCode,
+    model::{Command, Engine, JobState, Name, View},
+    serde::{Deserialize, Serialize},
+};
+
+use crate::ALL;
+
+pub struct Users {
+    pub engine: Arc<dyn Engine>,
+}
+
+impl Users {
+    /// `{"users": [{…}]}`, in the order of their names, each as `show` has it.
+    pub async fn index(self: Arc<Self>, call: Call) -> Result<Reply, Fault> {
+        let (page, scope) = (Page::of(&call)?, Scope::of(&call, ALL)?);
+        let (view, collection) = (self.engine.view(), call.collection("users"));
+        let cut = page.of_list(count(&view, &scope, |_| true), |(name, _)| name)?;
+        cut.map(|(name, tally)| tally.shown(name, &view, &collection)).reply(&call, "users")
+    }
+
+    /// `{"user": {…}}`.
+    pub async fn show(self: Arc<Self>, call: Call) -> Result<Reply, Fault> {
+        let (view, name) = (self.engine.view(), call.id());
+        let mut found = count(&view, &Scope::of(&call, ALL)?, |user| *user == *name);
+        let Some((name, tally)) = found.pop_first() else {
+            return Err(Fault::NotFound { kind: "User", id: name.into() });
+        };
+        let collection = call.collection("users");
+        Reply::member(StatusCode::OK, "user", &tally.shown(name, &view, &collection))
+    }
+
+    /// `{"user": {"vm_limit": 5}}`, or `null` for no limit: 200 with the user, who may be yet to come.
+    pub async fn update(self: Arc<Self>, call: Call) -> Result<Reply, Fault> {
+        let (scope, name) = (Scope::of(&call, ALL)?, call.id());
+        let Update { vm_limit } = call.json("user")?;
+        let command = Command::SetUserLimit { user: Name::from(&*name), vms: vm_limit };
+        let view = self.engine.submit(command, call.actor()).await?.view;
+        let tally = count(&view, &scope, |user| *user == *name).pop_first();
+        let tally = tally.map(|(_, tally)| tally).unwrap_or_default();
+        let collection = call.collection("users");
+        Reply::member(StatusCode::OK, "user", &tally.shown(&name, &view, &collection))
+    }
+}
+
+/// What is counted of a user.
+#[derive(Default)]
+struct Tally {
+    vms: u32,
+    jobs: [u32; JobState::ALL.len()],
+}
+
+/// Walks the picture once. A user with a limit alone is there, with nothing.
+fn count<'a>(view: &'a View, scope: &Scope, picks: impl Fn(&str) -> bool) -> BTreeMap<&'a str, Tally> {
+    let mut users: BTreeMap<&str, Tally> = BTreeMap::new();
+    for user in view.user_limits.keys().filter(|user| picks(user)) {
+        users.entry(user).or_default();
+    }
+    for vm in view.vms.values().filter(|vm| scope.sees(&vm.project) && picks(&vm.user)) {
+        users.entry(&vm.user).or_default().vms += 1;
+    }
+    for job in view.jobs.values().filter(|job| scope.sees(&job.project) && picks(&job.user)) {
+        users.entry(&job.user).or_default().jobs[job.state as usize] += 1;
+    }
+    users
+}
+
+impl Tally {
+    fn shown<'a>(self, name: &'a str, view: &View, collection: &'a str) -> Shown<'a> {
+        let jobs = JobState::ALL.map(|state| (state.as_str(), self.jobs[state as usize]));
+        Shown {
+            id: name,
+            name,
+            vms: self.vms,
+            vm_limit: view.user_limits.get(name).copied(),
+            jobs: jobs.into_iter().collect(),
+            links: Links { collection, id: name },
+        }
+    }
+}
+
+/// A user.
+#[derive(Serialize)]
+#[serde(crate = "pileus_sdk::serde")]
+struct Shown<'a> {
+    id: &'a str,
+    name: &'a str,
+    /// How many VMs are the user's.
+    vms: u32,
+    /// The most VMs of the user; null: no limit.
+    vm_limit: Option<u32>,
+    /// How many jobs are in each state.
+    jobs: BTreeMap<&'static str, u32>,
+    links: Links<'a>,
+}
+
+/// `{"user": {"vm_limit": …}}`: a number, or `null`; to leave it out is a mistake.
+#[derive(Deserialize)]
+#[serde(crate = "pileus_sdk::serde", deny_unknown_fields)]
+struct Update {
+    #[serde(deserialize_with = "Option::deserialize")]
+    vm_limit: Option<u32>,
+}

@@ -1,0 +1,59 @@
+//! The controller that shows VMs. Translates between HTTP and the engine; decides nothing.
+
+use std::sync::Arc;
+
+use pileus_sdk::{
+    Call, Cut, Fault, Page, Reply, Scope, StatusCode,
+    model::{Engine, View, Vm},
+};
+
+use crate::{
+    ALL,
+    body::{Brief, Full},
+};
+
+pub struct Vms {
+    pub engine: Arc<dyn Engine>,
+}
+
+impl Vms {
+    /// `{"vms": [{"id", "state", "links"}]}`, in the order of their ids.
+    pub async fn index(self: Arc<Self>, call: Call) -> Result<Reply, Fault> {
+        let (view, collection) = (self.engine.view(), call.collection("vms"));
+        cut(&call, &view, |_| true)?.map(|vm| Brief::new(vm, &collection)).reply(&call, "vms")
+    }
+
+    /// `{"vms": [{…}]}`, each as `show` has it.
+    pub async fn detail(self: Arc<Self>, call: Call) -> Result<Reply, Fault> {
+        let (view, collection) = (self.engine.view(), call.collection("vms"));
+        cut(&call, &view, |_| true)?.map(|vm| Full::new(vm, &collection)).reply(&call, "vms")
+    }
+
+    /// `{"vm": {…}}`.
+    pub async fn show(self: Arc<Self>, call: Call) -> Result<Reply, Fault> {
+        let (view, scope) = (self.engine.view(), Scope::of(&call, ALL)?);
+        let vm = find(&view, &scope, &call.id())?;
+        Reply::member(StatusCode::OK, "vm", &Full::new(vm, &call.collection("vms")))
+    }
+
+    /// `GET …/clouds/{cloud_id}/vms`: as `index`, of one cloud.
+    pub async fn of_cloud(self: Arc<Self>, call: Call) -> Result<Reply, Fault> {
+        let (view, name) = (self.engine.view(), call.param("cloud_id"));
+        let cloud = view.cloud(&name);
+        let cloud = cloud.ok_or_else(|| Fault::NotFound { kind: "Cloud", id: name.to_string() })?;
+        let collection = call.collection("vms");
+        let cut = cut(&call, &view, |vm| vm.cloud == cloud.name)?;
+        cut.map(|vm| Brief::new(vm, &collection)).reply(&call, "vms")
+    }
+}
+
+fn cut<'a>(call: &Call, view: &'a View, also: impl Fn(&Vm) -> bool) -> Result<Cut<&'a Arc<Vm>>, Fault> {
+    let scope = Scope::of(call, ALL)?;
+    Page::of(call)?.of_map(&view.vms, |vm| scope.sees(&vm.project) && also(vm))
+}
+
+/// The VM of this id, if the call sees it.
+pub fn find<'a>(view: &'a View, scope: &Scope, id: &str) -> Result<&'a Arc<Vm>, Fault> {
+    let found = view.vms.get(id).filter(|vm| scope.sees(&vm.project));
+    found.ok_or_else(|| Fault::NotFound { kind: "VM", id: id.into() })
+}

@@ -1,0 +1,94 @@
+//! The command line: words and options, and what `--help` teaches.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+/// Boots virtual machines on clouds for queued batch jobs, and answers for it over HTTP.
+#[derive(Debug, Parser)]
+#[command(name = "pileus", version, about, after_help = EXAMPLES, disable_help_subcommand = true)]
+pub struct Cli {
+    /// What to do; nothing said: `serve`.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    /// The files of `serve`, where no word is given.
+    #[command(flatten)]
+    pub options: Options,
+}
+
+const EXAMPLES: &str = "Examples:
+  pileus                                  serve with the files of this folder, or the built-in ones
+  pileus check                            show every mistake in the files, start nothing
+  pileus pipeline                         show listeners, mounts and filters as they were understood
+  pileus routes --json                    list every route with its policy rule
+  pileus policy test tests/*.json         decide vectors, show why a decision differs
+
+Exit codes: 0 done, 64 usage, 69 unavailable (a port or the state folder is taken), 78 configuration.";
+
+/// The words.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Check the files, build the pipelines, and serve until SIGTERM or Ctrl-C
+    #[command(after_help = "SIGTERM and Ctrl-C drain: requests in flight finish, then VMs are ended and their jobs wait for the next start. A second signal stops at once.")]
+    Serve(Options),
+    /// Find everything that is wrong in the files, in one run; exit 0, or 78
+    Check(Options),
+    /// List every route: method, path, action, policy rule, extension
+    Routes(Listing),
+    /// Show listeners, mounts, filters in their order, and where each setting comes from
+    Pipeline(Listing),
+    /// List the extensions, those that failed included
+    Extensions(Listing),
+    /// Work with policy rules
+    Policy {
+        /// What to do with them
+        #[command(subcommand)]
+        command: PolicyCommand,
+    },
+    /// Run the jobs of one VM (started by the driver `local`)
+    #[command(hide = true)]
+    Worker {
+        /// The VM's folder
+        folder: PathBuf,
+    },
+}
+
+/// Words below `policy`.
+#[derive(Debug, Subcommand)]
+pub enum PolicyCommand {
+    /// Decide the vectors of JSON files: [{"name", "rules", "rule", "creds", "target", "expect"}]
+    #[command(after_help = "`expect` is allow, deny or error. For error, anything but allow passes. Each failure is shown with its evaluation tree; the last line is `N passed, N failed`. Exit 0 only when all passed.")]
+    Test {
+        /// Files of vectors
+        #[arg(required = true)]
+        files: Vec<PathBuf>,
+    },
+}
+
+/// Which files, and where the state lies.
+#[derive(Debug, Clone, Default, Args)]
+pub struct Options {
+    /// Service settings: store, clouds, scheduler, extensions [default: ./pileus.toml, else built in]
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Pipelines [default: ./api-paste.toml, else built in]
+    #[arg(long, value_name = "FILE")]
+    pub paste: Option<PathBuf>,
+    /// Rules [default: ./policy.json, else built in]
+    #[arg(long, value_name = "FILE")]
+    pub policy: Option<PathBuf>,
+    /// Where state, VMs and the administrator's token lie
+    #[arg(long, value_name = "DIR", default_value = "./var")]
+    pub state: PathBuf,
+}
+
+/// A list for people, or for scripts.
+#[derive(Debug, Clone, Args)]
+pub struct Listing {
+    /// Which files.
+    #[command(flatten)]
+    pub options: Options,
+    /// As JSON, for scripts
+    #[arg(long)]
+    pub json: bool,
+}

@@ -1,0 +1,55 @@
+//! One file for each word of the command line.
+
+mod check;
+mod listing;
+mod policy;
+mod serve;
+
+use std::{io::IsTerminal, process::ExitCode};
+
+use crate::{
+    cli::{Cli, Command, Options, PolicyCommand},
+    diagnostic::Report,
+};
+
+/// Done.
+pub const OK: u8 = 0;
+/// Something was found wanting: a vector that failed.
+pub const FAILED: u8 = 1;
+/// `EX_USAGE`: a wrong word on the command line.
+pub const USAGE: u8 = 64;
+/// `EX_UNAVAILABLE`: a port or the state folder is taken.
+pub const UNAVAILABLE: u8 = 69;
+/// `EX_SOFTWARE`: a bug.
+pub const SOFTWARE: u8 = 70;
+/// `EX_CONFIG`: a mistake in a file.
+pub const CONFIG: u8 = 78;
+
+/// Does what the command line says.
+pub fn run(cli: Cli) -> ExitCode {
+    let code = match cli.command {
+        None => serve::run(&cli.options),
+        Some(Command::Serve(options)) => serve::run(&options),
+        Some(Command::Check(options)) => check::run(&options),
+        Some(Command::Routes(listing)) => listing::routes(&listing),
+        Some(Command::Pipeline(listing)) => listing::pipeline(&listing),
+        Some(Command::Extensions(listing)) => listing::extensions(&listing),
+        Some(Command::Policy { command: PolicyCommand::Test { files } }) => policy::test(&files),
+        Some(Command::Worker { folder }) => return pileus_engine::drivers::local::worker::main(&folder),
+    };
+    ExitCode::from(code)
+}
+
+/// Checks the files; says what is wrong on stderr. `None` where there is an error.
+fn checked(options: &Options) -> Option<crate::Checked> {
+    let mut report = Report::default();
+    let checked = crate::check(options, &mut report);
+    say(&report);
+    checked.filter(|_| report.errors() == 0)
+}
+
+fn say(report: &Report) {
+    if report.errors() + report.warnings() > 0 {
+        eprintln!("{}", report.render(std::io::stderr().is_terminal()));
+    }
+}

@@ -1,0 +1,156 @@
+//! `pileus serve`: the last phase. Sockets first, then the engine, then connections are accepted.
+
+use std::{
+    io::{IsTerminal, Write},
+    net::SocketAddr,
+    path::Path,
+    sync::Arc,
+};
+
+use pileus_engine::{OpenError, StartError, SystemClock};
+use pileus_model::{Clock, Engine};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tracing::{error, info, warn};
+use tracing_subscriber::EnvFilter;
+
+use super::{CONFIG, OK, SOFTWARE, UNAVAILABLE};
+use crate::{Checked, cli::Options, identity, serve};
+
+pub fn run(options: &Options) -> u8 {
+    let Some(checked) = super::checked(options) else { return CONFIG };
+    log();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(SOFTWARE, &format!("no threads can be started: {error}")),
+    };
+    let code = runtime.block_on(start(checked, options));
+    // Nothing that still runs here is waited for: what had to be durable is.
+    runtime.shutdown_background();
+    code
+}
+
+/// Text for people, JSON for collectors (`PILEUS_LOG_FORMAT=json`), always on stderr.
+fn log() {
+    let filter = EnvFilter::try_from_env("PILEUS_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // A second start in one process keeps the first one's log.
+    match std::env::var("PILEUS_LOG_FORMAT").as_deref() {
+        Ok("json") => builder.json().try_init().ok(),
+        _ => builder.with_ansi(std::io::stderr().is_terminal()).try_init().ok(),
+    };
+}
+
+fn fail(code: u8, text: &str) -> u8 {
+    eprintln!("error: {text}");
+    code
+}
+
+async fn start(checked: Checked, options: &Options) -> u8 {
+    let mut bound = Vec::new();
+    for server in &checked.plan.servers {
+        match serve::bind(&server.name, &server.settings) {
+            Ok(listener) => bound.push(listener),
+            Err(error) => {
+                let text = format!(
+                    "[server.{}] cannot listen on {}: {error}. Another program has it, or it is not this \
+                     machine's: change `listen` in api-paste.toml.",
+                    server.name, server.settings.listen
+                );
+                return fail(UNAVAILABLE, &text);
+            }
+        }
+    }
+    // Before the first signal can come: one that comes while the engine starts is not lost.
+    let Ok(mut stop) = Stop::new() else { return fail(SOFTWARE, "signals cannot be heard") };
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
+    let running = match checked.start_engine(&options.state, clock.clone()).await {
+        Ok(running) => running,
+        Err(error) => return fail(code(&error), &error.to_string()),
+    };
+    let engine: Arc<dyn Engine> = running.engine();
+    let token = match identity::ensure_admin(&*engine, &options.state).await {
+        Ok(path) => path,
+        Err(error) => {
+            running.stop().await;
+            return fail(UNAVAILABLE, &error.to_string());
+        }
+    };
+    let apps = match checked.build(engine, clock) {
+        Ok(apps) => apps,
+        Err(report) => {
+            running.stop().await;
+            super::say(&report);
+            return CONFIG;
+        }
+    };
+    let addresses: Vec<(String, SocketAddr)> =
+        bound.iter().map(|listener| (listener.name.clone(), listener.address)).collect();
+    let serving = serve::start(bound.into_iter().zip(apps).collect());
+    banner(&addresses, &options.state, &token);
+    stop.heard().await;
+    info!("stopping: requests in flight finish first; a second signal stops at once");
+    let orderly = async {
+        serving.stop().await;
+        running.stop().await;
+    };
+    tokio::select! {
+        () = orderly => info!("stopped"),
+        () = stop.heard() => warn!("stopped at once; the next start finds what was left"),
+    }
+    OK
+}
+
+/// What a deployer has to change in a file is a matter of configuration; what has to be free or
+/// repaired first is not there.
+fn code(error: &StartError) -> u8 {
+    match error {
+        StartError::Cloud { .. } | StartError::File(_) => CONFIG,
+        StartError::Store(OpenError::Unknown { .. } | OpenError::Newer { .. }) => CONFIG,
+        StartError::Store(_) | StartError::Driver { .. } | StartError::Write { .. } => UNAVAILABLE,
+    }
+}
+
+/// SIGTERM and Ctrl-C.
+struct Stop {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Stop {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    async fn heard(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+/// What a newcomer needs: where it listens, where its state lies, and a line to paste. The token
+/// itself stays in its file: what is printed here may end in a log.
+fn banner(addresses: &[(String, SocketAddr)], state: &Path, token: &Path) {
+    let absolute = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
+    let (state, token) = (absolute(state), absolute(token));
+    let mut text = format!("Pileus {}\n\n", env!("CARGO_PKG_VERSION"));
+    for (name, address) in addresses {
+        text += &format!("  {name:<6} http://{address}\n");
+    }
+    text += &format!("  {:<6} {}\n", "state", state.display());
+    text += &format!("  {:<6} {} (the administrator's)\n", "token", token.display());
+    if let Some((_, api)) = addresses.iter().find(|(name, _)| name == "api") {
+        let quoted = token.display().to_string().replace('\'', r"'\''");
+        text += &format!(
+            "\nSubmit a job:\n\n  curl -s -H \"X-Auth-Token: $(cat '{quoted}')\" -H 'Content-Type: application/json' \
+             http://{api}/v2/default/jobs -d '{{\"job\": {{\"command\": [\"sh\", \"-c\", \"echo hello from $HOSTNAME; \
+             sleep 2\"], \"user\": \"ada\", \"vm_type\": \"small\", \"cpu_cores\": 1, \"memory_mib\": 128, \
+             \"priority\": 0}}}}'\n"
+        );
+    }
+    let mut out = std::io::stdout().lock();
+    if let Err(error) = out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        error!(%error, "nobody reads where Pileus listens");
+    }
+}

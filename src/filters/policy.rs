@@ -1,0 +1,222 @@
+//! `policy`: asks the rule of the route whether the caller may.
+//!
+//! Stands last before the router, whose route it needs: it has it matched here, and the router finds
+//! it done. What a rule knows of the target is in the path: `project_id` and the other parameters of
+//! the route, nothing of the caller's own (in Nova the default target was the caller, so that rules
+//! about owners were always true). Controllers that need to ask further rules find the policy in the
+//! context. A no is 403; what cannot be decided is a no, and logged.
+
+use std::{
+    borrow::Cow,
+    sync::Arc,
+    task::{self, Poll},
+};
+
+use pileus_sdk::{Context, Decide, Fault, Filter, Match, Request, Response};
+use serde::Deserialize;
+use tower_layer::layer_fn;
+use tower_service::Service;
+
+use super::Answer;
+use crate::{
+    diagnostic::Diagnostic,
+    paste::Section,
+    pipeline::{Deps, Fact, FilterKind},
+    policy::{Decision, Field, Policy, Target},
+    router::Router,
+};
+
+/// What the pipeline knows of it.
+pub const KIND: FilterKind = FilterKind {
+    name: "policy",
+    needs: &[Fact::Caller, Fact::Route, Fact::WholeBody],
+    gives: &[],
+    authenticates: false,
+    factory,
+};
+
+/// What a section with `factory = "policy"` may say: nothing. The rules are in `policy.json`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {}
+
+/// Builds the stage.
+pub fn factory(section: &Section, deps: &Deps) -> Result<Filter, Diagnostic> {
+    let Config {} = section.parse()?;
+    let router = deps.router.clone();
+    let router = router
+        .ok_or_else(|| section.wrong("factory", "`policy` needs a router at the end of its pipeline"))?;
+    let policy = deps.policy.clone();
+    Ok(Filter::new(layer_fn(move |inner| Enforce { inner, policy: policy.clone(), router: router.clone() })))
+}
+
+/// The stage.
+#[derive(Clone)]
+pub struct Enforce<S> {
+    inner: S,
+    policy: Arc<Policy>,
+    router: Arc<Router>,
+}
+
+impl<S> Service<Request> for Enforce<S>
+where
+    S: Service<Request, Response = Response, Error = Fault>,
+    S::Future: Unpin,
+{
+    type Response = Response;
+    type Error = Fault;
+    type Future = Answer<S::Future>;
+
+    fn poll_ready(&mut self, cx: &mut task::Context<'_>) -> Poll<Result<(), Fault>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, mut request: Request) -> Self::Future {
+        let decided = self.router.matched(&mut request).and_then(|()| {
+            Context::of(&mut request).note();
+            enforce(&self.policy, &request)
+        });
+        if let Err(fault) = decided {
+            return Answer::now(Err(fault));
+        }
+        let policy: Arc<dyn Decide> = self.policy.clone();
+        Context::of(&mut request).policy = Some(policy);
+        Answer::Below(self.inner.call(request))
+    }
+}
+
+/// Asks the rule of the request's route. The rule is found by one look into a hash map, whose cost
+/// does not depend on how many there are.
+fn enforce(policy: &Policy, request: &Request) -> Result<(), Fault> {
+    let context = Context::read(request).ok_or_else(|| Fault::internal("a request without a context"))?;
+    let matched = context.matched.as_ref().ok_or_else(|| Fault::internal("a request without a route"))?;
+    let creds = &context.known_caller()?.creds;
+    let rule = matched.route.rule;
+    let target = Path { matched, path: request.uri().path() };
+    match policy.check(policy.rule(rule), creds, &target) {
+        Decision::Allow => Ok(()),
+        Decision::Deny => Err(Fault::denied(rule)),
+        Decision::Error(why) => {
+            tracing::warn!(rule, why, request.id = &*context.request_id, "policy rule could not be decided");
+            Err(Fault::denied(rule))
+        }
+    }
+}
+
+/// What the path says of the target: the parameters of its route, decoded.
+struct Path<'a> {
+    matched: &'a Match,
+    path: &'a str,
+}
+
+impl Target for Path<'_> {
+    fn get(&self, key: &str) -> Option<Field<'_>> {
+        let value: Cow<'_, str> = self.matched.param(self.path, key)?;
+        Some(Field::Text(value))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::Method;
+    use pileus_sdk::{Caller, Mount, Route};
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::filters::testing::{build, called, deps, request};
+
+    fn rules(rules: Value) -> Policy {
+        Policy::from_rules(rules.as_object().unwrap())
+    }
+
+    /// A request that has matched `/{project_id}/clouds/{id}` below `/v2`.
+    fn matched(mut request: Request, rule: &'static str) -> Request {
+        let path = request.uri().path().to_owned();
+        let parts: Vec<_> = path.split('/').collect();
+        let start = |part: usize| parts[..part].iter().map(|part| part.len() + 1).sum::<usize>() as u32;
+        let range = |part: usize| start(part)..start(part) + parts[part].len() as u32;
+        let route = Route {
+            mount: Mount::Tenant,
+            method: Method::GET,
+            path: "/{project_id}/clouds/{id}".into(),
+            params: vec!["project_id".into(), "id".into()],
+            verb: None,
+            resource: "clouds",
+            action: "show",
+            extension: "clouds",
+            rule,
+            also: &[],
+            about: "",
+            handler: Arc::new(|_| Box::pin(async { Err(Fault::NoRoute) })),
+        };
+        let found = Match { route: Arc::new(route), params: vec![range(2), range(4)] };
+        Context::of(&mut request).matched = Some(found);
+        request
+    }
+
+    #[test]
+    fn the_target_is_what_the_path_says() {
+        let policy = rules(json!({
+            "owner": "project_id:%(project_id)s",
+            "west": "'west':%(id)s",
+            "me": "user_id:%(user_id)s",
+            "member": "role:member",
+            "broken": "role:member and",
+            "circle": "rule:circle",
+        }));
+        let cases = [
+            ("owner", "/v2/p1/clouds/west", true),
+            ("owner", "/v2/p2/clouds/west", false),
+            ("owner", "/v2/%701/clouds/west", true),
+            ("owner", "/v2/p%2531/clouds/west", false),
+            ("west", "/v2/p1/clouds/%77est", true),
+            ("west", "/v2/p1/clouds/east", false),
+            ("me", "/v2/p1/clouds/west", false), // the path names no user, and the caller is no target
+            ("member", "/v2/p1/clouds/west", false),
+            ("broken", "/v2/p1/clouds/west", false),
+            ("circle", "/v2/p1/clouds/west", false),
+            ("unknown", "/v2/p1/clouds/west", false),
+        ];
+        for (rule, path, allowed) in cases {
+            let request = matched(called(Method::GET, path, "ann", "p1"), rule);
+            let decided = enforce(&policy, &request);
+            assert_eq!(decided.is_ok(), allowed, "{rule} {path}: {decided:?}");
+            if let Err(fault) = decided {
+                assert_eq!(fault.code().0, 403, "{rule} {path}");
+                assert_eq!(fault.to_string(), format!("Policy doesn't allow {rule} to be performed."));
+            }
+        }
+    }
+
+    #[test]
+    fn an_unknown_rule_is_decided_by_the_default() {
+        let policy = rules(json!({"default": "role:admin"}));
+        for (roles, allowed) in [(vec!["admin".to_owned()], true), (vec![], false)] {
+            let mut request = matched(request(Method::GET, "/v2/p1/clouds/west", &[]), "clouds:show");
+            let caller = Caller::new("ann".into(), "p1".into(), roles, false);
+            Context::of(&mut request).caller = Some(Arc::new(caller));
+            assert_eq!(enforce(&policy, &request).is_ok(), allowed);
+        }
+    }
+
+    #[test]
+    fn nobody_is_401_even_where_everybody_may() {
+        let policy = rules(json!({"open": "@"}));
+        let request = matched(request(Method::GET, "/v2/p1/clouds/west", &[]), "open");
+        assert_eq!(enforce(&policy, &request).unwrap_err().code().0, 401);
+        let no_route = called(Method::GET, "/v2/p1/clouds/west", "ann", "p1");
+        assert_eq!(enforce(&policy, &no_route).unwrap_err().code().0, 500);
+    }
+
+    #[tokio::test]
+    async fn a_request_that_has_no_route_goes_no_further() {
+        let (mut deps, ..) = deps();
+        assert!(build(KIND, "", &deps).is_err(), "without a router");
+        deps.router = Some(Arc::new(Router::default()));
+        assert!(build(KIND, "rule = 'x'", &deps).is_err());
+        let app = |_| async { panic!("it went on") };
+        let stack = build(KIND, "", &deps).unwrap().over(pileus_sdk::Stack::from_fn(app));
+        let fault = stack.send(called(Method::GET, "/v2/p1/x", "ann", "p1")).await.unwrap_err();
+        assert_eq!(fault.code().0, 404);
+    }
+}

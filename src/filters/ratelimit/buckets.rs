@@ -1,0 +1,331 @@
+//! How much of each limit each caller has used: leaky buckets in whole numbers, in bounded memory.
+//!
+//! A bucket of a limit of `value` requests per unit holds one unit of time times `value`; a request
+//! weighs one unit; each millisecond `value` drains off. So nothing is ever divided but for display,
+//! and a burst admits exactly `value`. (In floating point, 498 of the 1200 limits of 1 to 300 per
+//! second, minute, hour and day lose their last request to rounding.)
+//!
+//! A caller is known by a keyed 128-bit hash of his name: a fixed size, however long the name, and
+//! two callers do not meet. Callers that are too many lose their buckets, idle ones first, then the
+//! emptiest. Forgetting a bucket is a gift to its owner, so a full one is forgotten last: to get rid of
+//! his own full bucket somebody has to fill those of nearly everybody else, which takes as many
+//! requests as the limits of as many callers allow.
+//! Source: leaky bucket as a meter, <https://en.wikipedia.org/wiki/Leaky_bucket>; reference §4.4.
+
+use std::{
+    collections::HashMap,
+    hash::{BuildHasher, BuildHasherDefault, Hash, Hasher, RandomState},
+    sync::{Mutex, PoisonError},
+};
+
+use pileus_model::Time;
+
+/// A limit, as far as a bucket needs to know it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Rate {
+    /// Requests per unit; at most `u32::MAX`.
+    pub(super) value: u64,
+    /// In milliseconds; at most a day.
+    pub(super) unit_ms: u64,
+}
+
+/// What a caller has used of a limit.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+struct Bucket {
+    /// At `last`, in milliseconds times the limit's value.
+    water: u64,
+    last: Time,
+}
+
+impl Rate {
+    fn capacity(&self) -> u64 {
+        self.unit_ms * self.value
+    }
+
+    fn level(&self, bucket: &Bucket, now: Time) -> u64 {
+        let passed = u64::try_from(now.since(bucket.last).as_millis()).unwrap_or(u64::MAX);
+        bucket.water.saturating_sub(passed.saturating_mul(self.value))
+    }
+
+    /// How long a request has to wait, in milliseconds, rounded up; 0: not at all.
+    fn wait_ms(&self, bucket: &Bucket, now: Time) -> u64 {
+        (self.level(bucket, now) + self.unit_ms).saturating_sub(self.capacity()).div_ceil(self.value)
+    }
+
+    /// How full the bucket is, in parts of `u32::MAX`.
+    fn fill(&self, bucket: &Bucket, now: Time) -> u64 {
+        let fill = u128::from(self.level(bucket, now)) * u128::from(u32::MAX) / u128::from(self.capacity());
+        u64::try_from(fill).unwrap_or(u64::MAX)
+    }
+}
+
+/// A caller.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Key(u64, u64);
+
+impl Hash for Key {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64(self.1);
+    }
+}
+
+/// A key is a hash already.
+#[derive(Debug, Default)]
+struct AsItIs(u64);
+
+impl Hasher for AsItIs {
+    fn write(&mut self, bytes: &[u8]) {
+        self.0 = bytes.iter().fold(self.0, |hash, byte| hash.rotate_left(8) ^ u64::from(*byte));
+    }
+
+    fn write_u64(&mut self, hash: u64) {
+        self.0 = hash;
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
+
+type Shard = HashMap<Key, Box<[Bucket]>, BuildHasherDefault<AsItIs>>;
+
+/// The buckets of all callers.
+#[derive(Debug)]
+pub(super) struct Buckets {
+    rates: Vec<Rate>,
+    /// Two hashes of 64 bits with keys of their own make one of 128.
+    hashers: [RandomState; 2],
+    shards: Vec<Mutex<Shard>>,
+    /// Callers in a shard.
+    most: usize,
+}
+
+impl Buckets {
+    /// Empty buckets for at most about `max_keys` callers.
+    pub(super) fn new(rates: Vec<Rate>, max_keys: usize) -> Self {
+        // So many locks that two requests seldom meet, but none with a handful of callers.
+        let shards = (max_keys / 1024).clamp(1, 64);
+        Self {
+            rates,
+            hashers: [RandomState::new(), RandomState::new()],
+            shards: (0..shards).map(|_| Mutex::default()).collect(),
+            most: max_keys.div_ceil(shards),
+        }
+    }
+
+    /// The caller of this name.
+    pub(super) fn key(&self, name: impl Hash) -> Key {
+        Key(self.hashers[0].hash_one(&name), self.hashers[1].hash_one(&name))
+    }
+
+    /// Takes a request out of all limits that are bits of `limits`, or, where one of them refuses, out of
+    /// none: then which one takes longest, and how long in milliseconds.
+    pub(super) fn take(&self, key: Key, limits: u64, now: Time) -> Result<(), (usize, u64)> {
+        let chosen = || self.rates.iter().enumerate().filter(|(index, _)| limits & (1 << index) != 0);
+        let mut shard = self.shard(key).lock().unwrap_or_else(PoisonError::into_inner);
+        if !shard.contains_key(&key) && shard.len() >= self.most {
+            self.make_room(&mut shard, now);
+        }
+        let buckets = shard.entry(key).or_insert_with(|| vec![Bucket::default(); self.rates.len()].into());
+        let waits = chosen().map(|(index, rate)| (rate.wait_ms(&buckets[index], now), index));
+        if let Some((wait, index)) = waits.max().filter(|(wait, _)| *wait > 0) {
+            return Err((index, wait));
+        }
+        for (index, rate) in chosen() {
+            let bucket = &mut buckets[index];
+            // Another thread may have read a later time, and come first.
+            *bucket = Bucket { water: rate.level(bucket, now) + rate.unit_ms, last: now.max(bucket.last) };
+        }
+        Ok(())
+    }
+
+    /// For each limit: how many requests are left now, and in how many milliseconds the next will do.
+    pub(super) fn remaining(&self, key: Key, now: Time) -> Vec<(u64, u64)> {
+        let shard = self.shard(key).lock().unwrap_or_else(PoisonError::into_inner);
+        let buckets = shard.get(&key);
+        let each = self.rates.iter().enumerate().map(|(index, rate)| {
+            let bucket = buckets.map(|buckets| buckets[index]).unwrap_or_default();
+            let room = rate.capacity().saturating_sub(rate.level(&bucket, now));
+            (room / rate.unit_ms, rate.wait_ms(&bucket, now))
+        });
+        each.collect()
+    }
+
+    fn shard(&self, key: Key) -> &Mutex<Shard> {
+        &self.shards[(key.0 % self.shards.len() as u64) as usize]
+    }
+
+    /// Forgets idle callers; where they are too few, the emptiest as well, an eighth of all at once,
+    /// so that looking at everybody is paid for by many newcomers.
+    fn make_room(&self, shard: &mut Shard, now: Time) {
+        let fill = |buckets: &[Bucket]| {
+            let fills = self.rates.iter().zip(buckets).map(|(rate, bucket)| rate.fill(bucket, now));
+            fills.max().unwrap_or(0)
+        };
+        shard.retain(|_, buckets| {
+            self.rates.iter().zip(buckets).any(|(rate, bucket)| rate.level(bucket, now) > 0)
+        });
+        let stay = (self.most - self.most / 8).saturating_sub(1);
+        let Some(mut go) = shard.len().checked_sub(stay).filter(|go| *go > 0) else { return };
+        let mut fills: Vec<_> = shard.values().map(|buckets| fill(buckets)).collect();
+        let (_, &mut fullest, _) = fills.select_nth_unstable(go - 1);
+        // Those below the line go before those on it.
+        for line in [fullest.checked_sub(1), Some(fullest)].into_iter().flatten() {
+            shard.retain(|_, buckets| {
+                let goes = go > 0 && fill(buckets) <= line;
+                go -= usize::from(goes);
+                !goes
+            });
+        }
+    }
+
+    #[cfg(test)]
+    fn len(&self) -> usize {
+        self.shards.iter().map(|shard| shard.lock().unwrap().len()).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    const UNITS: [u64; 4] = [1000, 60_000, 3_600_000, 86_400_000];
+
+    fn buckets(limits: &[(u64, u64)], max_keys: usize) -> Buckets {
+        Buckets::new(
+            limits.iter().map(|(value, unit_ms)| Rate { value: *value, unit_ms: *unit_ms }).collect(),
+            max_keys,
+        )
+    }
+
+    #[test]
+    fn requests_at_given_times_are_admitted_or_wait() {
+        // Reference §4.4: (value, unit) and rows of (at ms, wait ms or 0).
+        type Rows<'a> = &'a [(i64, u64)];
+        let cases: [(u64, u64, Rows<'_>); 7] = [
+            (1, 1000, &[(0, 0), (0, 1000), (500, 500), (1000, 0), (4000, 0)]),
+            (1, 60_000, &[(0, 0), (1000, 59_000), (59_000, 1000), (60_000, 0)]),
+            (3, 60_000, &[(0, 0), (0, 0), (0, 0), (0, 20_000), (20_000, 0), (20_000, 20_000), (40_000, 0)]),
+            (2, 60_000, &[(0, 0), (30_000, 0), (60_000, 0), (60_000, 0), (61_000, 29_000)]),
+            (7, 60_000, &[(0, 0), (0, 0), (0, 0), (0, 0), (0, 0), (0, 0), (0, 0), (0, 8572)]),
+            (
+                10,
+                60_000,
+                &[
+                    (0, 0),
+                    (0, 0),
+                    (0, 0),
+                    (0, 0),
+                    (0, 0),
+                    (0, 0),
+                    (0, 0),
+                    (0, 0),
+                    (0, 0),
+                    (0, 0),
+                    (0, 6000),
+                    (6000, 0),
+                    (6000, 6000),
+                    (7000, 5000),
+                ],
+            ),
+            // A clock that was read late, and one that went backwards, fill nothing.
+            (1, 1000, &[(5000, 0), (4000, 1000), (5000, 1000), (6000, 0)]),
+        ];
+        for (value, unit_ms, rows) in cases {
+            let buckets = buckets(&[(value, unit_ms)], 10);
+            let key = buckets.key("ann");
+            for (index, (at, wait)) in rows.iter().enumerate() {
+                let found = buckets.take(key, 1, Time(1_000_000 + at)).map_or_else(|(_, wait)| wait, |()| 0);
+                assert_eq!(found, *wait, "{value} per {unit_ms} ms, row {index}: at {at}");
+            }
+        }
+    }
+
+    #[test]
+    fn remaining_counts_what_has_drained() {
+        let buckets = buckets(&[(2, 60_000)], 10);
+        let key = buckets.key("ann");
+        let rows = [(0, 1), (30_000, 1), (60_000, 1), (60_000, 0)];
+        assert_eq!(buckets.remaining(key, Time(0)), [(2, 0)]);
+        for (at, remaining) in rows {
+            buckets.take(key, 1, Time(at)).unwrap();
+            assert_eq!(buckets.remaining(key, Time(at))[0].0, remaining, "at {at}");
+        }
+        assert_eq!(buckets.remaining(key, Time(61_000)), [(0, 29_000)]);
+        assert_eq!(buckets.remaining(key, Time(90_000)), [(1, 0)], "read, not remembered");
+        assert_eq!(buckets.remaining(key, Time(1_000_000)), [(2, 0)]);
+    }
+
+    #[test]
+    fn every_limit_admits_exactly_its_value() {
+        for unit_ms in UNITS {
+            for value in 1..=300 {
+                let buckets = buckets(&[(value, unit_ms)], 10);
+                let key = buckets.key("ann");
+                let now = Time(1_700_000_000_123);
+                let admitted = (0..value + 5).filter(|_| buckets.take(key, 1, now).is_ok()).count() as u64;
+                assert_eq!(admitted, value, "{value} per {unit_ms} ms");
+                // One slot comes back after each part of the unit, and not a millisecond earlier.
+                let wait = buckets.take(key, 1, now).unwrap_err().1;
+                assert_eq!(wait, unit_ms.div_ceil(value), "{value} per {unit_ms} ms");
+                let later = now.after(Duration::from_millis(wait));
+                assert!(buckets.take(key, 1, Time(later.0 - 1)).is_err(), "{value} per {unit_ms} ms");
+                assert!(buckets.take(key, 1, later).is_ok(), "{value} per {unit_ms} ms");
+            }
+        }
+        let largest = buckets(&[(u32::MAX.into(), 86_400_000)], 10);
+        assert!(largest.take(largest.key("ann"), 1, Time(i64::MAX)).is_ok());
+    }
+
+    #[test]
+    fn a_refusal_costs_nothing_and_the_longest_wait_is_told() {
+        let buckets = buckets(&[(10, 60_000), (5, 60_000)], 10);
+        let key = buckets.key("ann");
+        for _ in 0..5 {
+            buckets.take(key, 0b11, Time(0)).unwrap();
+        }
+        for _ in 0..20 {
+            assert_eq!(buckets.take(key, 0b11, Time(0)), Err((1, 12_000)));
+        }
+        // Nova charged the first limit for each refusal of the second: here five are left.
+        for _ in 0..5 {
+            buckets.take(key, 0b01, Time(0)).unwrap();
+        }
+        assert_eq!(buckets.take(key, 0b01, Time(0)), Err((0, 6000)));
+        assert_eq!(buckets.take(key, 0b11, Time(0)), Err((1, 12_000)));
+        assert_eq!(buckets.take(buckets.key("bob"), 0b11, Time(0)), Ok(()));
+    }
+
+    #[test]
+    fn idle_callers_are_forgotten_first() {
+        let buckets = buckets(&[(10, 1000)], 100);
+        for name in 0..99 {
+            buckets.take(buckets.key(name), 1, Time(0)).unwrap();
+        }
+        let busy = buckets.key("busy");
+        (0..10).for_each(|_| buckets.take(busy, 1, Time(500)).unwrap());
+        buckets.take(buckets.key("new"), 1, Time(590)).unwrap();
+        assert_eq!(buckets.len(), 2);
+        assert!(buckets.take(busy, 1, Time(590)).is_err());
+    }
+
+    #[test]
+    fn a_flood_of_names_neither_grows_nor_frees_a_full_bucket() {
+        for max_keys in [1, 2, 50, 5000, 20_000] {
+            let buckets = buckets(&[(10, 86_400_000), (1000, 60_000)], max_keys);
+            let attacker = buckets.key("mallory");
+            (0..10).for_each(|_| buckets.take(attacker, 0b11, Time(0)).unwrap());
+            for name in 0..3 * max_keys {
+                // As many names as fit three times over, and each of them asks five times.
+                (0..5).for_each(|_| buckets.take(buckets.key(name), 0b11, Time(1)).unwrap());
+                assert!(max_keys < 1000 || name % 1000 != 0 || buckets.len() <= max_keys + 64);
+            }
+            assert!(buckets.len() <= max_keys + 64, "{} of {max_keys}", buckets.len());
+            if max_keys > 1 {
+                assert!(buckets.take(attacker, 0b11, Time(1)).is_err(), "free again with {max_keys}");
+            }
+        }
+    }
+}

@@ -1,0 +1,196 @@
+use pileus_model::ManualClock;
+use pileus_sdk::{Body, Stack};
+
+use super::*;
+use crate::filters::testing::{build, called, deps, over, request};
+
+/// Answers with the `rate` document.
+async fn app(mut request: Request) -> Result<Response, Fault> {
+    let context = Context::of(&mut request);
+    let document = context.rate_limits.clone().unwrap();
+    Ok(Response::new(Body::from(document(context).to_string())))
+}
+
+fn stack(text: &str) -> (Stack, ManualClock) {
+    let (deps, clock, _) = deps();
+    (over(KIND, text, &deps, app), clock)
+}
+
+/// Seconds to wait; 0: admitted.
+async fn wait(stack: &Stack, request: Request) -> u64 {
+    match stack.send(request).await {
+        Ok(_) => 0,
+        Err(fault) => {
+            assert_eq!(fault.code().0, 429, "{fault:?}");
+            fault.retry_after_s().unwrap()
+        }
+    }
+}
+
+#[tokio::test]
+async fn two_limits_hold_together_as_nova_tested() {
+    let (stack, clock) = stack("limits = '(PUT, *, .*, 10, MINUTE); (PUT, */servers, ^/servers, 5, MINUTE)'");
+    let put = |path: &str| called(Method::PUT, &format!("/v2/p1{path}"), "ann", "p1");
+    let put = |path: &str| {
+        let mut request = put(path);
+        Context::of(&mut request).mounted = 3;
+        request
+    };
+    for _ in 0..5 {
+        assert_eq!(wait(&stack, put("/servers/1?a=b")).await, 0);
+    }
+    assert_eq!(wait(&stack, put("/servers")).await, 12);
+    // In Nova the refused one still used up one of the ten: four, not five, were left.
+    for _ in 0..5 {
+        assert_eq!(wait(&stack, put("/other")).await, 0);
+    }
+    assert_eq!(wait(&stack, put("/other")).await, 6);
+    assert_eq!(wait(&stack, put("/servers")).await, 12, "the longest wait");
+    clock.advance(Duration::from_secs(6));
+    assert_eq!(wait(&stack, put("/other")).await, 0);
+    assert_eq!(wait(&stack, called(Method::GET, "/v2/p1/servers", "ann", "p1")).await, 0);
+}
+
+#[tokio::test]
+async fn a_refusal_is_novas_and_says_which_limit() {
+    let (stack, clock) =
+        stack("limits = [{ verb = 'POST', uri = '*', regex = '.*', value = 10, unit = 'minute' }]");
+    for _ in 0..10 {
+        assert_eq!(wait(&stack, called(Method::POST, "/", "ann", "p1")).await, 0);
+    }
+    clock.advance(Duration::from_millis(1));
+    let response = stack.send(called(Method::POST, "/", "ann", "p1")).await.unwrap_err().into_response();
+    assert_eq!(response.status(), 429);
+    assert_eq!(response.headers()["retry-after"], "6");
+    let body: Value = serde_json::from_slice(&response.body().bytes().unwrap()).unwrap();
+    let expected = json!({"overLimit": {
+        "code": 429, "message": "This request was rate-limited.", "retryAfter": "6",
+        "details": "Only 10 POST request(s) can be made to * every minute.",
+    }});
+    assert_eq!(body, expected);
+}
+
+#[tokio::test]
+async fn a_regex_sees_the_path_as_sent_and_the_path_in_the_project() {
+    let cases = [
+        // regex, path, bytes of the mount, whether it matches
+        ("^/servers", "/v2/p1/servers", 3, true),
+        ("^/servers", "/v2/%701/servers", 3, true),
+        ("^/servers", "/v2/p2/servers", 3, false),
+        ("^/servers", "/v2/p1/x/servers", 3, false),
+        ("/servers", "/v2/p1/x/servers", 3, false), // from the start, as Python's match
+        ("^/servers", "/servers", 0, true),
+        ("^/v2/[^/]+/servers", "/v2/p1/servers", 3, true),
+        ("^/v2/[^/]+/servers$", "/v2/p1/servers?x=y", 3, false),
+        ("^/servers\\?x=y$", "/v2/p1/servers?x=y", 3, true),
+        (".*changes-since.*", "/v2/p1/servers?changes-since=1", 3, true),
+        (".*changes-since.*", "/v2/p1/servers", 3, false),
+        ("^$", "/v2/p1", 3, true),
+        ("^\\?a", "/v2/p1?a", 3, true),
+        ("", "/anything", 0, true),
+    ];
+    for (regex, path, mounted, matches) in cases {
+        let (stack, _) = stack(&format!("limits = '''(ANY, *, {regex}, 1, DAY)'''"));
+        for expected in [0, if matches { 86_400 } else { 0 }] {
+            let mut request = called(Method::GET, path, "ann", "p1");
+            Context::of(&mut request).mounted = mounted;
+            assert_eq!(wait(&stack, request).await, expected, "{regex} {path}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn verbs_have_their_limits_and_any_counts_all() {
+    let (stack, _) = stack("limits = '(POST, *, .*, 2, DAY); (*, *, .*, 3, DAY)'");
+    let send = |method: Method| wait(&stack, called(method, "/", "ann", "p1"));
+    assert_eq!(send(Method::POST).await, 0);
+    assert_eq!(send(Method::POST).await, 0);
+    assert_eq!(send(Method::POST).await, 43_200);
+    assert_eq!(send(Method::PATCH).await, 0);
+    assert_eq!(send(Method::from_bytes(b"PURGE").unwrap()).await, 28_800);
+}
+
+#[tokio::test]
+async fn who_shares_a_bucket_is_a_setting() {
+    let from = |user: &str, project: &str, peer: &str| {
+        let mut request = called(Method::GET, "/", user, project);
+        Context::of(&mut request).peer = peer.parse().unwrap();
+        request
+    };
+    let first = ("ann", "p1", "192.0.2.1:1");
+    let rows = [
+        // who is second, and whether he finds the bucket of the first: by user, project, address
+        (("ann", "p1", "192.0.2.9:1"), [true, true, false]),
+        (("bob", "p1", "192.0.2.9:1"), [false, true, false]),
+        (("ann", "p2", "192.0.2.9:1"), [false, false, false]),
+        (("annp", "1", "192.0.2.9:1"), [false, false, false]),
+        (("bob", "p2", "192.0.2.1:2"), [false, false, true]),
+        (("bob", "p2", "[::ffff:192.0.2.1]:2"), [false, false, true]),
+    ];
+    for (second, shared) in rows {
+        for (key, shared) in ["user", "project", "address"].into_iter().zip(shared) {
+            let (stack, _) = stack(&format!("limits = '(GET, *, .*, 1, DAY)'\nkey = '{key}'"));
+            assert_eq!(wait(&stack, from(first.0, first.1, first.2)).await, 0);
+            let waited = wait(&stack, from(second.0, second.1, second.2)).await;
+            assert_eq!(waited > 0, shared, "by {key}: {second:?}");
+        }
+    }
+    let (stack, _) = stack("limits = '(GET, *, .*, 1, DAY)'\nkey = 'address'");
+    assert_eq!(wait(&stack, from("a", "a", "[2001:db8:1:2::1]:1")).await, 0);
+    assert_eq!(wait(&stack, from("a", "a", "[2001:db8:1:3::1]:1")).await, 0);
+    assert_eq!(wait(&stack, from("a", "a", "[2001:db8:1:2:ffff::9]:1")).await, 86_400, "the same network");
+    let nobody = request(Method::GET, "/", &[]);
+    assert_eq!(wait(&stack, nobody).await, 0, "an address needs no caller");
+}
+
+#[tokio::test]
+async fn nobody_is_refused_where_callers_are_counted() {
+    let (stack, _) = stack("limits = '(GET, *, .*, 1, DAY)'");
+    let fault = stack.send(request(Method::GET, "/", &[])).await.unwrap_err();
+    assert_eq!(fault.code().0, 401);
+}
+
+#[tokio::test]
+async fn the_document_shows_what_is_left_now() {
+    let (stack, clock) =
+        stack("limits = '(POST, *, .*, 10, MINUTE); (GET, *c*, ^c, 1, DAY); (PUT, *, .*, 1, HOUR)'");
+    for _ in 0..2 {
+        assert_eq!(wait(&stack, called(Method::POST, "/", "ann", "p1")).await, 0);
+    }
+    assert_eq!(wait(&stack, called(Method::PUT, "/", "ann", "p1")).await, 0);
+    clock.advance(Duration::from_millis(6500));
+    let shown = |user: &str| stack.send(called(Method::GET, "/limits", user, "p1"));
+    let body =
+        |response: Response| -> Value { serde_json::from_slice(&response.body().bytes().unwrap()).unwrap() };
+    let entry = |verb: &str, value: u64, remaining: u64, unit: &str, next: &str| json!({"verb": verb, "value": value, "remaining": remaining, "unit": unit, "next-available": next});
+    // The clock shows 2011-07-21T18:17:12.5Z.
+    let now = "2011-07-21T18:17:12Z";
+    let expected = json!([
+        {"uri": "*", "regex": ".*", "limit": [
+            entry("POST", 10, 9, "MINUTE", now),
+            entry("PUT", 1, 0, "HOUR", "2011-07-21T19:17:06Z"),
+        ]},
+        {"uri": "*c*", "regex": "^c", "limit": [entry("GET", 1, 1, "DAY", now)]},
+    ]);
+    assert_eq!(body(shown("ann").await.unwrap()), expected);
+    let fresh = body(shown("bob").await.unwrap());
+    assert_eq!(fresh[0]["limit"][0]["remaining"], 10);
+}
+
+#[test]
+fn mistakes_are_told_at_the_setting() {
+    let (deps, ..) = deps();
+    for (text, expected) in [
+        ("limits = '(PSOT, *, .*, 1, DAY)'", "[filter.ratelimit] limit 1: `PSOT` is no verb"),
+        ("limits = 5", "limits are a list"),
+        ("", "missing field `limits`"),
+        ("limits = ''\nkey = 'token'", "unknown variant `token`"),
+        ("limits = ''\nmax_keys = 0", "nonzero"),
+        ("limits = ''\nlimit = ''", "unknown field `limit`"),
+    ] {
+        let error = build(KIND, text, &deps).unwrap_err();
+        assert!(error.message.contains(expected), "{text}: {}", error.message);
+        assert!(error.place.is_some() && !error.warning, "{text}");
+    }
+    assert!(build(KIND, "limits = ''", &deps).is_ok());
+}

@@ -1,0 +1,268 @@
+//! `request_id`: gives every request a name of its own, and tells it on every response.
+//!
+//! Stands outermost. Sets [`Context::request_id`], `req-` and a random UUID, and puts it into both
+//! headers of Nova on whatever comes up, unless a stage below did. A fault that comes up has met no
+//! `faultwrap`: it becomes a response here, because the server above does not know the id. Where
+//! `faultwrap` stands above instead, everything that comes up is a response that has the id.
+//!
+//! What a client sends never becomes the id: see [`global`]. Source: reference §3.7, "Request ids".
+
+use std::{
+    cell::RefCell,
+    future::Future,
+    hash::{BuildHasher, Hasher, RandomState},
+    pin::Pin,
+    task::{self, Poll, ready},
+};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue};
+use pileus_model::Name;
+use pileus_sdk::{Context, Fault, Filter, Request, Response};
+use serde::Deserialize;
+use tower_layer::layer_fn;
+use tower_service::Service;
+
+use crate::{
+    diagnostic::Diagnostic,
+    paste::Section,
+    pipeline::{Deps, Fact, FilterKind},
+};
+
+/// What the pipeline knows of it.
+pub const KIND: FilterKind =
+    FilterKind { name: "request_id", needs: &[], gives: &[Fact::RequestId], authenticates: false, factory };
+
+static COMPUTE: HeaderName = HeaderName::from_static("x-compute-request-id");
+static OPENSTACK: HeaderName = HeaderName::from_static("x-openstack-request-id");
+
+/// What a section with `factory = "request_id"` may say: nothing.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {}
+
+/// Builds the stage.
+pub fn factory(section: &Section, _: &Deps) -> Result<Filter, Diagnostic> {
+    let Config {} = section.parse()?;
+    Ok(Filter::new(layer_fn(|inner| RequestId { inner })))
+}
+
+/// The stage.
+#[derive(Debug, Clone)]
+pub struct RequestId<S> {
+    inner: S,
+}
+
+impl<S> Service<Request> for RequestId<S>
+where
+    S: Service<Request, Response = Response, Error = Fault>,
+    S::Future: Unpin,
+{
+    type Response = Response;
+    type Error = Fault;
+    type Future = Named<S::Future>;
+
+    fn poll_ready(&mut self, cx: &mut task::Context<'_>) -> Poll<Result<(), Fault>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, mut request: Request) -> Self::Future {
+        let id = fresh();
+        Context::of(&mut request).request_id = id.clone();
+        Named { inner: self.inner.call(request), id }
+    }
+}
+
+/// A response that gets its request's id.
+#[derive(Debug)]
+pub struct Named<F> {
+    inner: F,
+    id: Name,
+}
+
+impl<F: Future<Output = Result<Response, Fault>> + Unpin> Future for Named<F> {
+    type Output = Result<Response, Fault>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Self::Output> {
+        let answer = ready!(Pin::new(&mut self.inner).poll(cx));
+        let mut response = answer.unwrap_or_else(|fault| into_response(fault, &self.id));
+        stamp(response.headers_mut(), &self.id);
+        Poll::Ready(Ok(response))
+    }
+}
+
+/// The response that a fault is on the wire. What is logged of it names the request.
+pub(super) fn into_response(fault: Fault, id: &Name) -> Response {
+    match fault {
+        Fault::Internal(_) => {
+            tracing::error_span!("fault", request.id = &**id).in_scope(|| fault.into_response())
+        }
+        fault => fault.into_response(),
+    }
+}
+
+/// Puts the id into both headers, unless they are there.
+pub(super) fn stamp(headers: &mut HeaderMap, id: &Name) {
+    /// Lets two headers share the id's bytes.
+    struct Owner(Name);
+    impl AsRef<[u8]> for Owner {
+        fn as_ref(&self) -> &[u8] {
+            self.0.as_bytes()
+        }
+    }
+    if id.is_empty() {
+        return;
+    }
+    if let Ok(value) = HeaderValue::from_maybe_shared(Bytes::from_owner(Owner(id.clone()))) {
+        headers.entry(&COMPUTE).or_insert_with(|| value.clone());
+        headers.entry(&OPENSTACK).or_insert(value);
+    }
+}
+
+/// The id that a client gave to a whole train of requests through several services: its
+/// `X-OpenStack-Request-Id`, if it has the form of one; else it is ignored. For `trace` alone.
+pub(super) fn global(headers: &HeaderMap) -> Option<&str> {
+    let id = headers.get(&OPENSTACK)?.to_str().ok()?;
+    let uuid = id.strip_prefix("req-").filter(|uuid| uuid.len() == 36)?;
+    let mut letters = uuid.bytes().enumerate();
+    letters
+        .all(|(index, letter)| match index {
+            8 | 13 | 18 | 23 => letter == b'-',
+            _ => letter.is_ascii_digit() || (b'a'..=b'f').contains(&letter),
+        })
+        .then_some(id)
+}
+
+/// `req-` and a new random UUID: one allocation.
+fn fresh() -> Name {
+    let mut text = *b"req-00000000-0000-0000-0000-000000000000";
+    let uuid = uuid::Builder::from_random_bytes(random()).into_uuid();
+    uuid.hyphenated().encode_lower(&mut text[4..]);
+    std::str::from_utf8(&text).unwrap_or_default().into()
+}
+
+/// Random bytes, from a supply that each thread fetches for many requests at once: the system's own
+/// source costs more than the rest of this stage.
+fn random() -> [u8; 16] {
+    struct Supply {
+        bytes: [u8; 2048],
+        left: usize,
+    }
+    thread_local! {
+        static SUPPLY: RefCell<Supply> = const { RefCell::new(Supply { bytes: [0; 2048], left: 0 }) };
+    }
+    SUPPLY.with_borrow_mut(|supply| {
+        if supply.left == 0 {
+            if getrandom::fill(&mut supply.bytes).is_err() {
+                // An id is no secret. It has to differ from others, which the keys of hash maps do.
+                for chunk in supply.bytes.chunks_mut(8) {
+                    chunk.copy_from_slice(&RandomState::new().build_hasher().finish().to_ne_bytes());
+                }
+            }
+            supply.left = supply.bytes.len() / 16;
+        }
+        supply.left -= 1;
+        let mut taken = [0; 16];
+        taken.copy_from_slice(&supply.bytes[supply.left * 16..][..16]);
+        taken
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use http::{Method, StatusCode};
+    use pileus_sdk::Body;
+
+    use super::*;
+    use crate::filters::{
+        faultwrap,
+        testing::{build, deps, over, request},
+    };
+
+    fn ids(response: &Response) -> (&str, &str) {
+        let text = |name: &HeaderName| response.headers().get(name).unwrap().to_str().unwrap();
+        (text(&COMPUTE), text(&OPENSTACK))
+    }
+
+    #[test]
+    fn ids_are_random_uuids_and_differ() {
+        let ids: HashSet<Name> = (0..1000).map(|_| fresh()).collect();
+        assert_eq!(ids.len(), 1000);
+        for id in &ids {
+            let uuid = uuid::Uuid::parse_str(id.strip_prefix("req-").unwrap()).unwrap();
+            assert_eq!(uuid.get_version_num(), 4);
+            assert_eq!(*id.to_lowercase(), **id);
+        }
+    }
+
+    #[tokio::test]
+    async fn every_response_and_fault_has_both_headers() {
+        let (deps, ..) = deps();
+        let echo = |mut request: Request| async move {
+            let id = Context::of(&mut request).request_id.to_string();
+            match request.uri().path() {
+                "/fault" => Err(Fault::Conflict(id)),
+                "/panic" => Err(Fault::internal(id)),
+                _ => Ok(Response::new(Body::from(id))),
+            }
+        };
+        let alone = over(KIND, "", &deps, echo);
+        let wrap = build(faultwrap::KIND, "", &deps).unwrap();
+        let inside = build(KIND, "", &deps).unwrap().over(wrap.over(pileus_sdk::Stack::from_fn(echo)));
+        let outside = wrap.over(alone.clone());
+        for (stack, what) in [(alone, "alone"), (inside, "above faultwrap"), (outside, "below faultwrap")] {
+            for (path, status) in [("/", 200), ("/fault", 409), ("/panic", 500)] {
+                let foreign = "req-00000000-0000-4000-8000-000000000000";
+                let sent = request(Method::GET, path, &[("x-openstack-request-id", foreign)]);
+                let response = stack.send(sent).await.unwrap();
+                assert_eq!(response.status(), StatusCode::from_u16(status).unwrap(), "{what} {path}");
+                let (compute, openstack) = ids(&response);
+                assert_eq!(compute, openstack, "{what} {path}");
+                assert_ne!(compute, foreign, "{what} {path}");
+                let body = String::from_utf8(response.body().bytes().unwrap().to_vec()).unwrap();
+                assert_eq!(body.contains(compute), path != "/panic", "{what} {path}: {body}");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn an_id_that_is_there_stays() {
+        let (deps, ..) = deps();
+        let stack = over(KIND, "", &deps, |_| async {
+            let response = http::Response::builder().header(&COMPUTE, "req-mine").body(Body::Empty);
+            Ok(response.unwrap())
+        });
+        let response = stack.send(request(Method::GET, "/", &[])).await.unwrap();
+        assert_eq!(ids(&response).0, "req-mine");
+        assert_ne!(ids(&response).1, "req-mine");
+    }
+
+    #[test]
+    fn a_global_id_has_a_form() {
+        let good = "req-0a1b2c3d-0000-4000-8000-abcdefabcdef";
+        let cases = [
+            (good.to_owned(), true),
+            (good.to_uppercase(), false),
+            (good.replace("req-", ""), false),
+            (format!("{good}0"), false),
+            (good.replace('a', "g"), false),
+            (good.replacen('-', "0", 2), false),
+            (format!("{good} "), true), // HTTP takes blanks away
+            ("req-".to_owned(), false),
+            (String::new(), false),
+        ];
+        for (sent, kept) in cases {
+            let sent = sent.trim();
+            let request = request(Method::GET, "/", &[("X-OpenStack-Request-Id", sent)]);
+            assert_eq!(global(request.headers()), kept.then_some(sent), "{sent}");
+        }
+    }
+
+    #[test]
+    fn it_takes_no_settings() {
+        let (deps, ..) = deps();
+        assert!(build(KIND, "header = 'x'", &deps).is_err());
+    }
+}

@@ -1,0 +1,296 @@
+//! `tokens`: the embedded identity. Who calls is what the engine knows of the token he sends.
+//!
+//! Stands above `ratelimit` and `policy`, which ask who calls. The token comes in `X-Auth-Token`, or
+//! as `Authorization: Bearer`; the engine knows its SHA-256 alone. What is not known is refused (401),
+//! and nobody is told why. The token is taken out of the request, so that no log and no stage below sees it.
+//!
+//! A caller is built once for a token, not once for a request: the cache holds him as long as the
+//! view holds the very same token. A revoked token is unknown with the next view.
+
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{Arc, PoisonError, RwLock},
+    task::{self, Poll},
+};
+
+use http::{HeaderMap, HeaderName, header};
+use pileus_model::{Engine, Token};
+use pileus_sdk::{Caller, Context, Fault, Filter, Request, Response};
+use serde::Deserialize;
+use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
+use tower_layer::layer_fn;
+use tower_service::Service;
+
+use super::Answer;
+use crate::{
+    diagnostic::Diagnostic,
+    paste::Section,
+    pipeline::{Deps, Fact, FilterKind},
+};
+
+/// What the pipeline knows of it.
+pub const KIND: FilterKind =
+    FilterKind { name: "tokens", needs: &[], gives: &[Fact::Caller], authenticates: true, factory };
+
+static X_AUTH_TOKEN: HeaderName = HeaderName::from_static("x-auth-token");
+
+/// Callers that are kept; one takes about a kilobyte.
+const MAX_CALLERS: usize = 8192;
+
+/// The cache is split, so that two requests seldom meet at one lock.
+const SHARDS: usize = 16;
+
+/// What a section with `factory = "tokens"` may say: nothing. Tokens are made by `pileus token`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {}
+
+/// Builds the stage.
+pub fn factory(section: &Section, deps: &Deps) -> Result<Filter, Diagnostic> {
+    let Config {} = section.parse()?;
+    let identity = Arc::new(Identity { engine: deps.engine.clone(), callers: Default::default() });
+    Ok(Filter::new(layer_fn(move |inner| Tokens { inner, identity: identity.clone() })))
+}
+
+/// The stage.
+#[derive(Debug, Clone)]
+pub struct Tokens<S> {
+    inner: S,
+    identity: Arc<Identity>,
+}
+
+impl<S> Service<Request> for Tokens<S>
+where
+    S: Service<Request, Response = Response, Error = Fault>,
+    S::Future: Unpin,
+{
+    type Response = Response;
+    type Error = Fault;
+    type Future = Answer<S::Future>;
+
+    fn poll_ready(&mut self, cx: &mut task::Context<'_>) -> Poll<Result<(), Fault>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, mut request: Request) -> Self::Future {
+        let Some(caller) = caller(request.headers_mut(), &self.identity) else {
+            let challenge = Some("Bearer realm=\"pileus\"".to_owned());
+            return Answer::now(Err(Fault::Unauthorized { challenge }));
+        };
+        let context = Context::of(&mut request);
+        context.caller = Some(caller);
+        context.note();
+        Answer::Below(self.inner.call(request))
+    }
+}
+
+/// Who calls. Takes the token out of the request: nobody below needs it, and what is not there cannot
+/// leak. `X-Auth-Token` is looked at first, and if it is there, alone.
+fn caller(headers: &mut HeaderMap, identity: &Identity) -> Option<Arc<Caller>> {
+    let (token, authorization) = (headers.remove(&X_AUTH_TOKEN), headers.remove(header::AUTHORIZATION));
+    let secret = match (&token, &authorization) {
+        (Some(token), _) => token.as_bytes(),
+        (None, Some(authorization)) => {
+            let (scheme, secret) = authorization.as_bytes().split_at_checked(7)?;
+            if !scheme.eq_ignore_ascii_case(b"bearer ") {
+                return None;
+            }
+            secret.trim_ascii()
+        }
+        (None, None) => return None,
+    };
+    identity.caller(secret).filter(|_| !secret.is_empty())
+}
+
+type Hash = [u8; 32];
+
+/// Knows callers by their tokens.
+struct Identity {
+    engine: Arc<dyn Engine>,
+    callers: [RwLock<HashMap<Hash, Known>>; SHARDS],
+}
+
+struct Known {
+    /// Good while the view holds this very token.
+    token: Arc<Token>,
+    caller: Arc<Caller>,
+}
+
+impl Identity {
+    fn caller(&self, secret: &[u8]) -> Option<Arc<Caller>> {
+        let hash: Hash = Sha256::digest(secret).into();
+        let mut hex = [0; 64];
+        let hex = hex_of(&hash, &mut hex);
+        let view = self.engine.view();
+        let token = view.tokens.get(hex)?;
+        // The map was asked with a hash, which tells an onlooker nothing that he could use; the last
+        // word is a comparison whose time does not depend on what is compared.
+        if !bool::from(token.sha256.as_bytes().ct_eq(hex.as_bytes())) {
+            return None;
+        }
+        let callers = &self.callers[usize::from(hash[0]) % SHARDS];
+        if let Some(known) = callers.read().unwrap_or_else(PoisonError::into_inner).get(&hash)
+            && Arc::ptr_eq(&known.token, token)
+        {
+            return Some(known.caller.clone());
+        }
+        let is_admin = token.roles.iter().any(|role| role == "admin");
+        let caller = Caller::new(token.user.clone(), token.project.clone(), token.roles.clone(), is_admin);
+        let known = Known { token: token.clone(), caller: Arc::new(caller) };
+        let caller = known.caller.clone();
+        let mut callers = callers.write().unwrap_or_else(PoisonError::into_inner);
+        if callers.len() >= MAX_CALLERS / SHARDS {
+            // Only those whose token is known come in here: a stranger cannot fill it.
+            callers.retain(|_, known| {
+                view.tokens.get(&*known.token.sha256).is_some_and(|token| Arc::ptr_eq(token, &known.token))
+            });
+            if callers.len() >= MAX_CALLERS / SHARDS {
+                callers.clear();
+            }
+        }
+        callers.insert(hash, known);
+        Some(caller)
+    }
+}
+
+impl fmt::Debug for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Identity")
+    }
+}
+
+/// Lower-case hex, without an allocation.
+fn hex_of<'a>(hash: &Hash, hex: &'a mut [u8; 64]) -> &'a str {
+    let digit = |value: u8| b"0123456789abcdef"[usize::from(value & 15)];
+    for (pair, byte) in hex.chunks_exact_mut(2).zip(hash) {
+        pair[0] = digit(byte >> 4);
+        pair[1] = digit(*byte);
+    }
+    std::str::from_utf8(hex).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use http::Method;
+    use pileus_model::{Time, View};
+    use pileus_sdk::Body;
+    use serde_json::json;
+
+    use super::*;
+    use crate::filters::testing::{Shown, build, deps, over, request};
+
+    fn token(secret: &str, user: &str, roles: &[&str]) -> Token {
+        let hash: Hash = Sha256::digest(secret).into();
+        Token {
+            sha256: hex_of(&hash, &mut [0; 64]).into(),
+            name: "laptop".into(),
+            user: user.into(),
+            project: "p1".into(),
+            roles: roles.iter().map(|role| role.to_string()).collect(),
+            created: Time(0),
+        }
+    }
+
+    fn show(engine: &Shown, tokens: &[Token]) {
+        let mut view = View::default();
+        for token in tokens {
+            view.tokens.insert(token.sha256.clone(), Arc::new(token.clone()));
+        }
+        *engine.0.lock().unwrap() = Arc::new(view);
+    }
+
+    async fn creds(mut request: Request) -> Result<Response, Fault> {
+        assert!(request.headers().is_empty(), "a token goes on");
+        let caller = Context::of(&mut request).known_caller()?;
+        Ok(Response::new(Body::from(caller.creds.to_string())))
+    }
+
+    #[test]
+    fn the_key_is_the_hash_in_lower_case_hex() {
+        // Printed by `printf secret | sha256sum`.
+        let known = "2bb80d537b1da3e38bd30361aa855686bde0eacd7162fef6a25fe97bf527a25b";
+        assert_eq!(&*token("secret", "", &[]).sha256, known);
+    }
+
+    #[tokio::test]
+    async fn a_known_token_says_who_calls_and_others_are_refused() {
+        let (deps, _, engine) = deps();
+        show(&engine, &[token("s3cret", "ann", &["member"]), token("s3cret-2", "root", &["x", "admin"])]);
+        let stack = over(KIND, "", &deps, creds);
+        let ann = json!({"user_id": "ann", "project_id": "p1", "roles": ["member"], "is_admin": false});
+        let root = json!({"user_id": "root", "project_id": "p1", "roles": ["x", "admin"], "is_admin": true});
+        let cases: [(&[(&str, &str)], _); 14] = [
+            (&[("x-auth-token", "s3cret")], Some(&ann)),
+            (&[("x-auth-token", "s3cret-2")], Some(&root)),
+            (&[("authorization", "Bearer s3cret")], Some(&ann)),
+            (&[("authorization", "bEARER  s3cret")], Some(&ann)),
+            (&[("x-auth-token", "s3cret"), ("authorization", "Bearer s3cret-2")], Some(&ann)),
+            (&[("x-auth-token", "wrong"), ("authorization", "Bearer s3cret")], None),
+            (&[("x-auth-token", ""), ("authorization", "Bearer s3cret")], None),
+            (&[], None),
+            (&[("x-auth-token", "S3cret")], None),
+            (&[("x-auth-token", "s3cre")], None),
+            (&[("authorization", "Basic s3cret")], None),
+            (&[("authorization", "Bearer")], None),
+            (&[("authorization", "Bearer ")], None),
+            (&[("x-auth-token", &token("s3cret", "", &[]).sha256)], None), // the hash is no token
+        ];
+        for _ in 0..2 {
+            for (headers, expected) in &cases {
+                let answer = stack.send(request(Method::GET, "/", headers)).await;
+                match (answer, expected) {
+                    (Ok(response), Some(expected)) => {
+                        let body: serde_json::Value =
+                            serde_json::from_slice(&response.body().bytes().unwrap()).unwrap();
+                        assert_eq!(body, **expected, "{headers:?}");
+                    }
+                    (Err(fault), None) => {
+                        let response = fault.into_response();
+                        assert_eq!(response.status(), 401, "{headers:?}");
+                        assert_eq!(response.headers()["www-authenticate"], "Bearer realm=\"pileus\"");
+                    }
+                    (answer, _) => panic!("{headers:?}: {answer:?}"),
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_caller_is_built_once_and_goes_with_his_token() {
+        let (_, _, engine) = deps();
+        let identity = Identity { engine: engine.clone(), callers: Default::default() };
+        show(&engine, &[token("s", "ann", &["member"])]);
+        let first = identity.caller(b"s").unwrap();
+        assert!(Arc::ptr_eq(&first, &identity.caller(b"s").unwrap()), "kept");
+        // Another view with the same token in it.
+        let view = engine.0.lock().unwrap().clone();
+        *engine.0.lock().unwrap() = Arc::new(View { seq: 5, ..(*view).clone() });
+        assert!(Arc::ptr_eq(&first, &identity.caller(b"s").unwrap()), "kept over views");
+        // The token was made anew, with other rights.
+        show(&engine, &[token("s", "ann", &["admin"])]);
+        assert!(identity.caller(b"s").unwrap().is_admin);
+        show(&engine, &[]);
+        assert!(identity.caller(b"s").is_none(), "revoked");
+    }
+
+    #[test]
+    fn the_cache_is_bounded() {
+        let (_, _, engine) = deps();
+        let identity = Identity { engine: engine.clone(), callers: Default::default() };
+        let tokens: Vec<_> = (0..MAX_CALLERS + 500).map(|it| token(&it.to_string(), "ann", &[])).collect();
+        show(&engine, &tokens);
+        for secret in 0..tokens.len() {
+            assert!(identity.caller(secret.to_string().as_bytes()).is_some());
+        }
+        let kept: usize = identity.callers.iter().map(|shard| shard.read().unwrap().len()).sum();
+        assert!(kept <= MAX_CALLERS && kept > SHARDS, "{kept}");
+    }
+
+    #[test]
+    fn it_takes_no_settings() {
+        let (deps, ..) = deps();
+        assert!(build(KIND, "tokens = ['x']", &deps).is_err());
+    }
+}

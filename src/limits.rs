@@ -1,0 +1,35 @@
+//! `GET /v2/{project_id}/limits`: what the caller may do how often, and how much of it.
+
+use std::sync::Arc;
+
+use pileus_sdk::{Action, Call, Fault, Reply, Resource, extension::Deps, json, model::Engine};
+use serde_json::{Map, Value};
+
+/// Shows the rate limits that the pipeline's `ratelimit` left, and the caller's own limit of VMs.
+struct Limits {
+    engine: Arc<dyn Engine>,
+}
+
+/// The resource.
+pub fn resource(deps: &Deps) -> Resource {
+    let it = Arc::new(Limits { engine: deps.engine.clone() });
+    let index = Action::index("limits:index", "Shows the caller's rate and absolute limits", &it, Limits::index);
+    Resource { collection: "limits", parent: None, actions: vec![index] }
+}
+
+impl Limits {
+    async fn index(self: Arc<Self>, call: Call) -> Result<Reply, Fault> {
+        let rate = call.context().rate_limits.as_ref().map_or_else(|| json!([]), |limits| limits(call.context()));
+        let view = self.engine.view();
+        let mut absolute: Map<String, Value> = Map::new();
+        if let Some(caller) = call.caller() {
+            let used = view.vms.values().filter(|vm| vm.user == caller.user && vm.project == caller.project);
+            absolute.insert("totalInstancesUsed".into(), used.count().into());
+            // Nova leaves out what has no limit.
+            if let Some(limit) = view.user_limits.get(&caller.user) {
+                absolute.insert("maxTotalInstances".into(), (*limit).into());
+            }
+        }
+        Reply::ok(&json!({ "limits": { "rate": rate, "absolute": absolute } }))
+    }
+}

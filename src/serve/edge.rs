@@ -1,0 +1,132 @@
+//! The edge: where hyper's request becomes ours, and a fault that nobody caught becomes a response.
+
+use std::{convert::Infallible, net::SocketAddr, time::Duration};
+
+use http::{HeaderMap, HeaderName};
+use hyper::body::{Body as _, Incoming};
+use pileus_sdk::{Body, Context, Fault, Response, Stack};
+use tokio::time::timeout;
+
+/// Headers that say who calls. Whatever a client sends in them is dropped, under every spelling
+/// (`X-User-Id`, `x_user_id`): who calls is a typed value in the request.
+///
+/// Families rather than names, so that one which a later Keystone adds is dropped as well.
+/// `x-service-token` is a secret to be checked, not a claim.
+const IDENTITY: [&str; 11] = [
+    "openstack-system-scope",
+    "x-domain-",
+    "x-identity-",
+    "x-is-admin",
+    "x-project-",
+    "x-role",
+    "x-service-",
+    "x-system-scope",
+    "x-tenant",
+    "x-trust-",
+    "x-user",
+];
+
+/// Answers one request. Never fails: a fault that rose past every stage is written here.
+pub async fn answer(
+    request: http::Request<Incoming>,
+    peer: SocketAddr,
+    app: Stack,
+    limit: Duration,
+) -> Result<Response, Infallible> {
+    let (mut head, body) = request.into_parts();
+    drop_identity(&mut head.headers);
+    head.extensions.insert(Context::new(peer));
+    let body = if body.is_end_stream() { Body::Empty } else { Body::Stream(Box::pin(Lent(body))) };
+    let answered = timeout(limit, app.send(http::Request::from_parts(head, body))).await;
+    let answered = answered.unwrap_or_else(|_| {
+        let reason = format!("The request was not answered within {} s.", limit.as_secs());
+        Err(Fault::Unavailable { reason, retry_after: Duration::from_secs(1) })
+    });
+    Ok(answered.unwrap_or_else(Fault::into_response))
+}
+
+/// Removes every header that claims an identity.
+pub fn drop_identity(headers: &mut HeaderMap) {
+    // Names are lower-case here. Nearly all requests have none of these: look first, copy later.
+    let claims = |name: &HeaderName| {
+        let name = name.as_str();
+        matches!(name.as_bytes().first(), Some(b'x' | b'o')) && is_identity(name)
+    };
+    if headers.keys().any(claims) {
+        let names: Vec<HeaderName> = headers.keys().filter(|name| claims(name)).cloned().collect();
+        for name in names {
+            headers.remove(name);
+        }
+    }
+}
+
+fn is_identity(name: &str) -> bool {
+    let same = |family: &str| {
+        name.len() >= family.len()
+            && name.bytes().zip(family.bytes()).all(|(a, b)| if a == b'_' { b == b'-' } else { a == b })
+    };
+    IDENTITY.iter().any(|family| same(family)) && name.replace('_', "-") != "x-service-token"
+}
+
+/// hyper's body, with its error behind a box.
+struct Lent(Incoming);
+
+impl http_body::Body for Lent {
+    type Data = bytes::Bytes;
+    type Error = pileus_sdk::body::BoxError;
+
+    fn poll_frame(
+        mut self: std::pin::Pin<&mut Self>,
+        cx: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Result<http_body::Frame<Self::Data>, Self::Error>>> {
+        std::pin::Pin::new(&mut self.0).poll_frame(cx).map_err(Into::into)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.0.is_end_stream()
+    }
+
+    fn size_hint(&self) -> http_body::SizeHint {
+        self.0.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn identity_headers_are_dropped_in_every_spelling_and_nothing_else_is() {
+        let cases = [
+            ("X-User-Id", true),
+            ("x_user_id", true),
+            ("X-Roles", true),
+            ("X-Role", true),
+            ("x_roles", true),
+            ("X-Tenant", true),
+            ("X-Tenant_Name", true),
+            ("X-Project-Id", true),
+            ("X-Identity-Status", true),
+            ("X-Service-Roles", true),
+            ("X-Is-Admin-Project", true),
+            ("OpenStack-System-Scope", true),
+            ("openstack_system_scope", true),
+            ("X-Domain-Name", true),
+            ("X-Service-Token", false),
+            ("x_service_token", false),
+            ("X-Auth-Token", false),
+            ("X-Openstack-Request-Id", false),
+            ("X-Forwarded-For", false),
+            ("Origin", false),
+            ("Host", false),
+        ];
+        for (name, dropped) in cases {
+            let mut headers = HeaderMap::new();
+            let name: HeaderName = name.parse().unwrap();
+            headers.append(name.clone(), "a".parse().unwrap());
+            headers.append(name.clone(), "b".parse().unwrap());
+            drop_identity(&mut headers);
+            assert_eq!(headers.is_empty(), dropped, "{name}");
+        }
+    }
+}

@@ -1,0 +1,196 @@
+//! A socket that does not wait for ever: idle, header and write time-outs of one connection.
+//!
+//! hyper has a time-out for headers, but it makes and drops a timer at every request. Here one
+//! timer serves the whole connection: it is moved only when it fires, so that a request costs two
+//! looks at the monotonic clock.
+
+use std::{
+    io,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    time::{Instant, Sleep, sleep_until},
+};
+
+/// How long a connection may make us wait.
+#[derive(Debug, Clone, Copy)]
+pub struct Patience {
+    /// For the next request to begin.
+    pub idle: Duration,
+    /// For a request's head, from its first byte to its last.
+    pub header: Duration,
+    /// For the client to take what we write.
+    pub write: Duration,
+}
+
+/// How many requests of a connection are being answered: while there are any, nobody is idle.
+#[derive(Debug, Clone, Default)]
+pub struct Busy(Arc<AtomicU32>);
+
+impl Busy {
+    /// One more, until the guard is dropped.
+    pub fn enter(&self) -> BusyGuard {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        BusyGuard(self.clone())
+    }
+}
+
+/// A request that is being answered.
+#[derive(Debug)]
+pub struct BusyGuard(Busy);
+
+impl Drop for BusyGuard {
+    fn drop(&mut self) {
+        self.0.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// What the connection is waiting for, and since when.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Wait {
+    /// A request is being answered; its own time-outs hold.
+    Busy,
+    /// The next request.
+    Idle(Instant),
+    /// The rest of a request's head.
+    Head(Instant),
+}
+
+/// The socket.
+#[derive(Debug)]
+pub struct Guard<S> {
+    socket: S,
+    patience: Patience,
+    busy: Busy,
+    wait: Wait,
+    /// HTTP/2 sends frames that are no requests: there the idle time-out alone holds.
+    http2: Option<bool>,
+    write_since: Option<Instant>,
+    timer: Pin<Box<Sleep>>,
+}
+
+impl<S> Guard<S> {
+    /// Guards a socket that was just accepted.
+    pub fn new(socket: S, patience: Patience, busy: Busy) -> Self {
+        let now = now();
+        let timer = Box::pin(sleep_until(now + patience.idle.min(patience.header).min(patience.write)));
+        Self { socket, patience, busy, wait: Wait::Idle(now), http2: None, write_since: None, timer }
+    }
+
+    /// Fails once the deadline has passed; else sees to it that the task is woken then.
+    fn watch(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        let read = match self.wait {
+            Wait::Busy => None,
+            Wait::Idle(since) => Some(since + self.patience.idle),
+            Wait::Head(since) if self.http2 == Some(true) => Some(since + self.patience.idle),
+            Wait::Head(since) => Some(since + self.patience.header),
+        };
+        let write = self.write_since.map(|since| since + self.patience.write);
+        let Some(deadline) = read.into_iter().chain(write).min() else { return Ok(()) };
+        // A timer that is early fires, looks, and is moved; only one that is late is moved now.
+        if self.timer.deadline() > deadline {
+            self.timer.as_mut().reset(deadline);
+        }
+        while self.timer.as_mut().poll(cx).is_ready() {
+            if now() >= deadline {
+                return Err(io::Error::new(io::ErrorKind::TimedOut, "the client took too long"));
+            }
+            self.timer.as_mut().reset(deadline);
+        }
+        Ok(())
+    }
+}
+
+/// Timers of sockets follow the runtime's clock, which is not the one that tests move.
+#[allow(clippy::disallowed_methods)]
+fn now() -> Instant {
+    Instant::now()
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Guard<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        let before = buf.filled().len();
+        let polled = Pin::new(&mut this.socket).poll_read(cx, buf);
+        let busy = this.busy.0.load(Ordering::Relaxed) > 0;
+        match &polled {
+            Poll::Ready(_) => {
+                let read = &buf.filled()[before..];
+                if this.http2.is_none() && !read.is_empty() {
+                    this.http2 = Some(read.starts_with(b"PRI "));
+                }
+                // The first bytes after a pause begin a head; more bytes of it gain no time.
+                if !busy && !matches!(this.wait, Wait::Head(_)) {
+                    this.wait = Wait::Head(now());
+                }
+                polled
+            }
+            Poll::Pending => {
+                if busy {
+                    this.wait = Wait::Busy;
+                } else if this.wait == Wait::Busy {
+                    this.wait = Wait::Idle(now());
+                }
+                this.watch(cx)?;
+                Poll::Pending
+            }
+        }
+    }
+}
+
+impl<S: AsyncWrite + Unpin> Guard<S> {
+    fn wrote<T>(&mut self, cx: &mut Context<'_>, polled: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        if polled.is_ready() {
+            self.write_since = None;
+            if self.wait != Wait::Busy && self.busy.0.load(Ordering::Relaxed) == 0 {
+                // An answer went out: from here on the connection is idle.
+                self.wait = Wait::Busy;
+            }
+        } else {
+            self.write_since.get_or_insert_with(now);
+            self.watch(cx)?;
+        }
+        polled
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Guard<S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let polled = Pin::new(&mut self.socket).poll_write(cx, buf);
+        self.wrote(cx, polled)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let polled = Pin::new(&mut self.socket).poll_write_vectored(cx, bufs);
+        self.wrote(cx, polled)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.socket.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(Pin::new(&mut self.socket).poll_flush(cx))?;
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.socket).poll_shutdown(cx)
+    }
+}

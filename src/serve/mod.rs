@@ -1,0 +1,194 @@
+//! Listeners, limits, drain, stop. Several listeners in one process, HTTP/1.1 and HTTP/2 on each.
+//!
+//! `Bound` is the border between *build* and *start*: sockets are open, nothing is accepted yet.
+
+mod edge;
+mod guard;
+
+use std::{
+    io,
+    net::SocketAddr,
+    num::NonZeroU32,
+    sync::Arc,
+    time::Duration,
+};
+
+use hyper::service::service_fn;
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    server::{conn::auto, graceful::GracefulShutdown},
+};
+use pileus_sdk::Stack;
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::{Semaphore, watch},
+    task::JoinSet,
+};
+use tracing::{debug, info, warn};
+
+use crate::paste::ServerSettings;
+use guard::{Busy, Guard, Patience};
+
+/// A listener that was bound and has not accepted anything yet.
+#[derive(Debug)]
+pub struct Bound {
+    /// The name of its section, `api`.
+    pub name: String,
+    /// Where it really listens: port 0 is resolved.
+    pub address: SocketAddr,
+    socket: TcpListener,
+    settings: ServerSettings,
+}
+
+/// Opens a server's socket. Needs a runtime.
+pub fn bind(name: &str, settings: &ServerSettings) -> io::Result<Bound> {
+    let address = settings.listen;
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    // A restart must not wait for connections of the last run to be forgotten.
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(i32::try_from(settings.backlog.get()).unwrap_or(i32::MAX))?;
+    let socket = TcpListener::from_std(socket.into())?;
+    let address = socket.local_addr()?;
+    Ok(Bound { name: name.to_owned(), address, socket, settings: settings.clone() })
+}
+
+/// Listeners that accept.
+#[derive(Debug)]
+pub struct Serving {
+    stop: watch::Sender<bool>,
+    tasks: JoinSet<()>,
+}
+
+/// Starts to accept on all of them, each with what answers there.
+pub fn start(bound: Vec<(Bound, Stack)>) -> Serving {
+    let (stop, stopped) = watch::channel(false);
+    let mut tasks = JoinSet::new();
+    for (listener, app) in bound {
+        tasks.spawn(listener.accept(app, stopped.clone()));
+    }
+    Serving { stop, tasks }
+}
+
+impl Serving {
+    /// Stops accepting, lets requests in flight finish within each listener's `drain_timeout_s`,
+    /// then cuts what is left.
+    pub async fn stop(mut self) {
+        // Without receivers every listener has ended already.
+        self.stop.send(true).ok();
+        while self.tasks.join_next().await.is_some() {}
+    }
+}
+
+/// Requests at a time on one HTTP/2 connection.
+const MAX_STREAMS: u32 = 100;
+
+fn seconds(setting: NonZeroU32) -> Duration {
+    Duration::from_secs(setting.get().into())
+}
+
+impl Bound {
+    async fn accept(self, app: Stack, mut stopped: watch::Receiver<bool>) {
+        let room = Arc::new(Semaphore::new(self.settings.max_connections.get() as usize));
+        let builder = Arc::new(self.builder());
+        let graceful = GracefulShutdown::new();
+        let mut connections = JoinSet::new();
+        loop {
+            // Taken before accepting, so that what is over the cap waits in the kernel's backlog.
+            let accepted = async {
+                let permit = room.clone().acquire_owned().await;
+                (permit, self.socket.accept().await)
+            };
+            let (permit, accepted) = tokio::select! {
+                it = accepted => it,
+                _ = stopped.wait_for(|stopped| *stopped) => break,
+                Some(_) = connections.join_next(), if !connections.is_empty() => continue,
+            };
+            let (stream, peer) = match accepted {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    // Out of file descriptors, most likely: wait for some to come back.
+                    warn!(server = self.name, %error, "a connection could not be accepted");
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                    continue;
+                }
+            };
+            let connection = self.connection(stream, peer, app.clone(), builder.clone(), graceful.watcher());
+            connections.spawn(async move {
+                connection.await;
+                drop(permit);
+            });
+        }
+        drop(self.socket);
+        let patience = seconds(self.settings.drain_timeout_s);
+        let open = connections.len();
+        tokio::select! {
+            () = graceful.shutdown() => debug!(server = self.name, open, "drained"),
+            () = tokio::time::sleep(patience) => {
+                warn!(server = self.name, connections = connections.len(), "cut after the drain time-out");
+            }
+        }
+        connections.shutdown().await;
+        info!(server = self.name, "stopped listening");
+    }
+
+    fn connection(
+        &self,
+        stream: TcpStream,
+        peer: SocketAddr,
+        app: Stack,
+        builder: Arc<auto::Builder<TokioExecutor>>,
+        watcher: hyper_util::server::graceful::Watcher,
+    ) -> impl Future<Output = ()> + Send + 'static {
+        let patience = Patience {
+            idle: seconds(self.settings.idle_timeout_s),
+            header: seconds(self.settings.header_timeout_s),
+            write: seconds(self.settings.write_timeout_s),
+        };
+        let limit = seconds(self.settings.request_timeout_s);
+        async move {
+            // Answers are small and wanted at once; a socket that refuses this works all the same.
+            stream.set_nodelay(true).ok();
+            let busy = Busy::default();
+            let socket = TokioIo::new(Guard::new(stream, patience, busy.clone()));
+            let service = service_fn(move |request| {
+                let in_flight = busy.enter();
+                let answer = edge::answer(request, peer, app.clone(), limit);
+                async move {
+                    let answer = answer.await;
+                    drop(in_flight);
+                    answer
+                }
+            });
+            let connection = builder.serve_connection(socket, service).into_owned();
+            if let Err(error) = watcher.watch(connection).await {
+                debug!(%peer, error = %error, "a connection ended early");
+            }
+        }
+    }
+
+    fn builder(&self) -> auto::Builder<TokioExecutor> {
+        let it = &self.settings;
+        let mut builder = auto::Builder::new(TokioExecutor::new());
+        // No `header_read_timeout`: the guard around the socket does it for less.
+        builder
+            .http1()
+            .timer(TokioTimer::new())
+            .header_read_timeout(None)
+            .max_headers(it.max_headers.get() as usize)
+            .max_buf_size(it.max_header_bytes.get() as usize)
+            .pipeline_flush(true);
+        builder
+            .http2()
+            .timer(TokioTimer::new())
+            .max_concurrent_streams(MAX_STREAMS)
+            .max_header_list_size(it.max_header_bytes.get())
+            .max_pending_accept_reset_streams(20)
+            .max_local_error_reset_streams(100)
+            .keep_alive_interval(Duration::from_secs(30))
+            .keep_alive_timeout(Duration::from_secs(20));
+        if it.http2 { builder } else { builder.http1_only() }
+    }
+}

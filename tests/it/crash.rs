@@ -1,0 +1,110 @@
+//! `kill -9` at any moment and a new start: nothing acknowledged is lost, nothing runs twice.
+
+use std::{fs, thread, time::Duration};
+
+use serde_json::json;
+
+use crate::support::{Place, await_some, workers};
+
+#[test]
+fn a_killed_server_finds_its_running_job_again_and_runs_it_once() {
+    let place = Place::quick(1);
+    let proof = place.path().join("proof");
+    fs::write(&proof, "").expect("a file");
+    // Root's workers are other users.
+    let mut mode = fs::metadata(&proof).expect("a file").permissions();
+    std::os::unix::fs::PermissionsExt::set_mode(&mut mode, 0o666);
+    fs::set_permissions(&proof, mode).expect("permissions");
+    let mut mode = fs::metadata(place.path()).expect("a folder").permissions();
+    std::os::unix::fs::PermissionsExt::set_mode(&mut mode, 0o755);
+    fs::set_permissions(place.path(), mode).expect("permissions");
+
+    let server = place.serve();
+    let script = format!("echo ran >> {}; sleep 3; echo done", proof.display());
+    let id = server.submit(&script);
+    let vm = server.await_job(&id, "running")["vm"].clone();
+    assert_eq!(server.admin("PUT", "/clouds/local?allocations=5", "").status, 200);
+    await_some("the job to have begun", || {
+        if fs::read_to_string(&proof).expect("a file").is_empty() { Err("not yet") } else { Ok(()) }
+    });
+    server.kill();
+    assert_eq!(workers(&place.state()).is_empty(), false, "workers outlive a kill");
+
+    let server = place.serve();
+    let done = server.await_job(&id, "complete");
+    assert_eq!((&done["vm"], &done["attempts"]), (&vm, &json!(1)), "{done}");
+    let output = server.get(&format!("/v2/default/jobs/{id}/output")).json();
+    assert_eq!(output["output"]["stdout"], json!("done\n"), "{output}");
+    assert_eq!(fs::read_to_string(&proof).expect("a file"), "ran\n", "once, not twice");
+    assert_eq!(server.get("/v2/default/clouds/local").json()["cloud"]["vm_slots"], json!(5));
+    server.await_no_vms();
+    assert_eq!(workers(&place.state()), [0_u32; 0]);
+}
+
+#[test]
+fn a_job_that_ends_while_nobody_listens_is_reported_afterwards() {
+    let place = Place::quick(30);
+    let server = place.serve();
+    let id = server.submit("sleep 1; echo late; exit 7");
+    server.await_job(&id, "running");
+    server.kill();
+    thread::sleep(Duration::from_millis(1500));
+    let server = place.serve();
+    server.await_job(&id, "complete");
+    let output = server.get(&format!("/v2/default/jobs/{id}/output")).json();
+    assert_eq!(
+        (&output["output"]["stdout"], &output["output"]["exit_code"]),
+        (&json!("late\n"), &json!(7)),
+        "{output}"
+    );
+}
+
+/// Kills at moments spread over the whole life of jobs; every acknowledged job runs to its end.
+#[test]
+fn nothing_acknowledged_is_lost_whenever_the_server_is_killed() {
+    let place = Place::quick(1);
+    let mut acknowledged = Vec::new();
+    for (round, pause_ms) in [0_u64, 5, 20, 60, 150, 400, 900, 1600].into_iter().enumerate() {
+        let server = place.serve();
+        for job in &acknowledged {
+            let reply = server.get(&format!("/v2/default/jobs/{job}"));
+            assert_eq!(reply.status, 200, "round {round}: an acknowledged job is lost: {}", reply.text);
+        }
+        acknowledged.push(server.submit(&format!("sleep 0.3; echo {round}")));
+        acknowledged.push(server.submit(&format!("echo {round}")));
+        thread::sleep(Duration::from_millis(pause_ms));
+        server.kill();
+    }
+    let server = place.serve();
+    for (index, job) in acknowledged.iter().enumerate() {
+        server.await_job(job, "complete");
+        let output = server.get(&format!("/v2/default/jobs/{job}/output")).json();
+        assert_eq!(output["output"]["stdout"], json!(format!("{}\n", index / 2)), "{output}");
+    }
+    server.await_no_vms();
+    assert_eq!(workers(&place.state()), [0_u32; 0], "no worker is left behind unowned");
+    let used = server.get("/v2/default/clouds/local").json();
+    assert_eq!(used["cloud"]["used"]["vm_slots"], json!(0), "{used}");
+}
+
+#[test]
+fn what_an_administrator_said_of_a_cloud_outlives_a_kill() {
+    let place = Place::quick(1);
+    let server = place.serve();
+    assert_eq!(server.admin("PUT", "/clouds/local?action=disable", "").text, "Cloud: local disabled.");
+    server.kill();
+    let server = place.serve();
+    let cloud = server.get("/v2/default/clouds/local").json()["cloud"].clone();
+    assert_eq!(cloud["enabled"], json!(false), "{cloud}");
+    assert!(server.info("/cloud").text.contains("False"));
+}
+
+#[test]
+fn a_state_folder_has_one_owner() {
+    let place = Place::quick(1);
+    let server = place.serve();
+    let (status, stdout, stderr) = place.run(&["serve"]);
+    assert_eq!(status.code(), Some(69), "{stdout}{stderr}");
+    assert!(stderr.contains("in use") && stderr.contains("var"), "{stderr}");
+    assert_eq!(server.get("/v2/default/jobs").status, 200, "the owner goes on");
+}

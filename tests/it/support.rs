@@ -1,0 +1,350 @@
+//! What every integration test stands on: a real `pileus` process on free ports with a state
+//! folder of its own, and a client that says exactly what it is told to.
+
+use std::{
+    fs,
+    io::{BufRead, BufReader, Read, Write},
+    net::{SocketAddr, TcpStream},
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Stdio},
+    sync::mpsc,
+    thread,
+    time::{Duration, Instant},
+};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// How long anything may take before a test gives up; nothing sleeps that long.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Where a test's files and state lie. Outlives the processes that it starts.
+pub struct Place {
+    dir: TempDir,
+}
+
+impl Place {
+    /// An empty place with the shipped pipelines on free ports and `config` as its `pileus.toml`.
+    pub fn new(config: &str) -> Self {
+        let place = Self { dir: tempfile::tempdir().expect("a folder") };
+        place.write("pileus.toml", config);
+        let paste = include_str!("../../api-paste.toml");
+        for port in [":8774\"", ":8111\"", ":8112\""] {
+            assert!(paste.contains(port), "the shipped file listens on {port}");
+        }
+        let paste = paste.replace(":8774\"", ":0\"").replace(":8111\"", ":0\"").replace(":8112\"", ":0\"");
+        place.write("api-paste.toml", &paste);
+        place.write("policy.json", include_str!("../../policy.json"));
+        place
+    }
+
+    /// One cloud `local` that polls every second and keeps idle VMs for `keep_alive_s`.
+    pub fn quick(keep_alive_s: u64) -> Self {
+        Self::new(&format!("{QUICK}keep_alive_s = {keep_alive_s}\n"))
+    }
+
+    pub fn path(&self) -> &Path {
+        self.dir.path()
+    }
+
+    pub fn state(&self) -> PathBuf {
+        self.path().join("var")
+    }
+
+    pub fn write(&self, name: &str, text: &str) {
+        fs::write(self.path().join(name), text).expect("a file");
+    }
+
+    /// Runs `pileus` to its end.
+    pub fn run(&self, args: &[&str]) -> (ExitStatus, String, String) {
+        let output = self.command(args).output().expect("pileus runs");
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("UTF-8");
+        (output.status, text(output.stdout), text(output.stderr))
+    }
+
+    /// Starts `pileus serve`, and waits until it says where it listens.
+    pub fn serve(&self) -> Server<'_> {
+        self.try_serve().unwrap_or_else(|stderr| panic!("pileus did not start: {stderr}"))
+    }
+
+    pub fn try_serve(&self) -> Result<Server<'_>, String> {
+        let mut child = self
+            .command(&["serve"])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("pileus runs");
+        let stdout = BufReader::new(child.stdout.take().expect("stdout"));
+        let stderr = child.stderr.take().expect("stderr");
+        let log = thread::spawn(move || {
+            let mut text = String::new();
+            BufReader::new(stderr).read_to_string(&mut text).ok();
+            text
+        });
+        let (said, hears) = mpsc::channel();
+        thread::spawn(move || {
+            for line in stdout.lines().map_while(Result::ok) {
+                if said.send(line).is_err() {
+                    break;
+                }
+            }
+        });
+        let mut banner = Vec::new();
+        loop {
+            match hears.recv_timeout(PATIENCE) {
+                Ok(line) => {
+                    let last = line.trim_start().starts_with("curl ");
+                    banner.push(line);
+                    if last {
+                        break;
+                    }
+                }
+                Err(_) => {
+                    child.kill().ok();
+                    child.wait().ok();
+                    return Err(log.join().unwrap_or_default());
+                }
+            }
+        }
+        let address = |name: &str| -> SocketAddr {
+            let line = banner.iter().find_map(|line| line.trim().strip_prefix(name)?.split("http://").nth(1));
+            let text = line.unwrap_or_else(|| panic!("no address of {name} in {banner:?}"));
+            text.split(['/', ' ']).next().expect("an address").parse().expect("an address")
+        };
+        let (api, info, admin) = (address("api"), address("info"), address("admin"));
+        let token = fs::read_to_string(self.state().join("admin-token")).expect("the administrator's token");
+        let token = token.trim_end().to_owned();
+        Ok(Server { place: self, child, log: Some(log), banner, api, info, admin, token })
+    }
+
+    fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_pileus"));
+        command.args(args).current_dir(self.path()).stdin(Stdio::null()).env_remove("PILEUS_LOG");
+        command
+    }
+}
+
+/// The beginning of a `pileus.toml` for tests: reconcilers look every second, and `local` is next.
+pub const QUICK: &str = "
+[scheduler]
+scheduler_interval_s = 1
+cleanup_interval_s = 1
+vm_poller_interval_s = 1
+job_poller_interval_s = 1
+machine_poller_interval_s = 1
+
+[clouds.local]
+driver = \"local\"
+vm_slots = 2
+";
+
+/// A running `pileus serve`. Dropping it ends it, and its VMs with it.
+pub struct Server<'a> {
+    place: &'a Place,
+    child: Child,
+    log: Option<thread::JoinHandle<String>>,
+    pub banner: Vec<String>,
+    pub api: SocketAddr,
+    pub info: SocketAddr,
+    pub admin: SocketAddr,
+    pub token: String,
+}
+
+impl Server<'_> {
+    /// A call to the API port as the administrator.
+    pub fn call(&self, method: &str, path: &str, body: &str) -> Reply {
+        let token = format!("X-Auth-Token: {}", self.token);
+        send(self.api, method, path, &[&token, "Content-Type: application/json"], body)
+    }
+
+    pub fn get(&self, path: &str) -> Reply {
+        self.call("GET", path, "")
+    }
+
+    pub fn post(&self, path: &str, body: &str) -> Reply {
+        self.call("POST", path, body)
+    }
+
+    /// A call to the info port.
+    pub fn info(&self, path: &str) -> Reply {
+        send(self.info, "GET", path, &[], "")
+    }
+
+    /// A call to the admin port with a form, as `cloud_admin` sends it.
+    pub fn admin(&self, method: &str, path: &str, form: &str) -> Reply {
+        send(self.admin, method, path, &["Content-Type: application/x-www-form-urlencoded"], form)
+    }
+
+    /// Submits a job that runs `script` in a shell; answers with its id.
+    pub fn submit(&self, script: &str) -> String {
+        let body = serde_json::json!({ "job": { "command": ["sh", "-c", script], "memory_mib": 64 } });
+        let reply = self.post("/v2/default/jobs", &body.to_string());
+        assert_eq!(reply.status, 202, "{}", reply.text);
+        reply.json()["job"]["id"].as_str().expect("an id").to_owned()
+    }
+
+    /// Asks for the job until it is in `state`; answers with it.
+    pub fn await_job(&self, id: &str, state: &str) -> Value {
+        let path = format!("/v2/default/jobs/{id}");
+        await_some(&format!("job {id} to be {state}"), || {
+            let reply = self.get(&path);
+            let job = reply.json()["job"].clone();
+            if job["state"] == state { Ok(job) } else { Err(reply.text) }
+        })
+    }
+
+    /// Asks until there is no VM any more.
+    pub fn await_no_vms(&self) {
+        await_some("all VMs to be gone", || {
+            let reply = self.get("/v2/default/vms");
+            if reply.json()["vms"] == serde_json::json!([]) { Ok(()) } else { Err(reply.text) }
+        });
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// `kill -9`: its VMs live on until somebody finds them.
+    pub fn kill(mut self) {
+        self.child.kill().expect("a living process");
+        self.child.wait().expect("its end");
+    }
+
+    /// SIGTERM, and what it wrote to stderr.
+    pub fn stop(mut self) -> (ExitStatus, String) {
+        self.terminate();
+        let status = self.child.wait().expect("its end");
+        let log = self.log.take().expect("the log").join().expect("the log");
+        (status, log)
+    }
+
+    fn terminate(&self) {
+        let pid = self.child.id().to_string();
+        Command::new("kill").args(["-TERM", &pid]).status().expect("kill runs");
+    }
+}
+
+impl Drop for Server<'_> {
+    fn drop(&mut self) {
+        if matches!(self.child.try_wait(), Ok(None)) {
+            self.terminate();
+            self.child.wait().ok();
+        }
+        // After a kill nobody owns the workers any more: they must not outlive the test.
+        if thread::panicking() {
+            kill_workers(&self.place.state());
+        }
+    }
+}
+
+/// Processes that were started for a VM of this state folder.
+pub fn workers(state: &Path) -> Vec<u32> {
+    let state = state.to_string_lossy().into_owned();
+    let entries = fs::read_dir("/proc").expect("/proc").flatten();
+    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    pids.filter(|pid| {
+        let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+        let mut entries = environment.split(|byte| *byte == 0).map(String::from_utf8_lossy);
+        let mut ours = false;
+        let mut vm = false;
+        for entry in entries.by_ref() {
+            vm |= entry.starts_with("PILEUS_VM=");
+            ours |= entry.contains(&state);
+        }
+        ours && vm
+    })
+    .collect()
+}
+
+fn kill_workers(state: &Path) {
+    for pid in workers(state) {
+        Command::new("kill").args(["-KILL", &pid.to_string()]).status().ok();
+    }
+}
+
+/// Asks until there is an answer; fails with the last complaint after [`PATIENCE`].
+pub fn await_some<T, E: std::fmt::Display>(what: &str, mut ask: impl FnMut() -> Result<T, E>) -> T {
+    let start = Instant::now();
+    loop {
+        match ask() {
+            Ok(found) => return found,
+            Err(complaint) if start.elapsed() > PATIENCE => panic!("waited for {what}: {complaint}"),
+            Err(_) => thread::sleep(Duration::from_millis(20)),
+        }
+    }
+}
+
+/// An answer.
+#[derive(Debug)]
+pub struct Reply {
+    pub status: u16,
+    /// Names in lower case.
+    pub headers: Vec<(String, String)>,
+    pub text: String,
+}
+
+impl Reply {
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(it, _)| it == name).map(|(_, value)| value.as_str())
+    }
+
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.text).unwrap_or_else(|error| panic!("{error}: {}", self.text))
+    }
+
+    /// The one key at the top of the body.
+    pub fn top(&self) -> String {
+        let json = self.json();
+        json.as_object().and_then(|it| it.keys().next()).cloned().unwrap_or_default()
+    }
+}
+
+/// One request on a connection of its own.
+pub fn send(to: SocketAddr, method: &str, path: &str, headers: &[&str], body: &str) -> Reply {
+    let mut request = format!("{method} {path} HTTP/1.1\r\nHost: {to}\r\nConnection: close\r\n");
+    for header in headers {
+        request.push_str(header);
+        request.push_str("\r\n");
+    }
+    if !body.is_empty() || matches!(method, "POST" | "PUT") {
+        request.push_str(&format!("Content-Length: {}\r\n", body.len()));
+    }
+    request.push_str("\r\n");
+    request.push_str(body);
+    raw(to, request.as_bytes()).unwrap_or_else(|| panic!("no answer to {method} {path}"))
+}
+
+/// Any bytes on a connection of their own; `None` where no answer came back.
+pub fn raw(to: SocketAddr, bytes: &[u8]) -> Option<Reply> {
+    let mut stream = TcpStream::connect(to).expect("a connection");
+    stream.set_read_timeout(Some(PATIENCE)).expect("a time-out");
+    // A server that refuses early closes before all is sent: what it said still counts.
+    stream.write_all(bytes).ok();
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).ok();
+    let end = answer.windows(4).position(|it| it == b"\r\n\r\n")?;
+    let head = String::from_utf8_lossy(&answer[..end]).into_owned();
+    let mut lines = head.lines();
+    let status = lines.next()?.split(' ').nth(1)?.parse().ok()?;
+    let headers: Vec<(String, String)> = lines
+        .filter_map(|line| line.split_once(':'))
+        .map(|(name, value)| (name.to_ascii_lowercase(), value.trim().to_owned()))
+        .collect();
+    let chunked = headers.iter().any(|(name, value)| name == "transfer-encoding" && value == "chunked");
+    let body = &answer[end + 4..];
+    let body = if chunked { unchunk(body) } else { body.to_vec() };
+    Some(Reply { status, headers, text: String::from_utf8_lossy(&body).into_owned() })
+}
+
+fn unchunk(mut body: &[u8]) -> Vec<u8> {
+    let mut whole = Vec::new();
+    while let Some(end) = body.windows(2).position(|it| it == b"\r\n") {
+        let size = std::str::from_utf8(&body[..end]).ok();
+        let size = size.and_then(|it| usize::from_str_radix(it.split(';').next()?.trim(), 16).ok());
+        let Some(size) = size.filter(|size| *size > 0 && end + 2 + size <= body.len()) else { break };
+        whole.extend_from_slice(&body[end + 2..end + 2 + size]);
+        body = &body[(end + 4 + size).min(body.len())..];
+    }
+    whole
+}
