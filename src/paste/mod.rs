@@ -65,7 +65,7 @@ pub use describe::{describe, to_json};
 pub use interpolate::Environment;
 pub use parse::Files;
 pub(crate) use parse::whole_table;
-pub use plan::{AppId, AppPlan, End, FilterPlan, Mounted, Plan, ServerPlan, Shape};
+pub use plan::{AppId, AppPlan, End, FilterPlan, Mounted, Plan, ServerPlan, Shape, Way};
 pub use section::Section;
 pub use server::ServerSettings;
 pub use value::{Kind, Setting, Table, Value, in_order};

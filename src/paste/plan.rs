@@ -3,7 +3,7 @@
 
 use pileus_sdk::Mount;
 
-use super::{Section, server::ServerSettings};
+use super::{Section, server::ServerSettings, urlmap};
 use crate::{
     diagnostic::Place,
     pipeline::{AppKind, FilterKind},
@@ -119,7 +119,44 @@ pub enum End {
     Broken,
 }
 
+/// The way of a request, as far as its path decides.
+#[derive(Debug)]
+pub struct Way<'a> {
+    /// How many bytes of the path the mounts have taken.
+    pub mounted: usize,
+    /// The filters, from the outside in.
+    pub filters: Vec<&'a FilterPlan>,
+    /// The apps on the way; the last one answers, where it is no composite.
+    pub apps: Vec<&'a AppPlan>,
+}
+
 impl Plan {
+    /// The way of a request with this path through a server: what `pileus explain` shows. Ends at a
+    /// urlmap that has nothing for the path, and at a cascade, which asks one app after the other.
+    pub fn way(&self, server: &ServerPlan, path: &str) -> Way<'_> {
+        let mut way = Way { mounted: 0, filters: Vec::new(), apps: Vec::new() };
+        let mut next = self.apps.get(server.app);
+        while let Some(app) = next {
+            way.apps.push(app);
+            next = match &app.shape {
+                Shape::Filters { filters, app, .. } => {
+                    way.filters.extend(filters);
+                    self.apps.get(*app)
+                }
+                Shape::Urlmap(mounts) => {
+                    let taken = |mount: &Mounted| urlmap::taken(&mount.path, path, way.mounted);
+                    let found = mounts.iter().filter_map(|mount| Some((taken(mount)?, mount)));
+                    found.max_by_key(|(taken, _)| *taken).and_then(|(taken, mount)| {
+                        way.mounted = taken;
+                        self.apps.get(mount.app)
+                    })
+                }
+                Shape::App { .. } | Shape::Cascade { .. } | Shape::Broken => None,
+            };
+        }
+        way
+    }
+
     /// The router at the end of an app: what its filters match routes with.
     pub fn end(&self, mut app: AppId) -> End {
         // Every app stands behind those that it uses: this goes down.

@@ -158,9 +158,14 @@ pub fn resolve(
         break;
     }
     let mut take = |key: &str| it.section.settings.remove(key).map(|setting: Setting| setting.value);
+    // What a kind does not know stays, and is an unknown key.
     take("use");
-    take("factory");
-    it.filter_with = take("filter-with");
+    if !matches!(id.group, Group::Server | Group::Pipeline) {
+        take("factory");
+    }
+    if id.group != Group::Server {
+        it.filter_with = take("filter-with");
+    }
     Some(it)
 }
 

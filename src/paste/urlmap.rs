@@ -17,6 +17,21 @@ pub fn normal(key: &str) -> String {
     segments.fold(String::new(), |path, segment| path + "/" + segment)
 }
 
+/// How many bytes of `path` from `mounted` on a key takes, with what is mounted; `None`: the path
+/// does not start with it.
+pub fn taken(key: &str, path: &str, mounted: usize) -> Option<usize> {
+    let mut at = mounted;
+    for segment in key.split('/').filter(|segment| !segment.is_empty()) {
+        let rest = path.get(at..)?;
+        let start = at + rest.len() - rest.trim_start_matches('/').len();
+        if path.get(start..)?.split('/').next() != Some(segment) {
+            return None;
+        }
+        at = start + segment.len();
+    }
+    Some(at)
+}
+
 /// The app that sends every request on to the app with the longest key.
 pub fn urlmap(mounts: impl IntoIterator<Item = (String, Stack)>) -> Stack {
     let mut root = Node::default();
@@ -135,6 +150,10 @@ mod tests {
         ];
         for (path, expected) in cases {
             assert_eq!(ask(&map, path).await, expected, "{path}");
+            // `taken` tells the same without a map.
+            let keys = ["", "/v1.1", "/v2", "/v2/a/b", "/v2/a/b/x"];
+            let taken = keys.into_iter().filter_map(|key| taken(key, path, 0)).max().unwrap();
+            assert!(expected.contains(&format!(" {:?} {:?}", &path[..taken], &path[taken..])), "{path}");
         }
         let rootless = urlmap([("/v2".to_owned(), app("v2"))]);
         for path in ["/", "/v20", "/v", "*"] {

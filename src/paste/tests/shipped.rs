@@ -34,6 +34,25 @@ fn it_has_no_mistakes_with_either_strategy() {
 }
 
 #[test]
+fn a_path_has_one_way() {
+    let mut report = Report::default();
+    let (plan, _) = run_with(&Catalog::COMPILED_IN, shipped(&mut report), "token", &mut report);
+    let cases = [
+        // server, path, mounted, filters, who answers
+        (0, "/v2/p/clouds/a", 3, 7, "app.osapi"),
+        (0, "//v2", 4, 7, "app.osapi"),
+        (0, "/v20", 0, 0, "versions"),
+        (1, "/clouds", 0, 6, "cloud_status"),
+        (2, "/", 0, 6, "cloud_admin"),
+    ];
+    for (server, path, mounted, filters, last) in cases {
+        let way = plan.way(&plan.servers[server], path);
+        let answers = way.apps.last().map(|app| app.name.as_str());
+        assert_eq!((way.mounted, way.filters.len(), answers), (mounted, filters, Some(last)), "{path}");
+    }
+}
+
+#[test]
 fn the_compiled_in_filters_take_their_settings() {
     let mut report = Report::default();
     let files = shipped(&mut report).unwrap();
