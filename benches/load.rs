@@ -43,10 +43,16 @@ fn serve_peer(peer: &str) {
     std::io::stdin().read_to_string(&mut input).expect("stdin");
     let (token, body) = input.split_once('\n').expect("a token and a body");
     if env::var("PILEUS_LOG").as_deref() == Ok("info") {
-        tracing_subscriber::fmt().with_writer(std::io::stderr).with_max_level(tracing_subscriber::filter::LevelFilter::DEBUG).init();
+        tracing_subscriber::fmt()
+            .with_writer(std::io::stderr)
+            .with_max_level(tracing_subscriber::filter::LevelFilter::DEBUG)
+            .init();
     }
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .expect("a runtime");
     runtime.block_on(async {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
         println!("api http://{}", listener.local_addr().expect("an address"));
@@ -81,11 +87,8 @@ fn run() {
         let (server, token, startup) = start_pileus(&pileus, place.path(), log);
         let body = first_answer(server.address, &token);
         let idle_kib = memory_kib(server.child.id());
-        let servers = [
-            start_peer("floor", &token, &body, log),
-            start_peer("hand", &token, &body, log),
-            server,
-        ];
+        let servers =
+            [start_peer("floor", &token, &body, log), start_peer("hand", &token, &body, log), server];
         let request = format!(
             "GET /v2/default/clouds/local HTTP/1.1\r\nHost: {}\r\nX-Auth-Token: {token}\r\nAccept: application/json\r\n\r\n",
             servers[2].address
@@ -107,17 +110,33 @@ fn run() {
             values[values.len() / 2]
         };
         let words = if log == "info" { "access log written" } else { "access log off" };
-        println!("\nGET of one cloud, {words}, {} bytes, {CONNECTIONS} connections, median of {ROUNDS} rounds of {} s, {cores} cores", body.len(), ROUND.as_secs());
-        println!("{:<8} {:>12} {:>16} {:>10} {:>10}", "server", "requests/s", "server µs each", "of floor", "of hand");
+        println!(
+            "\nGET of one cloud, {words}, {} bytes, {CONNECTIONS} connections, median of {ROUNDS} rounds of {} s, {cores} cores",
+            body.len(),
+            ROUND.as_secs()
+        );
+        println!(
+            "{:<8} {:>12} {:>16} {:>10} {:>10}",
+            "server", "requests/s", "server µs each", "of floor", "of hand"
+        );
         let floor = median(&rates[0], |it| it.0);
         let hand = median(&rates[1], |it| it.0);
         for (server, rates) in servers.iter().zip(&rates) {
             let rate = median(rates, |it| it.0);
             let cpu = median(rates, |it| it.1);
-            println!("{:<8} {rate:>12.0} {cpu:>16.2} {:>10.2} {:>10.2}", server.name, rate / floor, rate / hand);
+            println!(
+                "{:<8} {rate:>12.0} {cpu:>16.2} {:>10.2} {:>10.2}",
+                server.name,
+                rate / floor,
+                rate / hand
+            );
         }
         if log == "warn" {
-            println!("\nstart to first answer: {:.0} ms; idle memory: {:.1} MB", startup.as_secs_f64() * 1e3, idle_kib as f64 / 1024.0);
+            println!(
+                "\nstart to first answer: {:.0} ms; idle memory: {:.1} MB",
+                startup.as_secs_f64() * 1e3,
+                idle_kib as f64 / 1024.0
+            );
         }
     }
 }
@@ -126,7 +145,8 @@ fn run() {
 fn build() -> PathBuf {
     let cargo = env::var("CARGO").unwrap_or_else(|_| "cargo".into());
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the house");
-    let status = Command::new(cargo).args(["build", "--release", "--bin", "pileus"]).current_dir(root).status();
+    let status =
+        Command::new(cargo).args(["build", "--release", "--bin", "pileus"]).current_dir(root).status();
     assert!(status.expect("cargo runs").success(), "pileus does not build");
     let exe = env::current_exe().expect("this program");
     exe.ancestors().nth(2).expect("target/release").join("pileus")
@@ -205,7 +225,9 @@ fn heard(child: &mut Child) -> SocketAddr {
 
 fn first_answer(address: SocketAddr, token: &str) -> String {
     let mut stream = TcpStream::connect(address).expect("a connection");
-    let request = format!("GET /v2/default/clouds/local HTTP/1.1\r\nHost: {address}\r\nX-Auth-Token: {token}\r\nConnection: close\r\n\r\n");
+    let request = format!(
+        "GET /v2/default/clouds/local HTTP/1.1\r\nHost: {address}\r\nX-Auth-Token: {token}\r\nConnection: close\r\n\r\n"
+    );
     stream.write_all(request.as_bytes()).expect("written");
     let mut answer = String::new();
     stream.read_to_string(&mut answer).expect("an answer");
@@ -248,7 +270,9 @@ async fn client(address: SocketAddr, request: Vec<u8>, until: Instant) -> u64 {
         let text = String::from_utf8_lossy(&buffer[..filled]);
         let Some((head, _)) = text.split_once("\r\n\r\n") else { continue };
         assert!(head.starts_with("HTTP/1.1 200"), "{text}");
-        let field = head.lines().find_map(|line| line.to_ascii_lowercase().strip_prefix("content-length: ").map(str::to_owned));
+        let field = head
+            .lines()
+            .find_map(|line| line.to_ascii_lowercase().strip_prefix("content-length: ").map(str::to_owned));
         let body: usize = field.expect("a length").parse().expect("a length");
         break head.len() + 4 + body;
     };

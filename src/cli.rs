@@ -29,7 +29,9 @@ Exit codes: 0 done, 64 usage, 69 unavailable (a port or the state folder is take
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Check the files, build the pipelines, and serve until SIGTERM or Ctrl-C
-    #[command(after_help = "SIGTERM and Ctrl-C drain: requests in flight finish, then VMs are ended and their jobs wait for the next start. A second signal stops at once.")]
+    #[command(
+        after_help = "SIGTERM and Ctrl-C drain: requests in flight finish, then VMs are ended and their jobs wait for the next start. A second signal stops at once."
+    )]
     Serve(Options),
     /// Find everything that is wrong in the files, in one run; exit 0, or 78
     Check(Options),
@@ -57,7 +59,9 @@ pub enum Command {
 #[derive(Debug, Subcommand)]
 pub enum PolicyCommand {
     /// Decide the vectors of JSON files: [{"name", "rules", "rule", "creds", "target", "expect"}]
-    #[command(after_help = "`expect` is allow, deny or error. For error, anything but allow passes. Each failure is shown with its evaluation tree; the last line is `N passed, N failed`. Exit 0 only when all passed.")]
+    #[command(
+        after_help = "`expect` is allow, deny or error. For error, anything but allow passes. Each failure is shown with its evaluation tree; the last line is `N passed, N failed`. Exit 0 only when all passed."
+    )]
     Test {
         /// Files of vectors
         #[arg(required = true)]

@@ -75,10 +75,8 @@ pub fn load(selected: &[&'static Extension], deps: &Deps) -> Result<Loaded, Vec<
     let mut routes: Vec<Arc<Route>> = Vec::new();
     let mut statuses: Vec<Status> = Vec::new();
     for extension in &extensions {
-        let missing = extension
-            .requires
-            .iter()
-            .find(|alias| !extensions.iter().any(|other| other.alias == **alias));
+        let missing =
+            extension.requires.iter().find(|alias| !extensions.iter().any(|other| other.alias == **alias));
         let built = match missing {
             Some(alias) => Err(format!("it requires the extension `{alias}`, which is not selected")),
             None => catch_unwind(AssertUnwindSafe(|| {

@@ -64,7 +64,10 @@ pub async fn ensure_admin(engine: &dyn Engine, state: &Path) -> Result<PathBuf, 
         roles: vec!["admin".into(), "member".into()],
     };
     let by = Actor { user: "[start]".into(), ..Actor::default() };
-    engine.submit(command, by).await.map_err(|refusal: Refusal| IdentityError::Refused(refusal.to_string()))?;
+    engine
+        .submit(command, by)
+        .await
+        .map_err(|refusal: Refusal| IdentityError::Refused(refusal.to_string()))?;
     Ok(path)
 }
 

@@ -92,9 +92,7 @@ pub fn check(options: &Options, report: &mut Report) -> Option<Checked> {
                 report.push(
                     Diagnostic::warning(format!(
                         "{} has no rule `{rule}`, which {} {} asks: `default` decides",
-                        files.policy_name,
-                        route.method,
-                        route.path
+                        files.policy_name, route.method, route.path
                     ))
                     .help(format!("add \"{rule}\": \"rule:admin\" or another rule")),
                 );
@@ -119,12 +117,7 @@ impl Checked {
             store: self.config.store.value.clone(),
             worker_exe: worker_exe(),
             scheduler: self.scheduler.clone(),
-            clouds: self
-                .config
-                .clouds
-                .iter()
-                .map(|(name, spec)| (name.to_string(), spec.clone()))
-                .collect(),
+            clouds: self.config.clouds.iter().map(|(name, spec)| (name.to_string(), spec.clone())).collect(),
             cloud_aliases: self.config.cloud_aliases.as_ref().map(|said| said.value.clone()),
             user_limits: self.config.user_limits.as_ref().map(|said| said.value.clone()),
         };

@@ -13,13 +13,15 @@ struct Limits {
 /// The resource.
 pub fn resource(deps: &Deps) -> Resource {
     let it = Arc::new(Limits { engine: deps.engine.clone() });
-    let index = Action::index("limits:index", "Shows the caller's rate and absolute limits", &it, Limits::index);
+    let index =
+        Action::index("limits:index", "Shows the caller's rate and absolute limits", &it, Limits::index);
     Resource { collection: "limits", parent: None, actions: vec![index] }
 }
 
 impl Limits {
     async fn index(self: Arc<Self>, call: Call) -> Result<Reply, Fault> {
-        let rate = call.context().rate_limits.as_ref().map_or_else(|| json!([]), |limits| limits(call.context()));
+        let rate =
+            call.context().rate_limits.as_ref().map_or_else(|| json!([]), |limits| limits(call.context()));
         let view = self.engine.view();
         let mut absolute: Map<String, Value> = Map::new();
         if let Some(caller) = call.caller() {

@@ -97,7 +97,9 @@ impl Router {
     pub fn matched(&self, request: &mut Request) -> Result<(), Fault> {
         if Context::of(request).matched.is_none() {
             let found = self.find(request)?;
-            Context::of(request).matched = Some(found);
+            let context = Context::of(request);
+            context.matched = Some(found);
+            context.note();
         }
         let Some(context) = Context::read(request) else { return Ok(()) };
         let (Some(caller), Some(matched)) = (&context.caller, &context.matched) else { return Ok(()) };
@@ -138,7 +140,8 @@ impl Router {
     }
 
     fn matcher(&self, method: &Method) -> Option<&matchit::Router<Leaf>> {
-        let of = |wanted: &Method| self.methods.iter().find(|(it, _)| it == wanted).map(|(_, matcher)| matcher);
+        let of =
+            |wanted: &Method| self.methods.iter().find(|(it, _)| it == wanted).map(|(_, matcher)| matcher);
         match *method {
             Method::HEAD => of(&Method::HEAD).or_else(|| of(&Method::GET)),
             _ => of(method),
@@ -208,6 +211,13 @@ fn clash(route: &Route, other: &Route, what: &str) -> Diagnostic {
         route.path,
     ))
     .help("leave one of them out of `extensions` in pileus.toml")
+}
+
+impl Default for Router {
+    /// No routes at all, of the tenant's mount.
+    fn default() -> Self {
+        Self { mount: Mount::Tenant, methods: Vec::new(), routes: Vec::new() }
+    }
 }
 
 impl fmt::Debug for Router {

@@ -170,15 +170,20 @@ mod tests {
             ("/route", 404, "text/html", "not found"),
             ("/method", 405, "text/html", "None"),
             ("/bug", 500, "text/html", "internal server error"),
-            ("/size", 413, "text/plain; charset=utf-8", "Request is too large. At most 5 bytes are accepted."),
+            (
+                "/size",
+                413,
+                "text/plain; charset=utf-8",
+                "Request is too large. At most 5 bytes are accepted.",
+            ),
         ];
         for (path, status, mime, text) in cases {
-            let response = stack.send(request(Method::GET, path)).await.unwrap();
+            let response = stack.send(request(Method::GET, path, &[])).await.unwrap();
             assert_eq!(response.status(), status, "{path}");
             assert_eq!(response.headers()[header::CONTENT_TYPE], mime, "{path}");
             assert_eq!(response.body().bytes().unwrap(), text.as_bytes(), "{path}");
         }
-        let response = stack.send(request(Method::GET, "/method")).await.unwrap();
+        let response = stack.send(request(Method::GET, "/method", &[])).await.unwrap();
         assert_eq!(response.headers()[header::ALLOW], "GET, HEAD");
     }
 

@@ -30,12 +30,13 @@ const IDENTITY: [&str; 11] = [
 pub async fn answer(
     request: http::Request<Incoming>,
     peer: SocketAddr,
+    local: Option<SocketAddr>,
     app: Stack,
     limit: Duration,
 ) -> Result<Response, Infallible> {
     let (mut head, body) = request.into_parts();
     drop_identity(&mut head.headers);
-    head.extensions.insert(Context::new(peer));
+    head.extensions.insert(Context { local, ..Context::new(peer) });
     let body = if body.is_end_stream() { Body::Empty } else { Body::Stream(Box::pin(Lent(body))) };
     let answered = timeout(limit, app.send(http::Request::from_parts(head, body))).await;
     let answered = answered.unwrap_or_else(|_| {

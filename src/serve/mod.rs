@@ -5,13 +5,7 @@
 mod edge;
 mod guard;
 
-use std::{
-    io,
-    net::SocketAddr,
-    num::NonZeroU32,
-    sync::Arc,
-    time::Duration,
-};
+use std::{io, net::SocketAddr, num::NonZeroU32, sync::Arc, time::Duration};
 
 use hyper::service::service_fn;
 use hyper_util::{
@@ -148,6 +142,7 @@ impl Bound {
             write: seconds(self.settings.write_timeout_s),
         };
         let limit = seconds(self.settings.request_timeout_s);
+        let local = stream.local_addr().ok();
         async move {
             // Answers are small and wanted at once; a socket that refuses this works all the same.
             stream.set_nodelay(true).ok();
@@ -155,7 +150,7 @@ impl Bound {
             let socket = TokioIo::new(Guard::new(stream, patience, busy.clone()));
             let service = service_fn(move |request| {
                 let in_flight = busy.enter();
-                let answer = edge::answer(request, peer, app.clone(), limit);
+                let answer = edge::answer(request, peer, local, app.clone(), limit);
                 async move {
                     let answer = answer.await;
                     drop(in_flight);

@@ -10,15 +10,57 @@ fn a_mistake_in_a_file_is_a_diagnostic_and_exit_78() {
     let paste = include_str!("../../api-paste.toml");
     let cases: &[(&str, &str, String, &[&str])] = &[
         ("broken TOML", "pileus.toml", "[clouds.local\n".into(), &["pileus.toml:1"]),
-        ("an unknown key", "pileus.toml", format!("{QUICK}vm_slot = 2\n"), &["vm_slot", "did you mean `vm_slots`"]),
-        ("a wrong type", "pileus.toml", format!("{QUICK}memory_mib = \"much\"\n"), &["memory_mib", "pileus.toml:"]),
-        ("an unknown driver", "pileus.toml", "[clouds.a]\ndriver = \"locale\"\n".into(), &["locale", "did you mean `local`"]),
-        ("an unknown extension", "pileus.toml", "extensions = [\"vms\", \"job\"]\n".into(), &["`job`", "did you mean `jobs`"]),
-        ("an unknown filter", "api-paste.toml", paste.replace("\"tokens\", \"ratelimit\"", "\"tokens\", \"ratelimiter\""), &["ratelimiter", "did you mean `ratelimit`"]),
-        ("a filter before what it needs", "api-paste.toml", paste.replace("\"tokens\", \"ratelimit\", \"policy\"", "\"policy\", \"tokens\", \"ratelimit\""), &["policy", "before"]),
-        ("a cycle", "api-paste.toml", format!("{paste}\n[pipeline.a]\npipeline = [\"b\"]\n[pipeline.b]\npipeline = [\"a\"]\n[server.x]\nlisten = \"127.0.0.1:0\"\napp = \"a\"\n"), &["pipeline.a → pipeline.b → pipeline.a"]),
+        (
+            "an unknown key",
+            "pileus.toml",
+            format!("{QUICK}vm_slot = 2\n"),
+            &["vm_slot", "did you mean `vm_slots`"],
+        ),
+        (
+            "a wrong type",
+            "pileus.toml",
+            format!("{QUICK}memory_mib = \"much\"\n"),
+            &["memory_mib", "pileus.toml:"],
+        ),
+        (
+            "an unknown driver",
+            "pileus.toml",
+            "[clouds.a]\ndriver = \"locale\"\n".into(),
+            &["locale", "did you mean `local`"],
+        ),
+        (
+            "an unknown extension",
+            "pileus.toml",
+            "extensions = [\"vms\", \"job\"]\n".into(),
+            &["`job`", "did you mean `jobs`"],
+        ),
+        (
+            "an unknown filter",
+            "api-paste.toml",
+            paste.replace("\"tokens\", \"ratelimit\"", "\"tokens\", \"ratelimiter\""),
+            &["ratelimiter", "did you mean `ratelimit`"],
+        ),
+        (
+            "a filter before what it needs",
+            "api-paste.toml",
+            paste.replace("\"tokens\", \"ratelimit\", \"policy\"", "\"policy\", \"tokens\", \"ratelimit\""),
+            &["policy", "before"],
+        ),
+        (
+            "a cycle",
+            "api-paste.toml",
+            format!(
+                "{paste}\n[pipeline.a]\npipeline = [\"b\"]\n[pipeline.b]\npipeline = [\"a\"]\n[server.x]\nlisten = \"127.0.0.1:0\"\napp = \"a\"\n"
+            ),
+            &["pipeline.a → pipeline.b → pipeline.a"],
+        ),
         ("broken JSON", "policy.json", "{\"default\": ".into(), &["policy.json:1"]),
-        ("a rule that cannot be understood", "policy.json", r#"{"default": "role:admin and or role:x"}"#.into(), &["default"]),
+        (
+            "a rule that cannot be understood",
+            "policy.json",
+            r#"{"default": "role:admin and or role:x"}"#.into(),
+            &["default"],
+        ),
     ];
     for (what, file, text, named) in cases {
         let place = Place::quick(1);

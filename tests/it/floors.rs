@@ -77,7 +77,10 @@ fn entries(folder: &str) -> BTreeSet<String> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
     let entries = fs::read_dir(&path).unwrap_or_else(|error| panic!("{folder}: {error}"));
     let names = entries.map(|entry| entry.expect("an entry").file_name().into_string().expect("UTF-8"));
-    names.map(|name| name.trim_end_matches(".rs").to_owned()).filter(|name| !["mod", "testing"].contains(&name.as_str())).collect()
+    names
+        .map(|name| name.trim_end_matches(".rs").to_owned())
+        .filter(|name| !["mod", "testing"].contains(&name.as_str()))
+        .collect()
 }
 
 #[test]
@@ -85,8 +88,7 @@ fn every_list_holds_what_its_folder_holds() {
     let filters: BTreeSet<String> =
         pileus::pipeline::FILTERS.iter().map(|filter| filter.name.to_owned()).collect();
     assert_eq!(filters, entries("src/filters"), "FILTERS and src/filters/");
-    let extensions: BTreeSet<String> =
-        pileus::extensions::aliases().into_iter().map(str::to_owned).collect();
+    let extensions: BTreeSet<String> = pileus::extensions::aliases().into_iter().map(str::to_owned).collect();
     assert_eq!(extensions, entries("extensions"), "EXTENSIONS and extensions/");
     let drivers: BTreeSet<String> =
         pileus_engine::drivers::DRIVERS.iter().map(|it| (*it).to_owned()).collect();
@@ -94,7 +96,8 @@ fn every_list_holds_what_its_folder_holds() {
     let sources: BTreeSet<String> =
         pileus_engine::sources::SOURCES.iter().map(|it| (*it).to_owned()).collect();
     assert_eq!(sources, entries("crates/engine/src/sources"), "SOURCES and crates/engine/src/sources/");
-    for list in [pileus::pipeline::FILTERS.iter().map(|it| it.name).collect(), pileus::extensions::aliases()] {
+    for list in [pileus::pipeline::FILTERS.iter().map(|it| it.name).collect(), pileus::extensions::aliases()]
+    {
         let mut sorted = list.clone();
         sorted.sort_unstable();
         assert_eq!(list, sorted, "a list is read in its order");

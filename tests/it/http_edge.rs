@@ -27,12 +27,44 @@ fn bad_requests_are_nova_faults_that_name_the_field() {
         ("no body", "POST", jobs, "", 400, "badRequest", "job"),
         ("another key", "POST", jobs, r#"{"jobb": {}}"#, 400, "badRequest", "jobb"),
         ("a list", "POST", jobs, "[]", 400, "badRequest", "body"),
-        ("an unknown field", "POST", jobs, r#"{"job": {"command": ["true"], "cpus": 1}}"#, 400, "badRequest", "cpus"),
-        ("a wrong type", "POST", jobs, r#"{"job": {"command": ["true"], "cpu_cores": "one"}}"#, 400, "badRequest", "job.cpu_cores"),
-        ("a negative number", "POST", jobs, r#"{"job": {"command": ["true"], "memory_mib": -1}}"#, 400, "badRequest", "job.memory_mib"),
+        (
+            "an unknown field",
+            "POST",
+            jobs,
+            r#"{"job": {"command": ["true"], "cpus": 1}}"#,
+            400,
+            "badRequest",
+            "cpus",
+        ),
+        (
+            "a wrong type",
+            "POST",
+            jobs,
+            r#"{"job": {"command": ["true"], "cpu_cores": "one"}}"#,
+            400,
+            "badRequest",
+            "job.cpu_cores",
+        ),
+        (
+            "a negative number",
+            "POST",
+            jobs,
+            r#"{"job": {"command": ["true"], "memory_mib": -1}}"#,
+            400,
+            "badRequest",
+            "job.memory_mib",
+        ),
         ("no command", "POST", jobs, r#"{"job": {}}"#, 400, "badRequest", "command"),
         ("an empty command", "POST", jobs, r#"{"job": {"command": []}}"#, 400, "badRequest", "command"),
-        ("a wrong item", "POST", jobs, r#"{"job": {"command": ["a", 1]}}"#, 400, "badRequest", "job.command[1]"),
+        (
+            "a wrong item",
+            "POST",
+            jobs,
+            r#"{"job": {"command": ["a", 1]}}"#,
+            400,
+            "badRequest",
+            "job.command[1]",
+        ),
         ("too large", "POST", jobs, large.as_str(), 413, "overLimit", "large"),
         ("unknown job", "GET", "/v2/default/jobs/nope", "", 404, "itemNotFound", "nope"),
         ("unknown VM", "GET", "/v2/default/vms/nope", "", 404, "itemNotFound", "nope"),
@@ -40,12 +72,36 @@ fn bad_requests_are_nova_faults_that_name_the_field() {
         ("unknown path", "GET", "/v2/default/nopes", "", 404, "itemNotFound", ""),
         ("no trailing slash", "GET", "/v2/default/jobs/", "", 404, "itemNotFound", ""),
         ("another method", "PATCH", jobs, "", 405, "badMethod", "PATCH"),
-        ("unknown action", "POST", "/v2/default/clouds/local/action", r#"{"explode": null}"#, 400, "badRequest", "explode"),
-        ("two actions", "POST", "/v2/default/clouds/local/action", r#"{"enable": null, "disable": null}"#, 400, "badRequest", "one key"),
+        (
+            "unknown action",
+            "POST",
+            "/v2/default/clouds/local/action",
+            r#"{"explode": null}"#,
+            400,
+            "badRequest",
+            "explode",
+        ),
+        (
+            "two actions",
+            "POST",
+            "/v2/default/clouds/local/action",
+            r#"{"enable": null, "disable": null}"#,
+            400,
+            "badRequest",
+            "one key",
+        ),
         ("another project", "GET", "/v2/other/jobs", "", 400, "badRequest", "Malformed request url"),
         ("a bad limit", "GET", "/v2/default/jobs?limit=-1", "", 400, "badRequest", "limit"),
         ("a bad marker", "GET", "/v2/default/jobs?marker=nope", "", 400, "badRequest", "nope"),
-        ("a name of any characters", "GET", "/v2/default/clouds/a%2Fb%23%3F%20%C3%BC", "", 404, "itemNotFound", "a/b#? ü"),
+        (
+            "a name of any characters",
+            "GET",
+            "/v2/default/clouds/a%2Fb%23%3F%20%C3%BC",
+            "",
+            404,
+            "itemNotFound",
+            "a/b#? ü",
+        ),
         ("a name that is no UTF-8", "GET", "/v2/default/clouds/%FF%FE", "", 404, "itemNotFound", ""),
     ];
     for (what, method, path, body, status, top, named) in cases {
@@ -75,10 +131,18 @@ fn a_token_is_wanted_and_nothing_else_says_who_calls() {
     let server = place.serve();
     let cases: &[(&str, &[&str], u16)] = &[
         ("no token", &[], 401),
-        ("a wrong token", &["X-Auth-Token: 0000000000000000000000000000000000000000000000000000000000000000"], 401),
+        (
+            "a wrong token",
+            &["X-Auth-Token: 0000000000000000000000000000000000000000000000000000000000000000"],
+            401,
+        ),
         ("an empty token", &["X-Auth-Token:"], 401),
         ("a token that is no text", &["X-Auth-Token: \u{e9}"], 401),
-        ("claimed roles", &["X-Roles: admin", "X-User-Id: admin", "X-Project-Id: default", "X-Identity-Status: Confirmed"], 401),
+        (
+            "claimed roles",
+            &["X-Roles: admin", "X-User-Id: admin", "X-Project-Id: default", "X-Identity-Status: Confirmed"],
+            401,
+        ),
         ("claimed roles, spelled otherwise", &["x_roles: admin", "X_USER_ID: admin"], 401),
         ("a basic password", &["Authorization: Basic YWRtaW46YWRtaW4="], 401),
     ];
@@ -156,19 +220,23 @@ fn http_2_is_spoken_on_cleartext() {
 fn slow_clients_are_cut_and_the_cap_lets_others_wait() {
     let place = Place::quick(1);
     let paste = std::fs::read_to_string(place.path().join("api-paste.toml")).expect("a file");
-    let limits = "[server.api]\nheader_timeout_s = 1\nidle_timeout_s = 1\nmax_connections = 2\n";
-    place.write("api-paste.toml", &paste.replacen("[server.api]\n", limits, 1));
+    let limits = "[server.api]\nheader_timeout_s = 1\nidle_timeout_s = 1\nmax_connections = 2 #";
+    assert!(paste.contains("[server.api]"));
+    place.write("api-paste.toml", &paste.replacen("[server.api]", limits, 1));
     let server = place.serve();
     // Two connections fill the cap: one says nothing, the other never ends its head.
     let idle = TcpStream::connect(server.api).expect("a connection");
     let mut slow = TcpStream::connect(server.api).expect("a connection");
     slow.write_all(b"GET / HTTP/1.1\r\nHost").expect("written");
     // A third waits until they are cut, and is then served.
-    assert_eq!(raw(server.api, b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").map(|it| it.status), Some(200));
+    assert_eq!(
+        raw(server.api, b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").map(|it| it.status),
+        Some(200)
+    );
     for mut stream in [idle, slow] {
         stream.set_read_timeout(Some(PATIENCE)).expect("a time-out");
         let mut rest = Vec::new();
-        stream.read_to_end(&mut rest).ok();
+        assert_eq!(stream.read_to_end(&mut rest).expect("an end"), 0, "cut without a word");
     }
 }
 

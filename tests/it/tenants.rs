@@ -38,12 +38,40 @@ fn a_project_sees_its_own_and_no_more() {
         ("another project's output", "bob:east", "GET", format!("east/jobs/{id}/output"), "", 404),
         ("deleting another project's job", "bob:east", "DELETE", format!("east/jobs/{id}"), "", 404),
         ("another project's VM", "bob:east", "GET", format!("east/vms/{vm}"), "", 404),
-        ("killing another project's VM", "bob:east", "POST", format!("east/vms/{vm}/action"), r#"{"shutdown": null}"#, 404),
+        (
+            "killing another project's VM",
+            "bob:east",
+            "POST",
+            format!("east/vms/{vm}/action"),
+            r#"{"shutdown": null}"#,
+            404,
+        ),
         ("another project in the path", "bob:east", "GET", "west/jobs".to_owned(), "", 400),
         ("all projects without the role", "bob:east", "GET", "east/jobs?all_projects=1".to_owned(), "", 403),
-        ("a cloud without the role", "bob:east", "POST", "east/clouds/local/action".to_owned(), r#"{"disable": null}"#, 403),
-        ("a job as another user", "bob:east", "POST", "east/jobs".to_owned(), r#"{"job": {"command": ["true"], "user": "ann"}}"#, 403),
-        ("a limit without the role", "bob:east", "PUT", "east/users/bob".to_owned(), r#"{"user": {"vm_limit": 5}}"#, 403),
+        (
+            "a cloud without the role",
+            "bob:east",
+            "POST",
+            "east/clouds/local/action".to_owned(),
+            r#"{"disable": null}"#,
+            403,
+        ),
+        (
+            "a job as another user",
+            "bob:east",
+            "POST",
+            "east/jobs".to_owned(),
+            r#"{"job": {"command": ["true"], "user": "ann"}}"#,
+            403,
+        ),
+        (
+            "a limit without the role",
+            "bob:east",
+            "PUT",
+            "east/users/bob".to_owned(),
+            r#"{"user": {"vm_limit": 5}}"#,
+            403,
+        ),
     ];
     for (what, who, method, path, body, status) in cases {
         let reply = by(&server, who, method, &format!("/v2/{path}"), body);
@@ -120,6 +148,10 @@ fn every_route_refuses_strangers_and_guards_what_changes_clouds() {
         let path = path.replace('{', "").replace('}', "");
         let method = route["method"].as_str().unwrap_or_default();
         assert_eq!(send(server.api, method, &path, &[], "").status, 401, "{route}");
-        assert_eq!(send(server.api, method, &path, &["X-Auth-Token: admin:default"], "").status, 401, "{route}");
+        assert_eq!(
+            send(server.api, method, &path, &["X-Auth-Token: admin:default"], "").status,
+            401,
+            "{route}"
+        );
     }
 }

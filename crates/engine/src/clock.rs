@@ -10,16 +10,20 @@ use pileus_model::{BoxFuture, Clock, Time};
 /// The host's wall clock, made non-decreasing: while somebody sets it back, it stands still.
 #[derive(Debug, Default)]
 pub struct SystemClock {
-    /// The latest answer, in milliseconds since the Unix epoch.
+    /// The latest answer, in microseconds since the Unix epoch.
     latest: AtomicI64,
 }
 
 impl Clock for SystemClock {
-    #[allow(clippy::disallowed_methods, reason = "this is the injected clock")]
     fn now(&self) -> Time {
+        Time(self.now_us().div_euclid(1000))
+    }
+
+    #[allow(clippy::disallowed_methods, reason = "this is the injected clock")]
+    fn now_us(&self) -> i64 {
         let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let wall = i64::try_from(wall.as_millis()).unwrap_or(i64::MAX);
-        Time(self.latest.fetch_max(wall, Ordering::Relaxed).max(wall))
+        let wall = i64::try_from(wall.as_micros()).unwrap_or(i64::MAX);
+        self.latest.fetch_max(wall, Ordering::Relaxed).max(wall)
     }
 
     fn sleep(&self, duration: Duration) -> BoxFuture<()> {
@@ -35,7 +39,7 @@ mod tests {
     fn a_clock_set_back_stands_still() {
         let clock = SystemClock::default();
         let ahead = clock.now().after(Duration::from_secs(3600));
-        clock.latest.store(ahead.0, Ordering::Relaxed);
+        clock.latest.store(ahead.0 * 1000, Ordering::Relaxed);
         assert_eq!(clock.now(), ahead);
     }
 }
