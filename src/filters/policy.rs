@@ -119,39 +119,14 @@ impl Target for Path<'_> {
 #[cfg(test)]
 mod tests {
     use http::Method;
-    use pileus_sdk::{Caller, Mount, Route};
+    use pileus_sdk::Caller;
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::filters::testing::{build, called, deps, request};
+    use crate::filters::testing::{build, called, deps, matched, request};
 
     fn rules(rules: Value) -> Policy {
         Policy::from_rules(rules.as_object().unwrap())
-    }
-
-    /// A request that has matched `/{project_id}/clouds/{id}` below `/v2`.
-    fn matched(mut request: Request, rule: &'static str) -> Request {
-        let path = request.uri().path().to_owned();
-        let parts: Vec<_> = path.split('/').collect();
-        let start = |part: usize| parts[..part].iter().map(|part| part.len() + 1).sum::<usize>() as u32;
-        let range = |part: usize| start(part)..start(part) + parts[part].len() as u32;
-        let route = Route {
-            mount: Mount::Tenant,
-            method: Method::GET,
-            path: "/{project_id}/clouds/{id}".into(),
-            params: vec!["project_id".into(), "id".into()],
-            verb: None,
-            resource: "clouds",
-            action: "show",
-            extension: "clouds",
-            rule,
-            also: &[],
-            about: "",
-            handler: Arc::new(|_| Box::pin(async { Err(Fault::NoRoute) })),
-        };
-        let found = Match { route: Arc::new(route), params: vec![range(2), range(4)] };
-        Context::of(&mut request).matched = Some(found);
-        request
     }
 
     #[test]

@@ -1,12 +1,17 @@
 //! What the unit tests of filters stand on: a section from text, an engine with a picture, a request.
 
-use std::sync::{Arc, Mutex};
+use std::{
+    io::{self, Write},
+    sync::{Arc, Mutex},
+};
 
 use http::Method;
 use pileus_model::{
     Actor, Beat, BoxFuture, Command, Engine, ManualClock, Output, Receipt, Refusal, Time, View,
 };
-use pileus_sdk::{Body, Caller, Context, Fault, Filter, Request, Response, Stack};
+use pileus_sdk::{Body, Caller, Context, Fault, Filter, Match, Mount, Request, Response, Route, Stack};
+use serde_json::Value;
+use tracing_subscriber::{filter::LevelFilter, fmt::MakeWriter};
 
 use crate::{
     diagnostic::Diagnostic,
@@ -90,4 +95,66 @@ pub(super) fn called(method: Method, uri: &str, user: &str, project: &str) -> Re
     let caller = Caller::new(user.into(), project.into(), Vec::new(), false);
     Context::of(&mut request).caller = Some(Arc::new(caller));
     request
+}
+
+/// A request that has matched `/{project_id}/clouds/{id}` below `/v2`.
+pub(super) fn matched(mut request: Request, rule: &'static str) -> Request {
+    let path = request.uri().path().to_owned();
+    let parts: Vec<_> = path.split('/').collect();
+    let start = |part: usize| parts[..part].iter().map(|part| part.len() + 1).sum::<usize>() as u32;
+    let range = |part: usize| start(part)..start(part) + parts[part].len() as u32;
+    let route = Route {
+        mount: Mount::Tenant,
+        method: Method::GET,
+        path: "/{project_id}/clouds/{id}".into(),
+        params: vec!["project_id".into(), "id".into()],
+        verb: None,
+        resource: "clouds",
+        action: "show",
+        extension: "clouds",
+        rule,
+        also: &[],
+        about: "",
+        handler: Arc::new(|_| Box::pin(async { Err(Fault::NoRoute) })),
+    };
+    let found = Match { route: Arc::new(route), params: vec![range(2), range(4)] };
+    Context::of(&mut request).matched = Some(found);
+    request
+}
+
+/// A log that a test can read.
+#[derive(Clone, Default)]
+pub(super) struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl<'a> MakeWriter<'a> for Log {
+    type Writer = Self;
+
+    fn make_writer(&'a self) -> Self {
+        self.clone()
+    }
+}
+
+impl Log {
+    pub(super) fn start(&self, level: LevelFilter) -> tracing::subscriber::DefaultGuard {
+        let log = tracing_subscriber::fmt().json().without_time().with_max_level(level);
+        tracing::subscriber::set_default(log.with_writer(self.clone()).finish())
+    }
+
+    pub(super) fn lines(&self) -> Vec<Value> {
+        let text = self.0.lock().unwrap().clone();
+        text.split(|byte| *byte == b'\n')
+            .filter(|line| !line.is_empty())
+            .map(|line| serde_json::from_slice(line).unwrap())
+            .collect()
+    }
 }

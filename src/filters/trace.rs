@@ -243,60 +243,18 @@ impl http_body::Body for Counted {
 
 #[cfg(test)]
 mod tests {
-    use std::{
-        collections::VecDeque,
-        io::{self, Write},
-        sync::Mutex,
-        time::Duration,
-    };
+    use std::{collections::VecDeque, time::Duration};
 
     use http_body_util::BodyExt;
     use pileus_sdk::{Caller, Stack};
     use serde_json::{Value, json};
-    use tracing_subscriber::{filter::LevelFilter, fmt::MakeWriter};
+    use tracing_subscriber::filter::LevelFilter;
 
     use super::*;
     use crate::filters::{
         request_id,
-        testing::{build, deps, request},
+        testing::{Log, build, deps, matched, request},
     };
-
-    /// A log that a test can read.
-    #[derive(Clone, Default)]
-    struct Log(Arc<Mutex<Vec<u8>>>);
-
-    impl Write for Log {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.0.lock().unwrap().write(bytes)
-        }
-
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
-
-    impl<'a> MakeWriter<'a> for Log {
-        type Writer = Self;
-
-        fn make_writer(&'a self) -> Self {
-            self.clone()
-        }
-    }
-
-    impl Log {
-        fn start(&self, level: LevelFilter) -> tracing::subscriber::DefaultGuard {
-            let log = tracing_subscriber::fmt().json().without_time().with_max_level(level);
-            tracing::subscriber::set_default(log.with_writer(self.clone()).finish())
-        }
-
-        fn lines(&self) -> Vec<Value> {
-            let text = self.0.lock().unwrap().clone();
-            text.split(|byte| *byte == b'\n')
-                .filter(|line| !line.is_empty())
-                .map(|line| serde_json::from_slice(line).unwrap())
-                .collect()
-        }
-    }
 
     async fn app(mut request: Request) -> Result<Response, Fault> {
         let caller = Caller::new("ann".into(), "p1".into(), Vec::new(), false);
@@ -340,8 +298,10 @@ mod tests {
         let trace = build(KIND, "", &deps).unwrap().over(inner);
         let stack = build(request_id::KIND, "", &deps).unwrap().over(trace);
         let global = "req-0a1b2c3d-0000-4000-8000-abcdefabcdef";
-        let sent = request(Method::GET, "/v2/p1/x?token=secret", &[("x-openstack-request-id", global)]);
-        let response = stack.send(sent).await.unwrap();
+        let path = "/v2/p1/clouds/west";
+        let headers = [("x-openstack-request-id", global)];
+        let sent = request(Method::GET, &format!("{path}?token=secret"), &headers);
+        let response = stack.send(matched(sent, "clouds:show")).await.unwrap();
         let id = response.headers()["x-compute-request-id"].to_str().unwrap();
         let lines = log.lines();
         assert_eq!(lines.len(), 2, "{lines:?}");
@@ -351,7 +311,7 @@ mod tests {
             lines[1]["fields"],
             json!({
                 "message": "request answered", "request.id": id, "request.global_id": global,
-                "method": "GET", "path": "/v2/p1/x", "status": 200, "duration_us": 7000, "bytes": 5,
+                "method": "GET", "path": path, "route": "/{project_id}/clouds/{id}", "status": 200, "duration_us": 7000, "bytes": 5,
                 "user.id": "ann", "project.id": "p1", "peer": "192.0.2.1:4711",
             })
         );

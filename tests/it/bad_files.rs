@@ -16,7 +16,7 @@ fn a_mistake_in_a_file_is_a_diagnostic_and_exit_78() {
         ("an unknown extension", "pileus.toml", "extensions = [\"vms\", \"job\"]\n".into(), &["`job`", "did you mean `jobs`"]),
         ("an unknown filter", "api-paste.toml", paste.replace("\"tokens\", \"ratelimit\"", "\"tokens\", \"ratelimiter\""), &["ratelimiter", "did you mean `ratelimit`"]),
         ("a filter before what it needs", "api-paste.toml", paste.replace("\"tokens\", \"ratelimit\", \"policy\"", "\"policy\", \"tokens\", \"ratelimit\""), &["policy", "before"]),
-        ("a cycle", "api-paste.toml", format!("{paste}\n[pipeline.a]\npipeline = [\"b\"]\n[pipeline.b]\npipeline = [\"a\"]\n[server.x]\nlisten = \"127.0.0.1:0\"\napp = \"a\"\n"), &["a → b → a"]),
+        ("a cycle", "api-paste.toml", format!("{paste}\n[pipeline.a]\npipeline = [\"b\"]\n[pipeline.b]\npipeline = [\"a\"]\n[server.x]\nlisten = \"127.0.0.1:0\"\napp = \"a\"\n"), &["pipeline.a → pipeline.b → pipeline.a"]),
         ("broken JSON", "policy.json", "{\"default\": ".into(), &["policy.json:1"]),
         ("a rule that cannot be understood", "policy.json", r#"{"default": "role:admin and or role:x"}"#.into(), &["default"]),
     ];

@@ -4,7 +4,7 @@ use std::{fs, thread, time::Duration};
 
 use serde_json::json;
 
-use crate::support::{Place, await_some, workers};
+use crate::support::{Place, await_some};
 
 #[test]
 fn a_killed_server_finds_its_running_job_again_and_runs_it_once() {
@@ -28,7 +28,7 @@ fn a_killed_server_finds_its_running_job_again_and_runs_it_once() {
         if fs::read_to_string(&proof).expect("a file").is_empty() { Err("not yet") } else { Ok(()) }
     });
     server.kill();
-    assert_eq!(workers(&place.state()).is_empty(), false, "workers outlive a kill");
+    assert!(!place.workers().is_empty(), "workers outlive a kill");
 
     let server = place.serve();
     let done = server.await_job(&id, "complete");
@@ -38,7 +38,7 @@ fn a_killed_server_finds_its_running_job_again_and_runs_it_once() {
     assert_eq!(fs::read_to_string(&proof).expect("a file"), "ran\n", "once, not twice");
     assert_eq!(server.get("/v2/default/clouds/local").json()["cloud"]["vm_slots"], json!(5));
     server.await_no_vms();
-    assert_eq!(workers(&place.state()), [0_u32; 0]);
+    assert_eq!(place.workers(), [0_u32; 0]);
 }
 
 #[test]
@@ -82,7 +82,7 @@ fn nothing_acknowledged_is_lost_whenever_the_server_is_killed() {
         assert_eq!(output["output"]["stdout"], json!(format!("{}\n", index / 2)), "{output}");
     }
     server.await_no_vms();
-    assert_eq!(workers(&place.state()), [0_u32; 0], "no worker is left behind unowned");
+    assert_eq!(place.workers(), [0_u32; 0], "no worker is left behind unowned");
     let used = server.get("/v2/default/clouds/local").json();
     assert_eq!(used["cloud"]["used"]["vm_slots"], json!(0), "{used}");
 }

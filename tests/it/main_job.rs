@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::support::{Place, await_some, workers};
+use crate::support::{Place, await_some};
 
 #[test]
 fn a_job_boots_a_vm_runs_and_is_seen_on_all_three_ports() {
@@ -21,10 +21,11 @@ fn a_job_boots_a_vm_runs_and_is_seen_on_all_three_ports() {
     // While it runs, the three listeners tell the same story.
     let running = server.await_job(&id, "running");
     let vm = running["vm"].as_str().expect("a VM").to_owned();
+    assert!(!place.workers().is_empty(), "a VM is a process");
     let vms = server.get("/v2/default/vms/detail").json()["vms"].clone();
     assert_eq!(vms.as_array().map(Vec::len), Some(1), "{vms}");
     assert_eq!(
-        (&vms[0]["id"], &vms[0]["status"], &vms[0]["cloud"]),
+        (&vms[0]["id"], &vms[0]["state"], &vms[0]["cloud"]),
         (&json!(vm), &json!("Running"), &json!("local")),
         "{vms}"
     );
@@ -61,7 +62,7 @@ fn a_job_boots_a_vm_runs_and_is_seen_on_all_three_ports() {
         if text.contains(" Retiring ") || !text.contains(&vm) { Ok(()) } else { Err(text) }
     });
     server.await_no_vms();
-    assert_eq!(workers(&place.state()), [0_u32; 0], "no worker is left");
+    assert_eq!(place.workers(), [0_u32; 0], "no worker is left");
 
     // A disabled cloud boots nothing, and the job says why it waits.
     let waiting = server.submit("true");
@@ -76,7 +77,7 @@ fn a_job_boots_a_vm_runs_and_is_seen_on_all_three_ports() {
 
     let (status, log) = server.stop();
     assert_eq!(status.code(), Some(0), "{log}");
-    assert_eq!(workers(&place.state()), [0_u32; 0], "an orderly stop leaves no worker");
+    assert_eq!(place.workers(), [0_u32; 0], "an orderly stop leaves no worker");
 }
 
 #[test]

@@ -2,12 +2,13 @@
 //! folder of its own, and a client that says exactly what it is told to.
 
 use std::{
+    collections::HashSet,
     fs,
     io::{BufRead, BufReader, Read, Write},
     net::{SocketAddr, TcpStream},
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
-    sync::mpsc,
+    sync::{Mutex, mpsc},
     thread,
     time::{Duration, Instant},
 };
@@ -21,12 +22,14 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 /// Where a test's files and state lie. Outlives the processes that it starts.
 pub struct Place {
     dir: TempDir,
+    /// What marks the processes of this place's VMs, once one was seen.
+    markers: Mutex<HashSet<String>>,
 }
 
 impl Place {
     /// An empty place with the shipped pipelines on free ports and `config` as its `pileus.toml`.
     pub fn new(config: &str) -> Self {
-        let place = Self { dir: tempfile::tempdir().expect("a folder") };
+        let place = Self { dir: tempfile::tempdir().expect("a folder"), markers: Mutex::default() };
         place.write("pileus.toml", config);
         let paste = include_str!("../../api-paste.toml");
         for port in [":8774\"", ":8111\"", ":8112\""] {
@@ -53,6 +56,24 @@ impl Place {
 
     pub fn write(&self, name: &str, text: &str) {
         fs::write(self.path().join(name), text).expect("a file");
+    }
+
+    /// Processes of this place's VMs: workers, which are told their folder, and whatever they
+    /// started, which bears the same mark.
+    pub fn workers(&self) -> Vec<u32> {
+        let state = self.state().to_string_lossy().into_owned();
+        let mut markers = self.markers.lock().expect("not poisoned");
+        let entries = fs::read_dir("/proc").expect("/proc").flatten();
+        let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+        let marked: Vec<(u32, String)> =
+            pids.filter_map(|pid| Some((pid, variable(pid, "PILEUS_STATE")?))).collect();
+        for (pid, marker) in &marked {
+            let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            if String::from_utf8_lossy(&line).contains(&state) {
+                markers.insert(marker.clone());
+            }
+        }
+        marked.into_iter().filter(|(_, marker)| markers.contains(marker)).map(|(pid, _)| pid).collect()
     }
 
     /// Runs `pileus` to its end.
@@ -233,34 +254,18 @@ impl Drop for Server<'_> {
         }
         // After a kill nobody owns the workers any more: they must not outlive the test.
         if thread::panicking() {
-            kill_workers(&self.place.state());
+            for pid in self.place.workers() {
+                Command::new("kill").args(["-KILL", &pid.to_string()]).status().ok();
+            }
         }
     }
 }
 
-/// Processes that were started for a VM of this state folder.
-pub fn workers(state: &Path) -> Vec<u32> {
-    let state = state.to_string_lossy().into_owned();
-    let entries = fs::read_dir("/proc").expect("/proc").flatten();
-    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
-    pids.filter(|pid| {
-        let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
-        let mut entries = environment.split(|byte| *byte == 0).map(String::from_utf8_lossy);
-        let mut ours = false;
-        let mut vm = false;
-        for entry in entries.by_ref() {
-            vm |= entry.starts_with("PILEUS_VM=");
-            ours |= entry.contains(&state);
-        }
-        ours && vm
-    })
-    .collect()
-}
-
-fn kill_workers(state: &Path) {
-    for pid in workers(state) {
-        Command::new("kill").args(["-KILL", &pid.to_string()]).status().ok();
-    }
+/// A variable of a process that still lives.
+fn variable(pid: u32, name: &str) -> Option<String> {
+    let environment = fs::read(format!("/proc/{pid}/environ")).ok()?;
+    let mut entries = environment.split(|byte| *byte == 0).map(String::from_utf8_lossy);
+    entries.find_map(|entry| entry.strip_prefix(name)?.strip_prefix('=').map(str::to_owned))
 }
 
 /// Asks until there is an answer; fails with the last complaint after [`PATIENCE`].

@@ -20,7 +20,7 @@ use crate::{aliases::Aliases, old::Old};
 pub static EXTENSION: Extension = Extension {
     alias: "aliases",
     name: "Cloud aliases",
-    namespace: "https://pileus.dev/ext/aliases/v1",
+    namespace: "urn:pileus:ext:aliases:v1",
     updated: "2026-01-01T00:00:00Z",
     description: "Names that stand for a list of clouds",
     requires: &["clouds"],

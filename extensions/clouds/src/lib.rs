@@ -20,7 +20,7 @@ use crate::{clouds::Clouds, old::Old};
 pub static EXTENSION: Extension = Extension {
     alias: "clouds",
     name: "Clouds",
-    namespace: "https://pileus.dev/ext/clouds/v1",
+    namespace: "urn:pileus:ext:clouds:v1",
     updated: "2026-01-01T00:00:00Z",
     description: "Clouds that boot VMs: what they have, what is used, and whether they take more",
     requires: &[],

@@ -20,7 +20,7 @@ use crate::{jobs::Jobs, old::Old};
 pub static EXTENSION: Extension = Extension {
     alias: "jobs",
     name: "Jobs",
-    namespace: "https://pileus.dev/ext/jobs/v1",
+    namespace: "urn:pileus:ext:jobs:v1",
     updated: "2026-01-01T00:00:00Z",
     description: "Batch jobs: submitting, holding, releasing, removing them, and reading what they wrote",
     requires: &[],

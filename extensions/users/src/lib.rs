@@ -16,7 +16,7 @@ use crate::{old::Old, users::Users};
 pub static EXTENSION: Extension = Extension {
     alias: "users",
     name: "Users",
-    namespace: "https://pileus.dev/ext/users/v1",
+    namespace: "urn:pileus:ext:users:v1",
     updated: "2026-01-01T00:00:00Z",
     description: "Users of jobs and VMs, and the most VMs that each may have",
     requires: &[],

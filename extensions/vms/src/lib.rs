@@ -28,7 +28,7 @@ use crate::{
 pub static EXTENSION: Extension = Extension {
     alias: "vms",
     name: "VMs",
-    namespace: "https://pileus.dev/ext/vms/v1",
+    namespace: "urn:pileus:ext:vms:v1",
     updated: "2026-01-01T00:00:00Z",
     description: "Virtual machines: their states, and shutting down, retiring, forgetting, resetting them",
     requires: &["clouds"],

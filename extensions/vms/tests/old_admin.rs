@@ -1,11 +1,11 @@
 //! What the admin port does to VMs, and says of it, to the byte.
 
-use std::time::Duration;
+use std::{cell::Cell, time::Duration};
 
 use pileus_ext_vms::EXTENSION;
 use pileus_sdk::{
     Mount, header,
-    model::{Command, Name, Override, Refusal},
+    model::{Command, Name, Override, Refusal, Vm},
     testing::{Ask, Bench, delete, post, put, put_cloud, put_vm},
 };
 
@@ -205,21 +205,32 @@ async fn there_is_no_other_call() {
 /// name the right VM.
 #[tokio::test]
 async fn a_shutdown_waits_for_the_cloud() {
-    let bench = bench();
-    let ask = bench.send(admin("/clouds/Alpha/vms", "action=shutdown&count=all"));
+    // Either is a sign that the cloud could not.
+    shutdown_with_a_failure(|vm| vm.error_count = 1).await;
+    shutdown_with_a_failure(|vm| vm.last_error = Some("refused".into())).await;
+}
+
+async fn shutdown_with_a_failure(fail: fn(&mut Vm)) {
+    let (bench, done) = (bench(), Cell::new(false));
+    let ask = async {
+        let reply = bench.send(admin("/clouds/Alpha/vms", "action=shutdown&count=all")).await;
+        done.set(true);
+        reply
+    };
     let cloud = async {
         tokio::task::yield_now().await;
         assert_eq!(Vec::from_iter(shutdown(&["a-1", "a-2", "a-3"])), bench.engine.commands());
         bench.engine.edit(|view| drop(view.vms.remove("a-3")));
         tokio::task::yield_now().await;
         bench.engine.edit(|view| {
-            put_vm(view, "a-1", "Alpha", |vm| {
-                vm.error_count = 1;
-                vm.last_error = Some("refused".into());
-            });
+            put_vm(view, "a-1", "Alpha", fail);
         });
         tokio::task::yield_now().await;
         bench.engine.edit(|view| drop(view.vms.remove("a-2")));
+        for _ in 0..5 {
+            tokio::task::yield_now().await;
+        }
+        assert!(done.get(), "it still waits");
     };
     let (reply, ()) = tokio::join!(ask, cloud);
     assert_eq!(
@@ -239,7 +250,7 @@ async fn a_shutdown_does_not_wait_for_ever() {
         ("action=shutdown", "/clouds/Alpha/vms/a-1", ""),
     ] {
         let bench = bench();
-        let done = std::cell::Cell::new(false);
+        let done = Cell::new(false);
         let ask = async {
             let reply = bench.send(admin(uri, form)).await;
             done.set(true);
@@ -252,6 +263,10 @@ async fn a_shutdown_does_not_wait_for_ever() {
             tokio::task::yield_now().await;
             assert!(!done.get(), "{form}: it gave up early");
             bench.clock.advance(Duration::from_secs(1));
+            for _ in 0..5 {
+                tokio::task::yield_now().await;
+            }
+            assert!(done.get(), "{form}: it still waits");
         };
         let (reply, ()) = tokio::join!(ask, time);
         assert_eq!((reply.status, reply.text.as_str()), (200, text), "{form}");
