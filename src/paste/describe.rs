@@ -13,18 +13,21 @@ use super::{
 };
 use crate::diagnostic::Place;
 
+/// What is longer, in characters, pushes its own line aside, not those of all the others.
+const LONG: usize = 80;
+
 /// For people: servers, and below each its apps, filters and settings, with the line that says so.
 ///
 /// ```text
-/// server api on 127.0.0.1:8774             api-paste.toml:31
-///   composite.api                          api-paste.toml:45
-///     / → versions                         built in
-///     /v2 → composite.v2 (token)           api-paste.toml:50
-///       request_id                         built in
-///       ratelimit                          api-paste.toml:85
-///         limits = [{ verb = "POST", … }]  api-paste.toml:86
-///       osapi                              api-paste.toml:72
-///         routes = "tenant"                api-paste.toml:74
+/// server api on 127.0.0.1:8774           api-paste.toml:28
+///   composite.api                        api-paste.toml:42
+///     / → versions                       defaults
+///     /v2 → composite.v2 (token)         api-paste.toml:47
+///       request_id                       defaults
+///       sizelimit                        api-paste.toml:92
+///         max_request_body_size = 114688 api-paste.toml:93
+///       osapi                            api-paste.toml:65
+///         routes = "tenant"              api-paste.toml:67
 /// ```
 pub fn describe(plan: &Plan) -> String {
     let mut text = Text { plan, rows: Vec::new(), seen: BTreeSet::new() };
@@ -34,8 +37,7 @@ pub fn describe(plan: &Plan) -> String {
         text.settings(1, &server.section, &["listen", "app"]);
         text.app(1, "", server.app);
     }
-    // A long setting pushes its own line aside, not those of all the others.
-    let widest = text.rows.iter().map(Row::width).filter(|width| *width < 64).max().unwrap_or_default();
+    let widest = text.rows.iter().map(Row::width).filter(|width| *width <= LONG).max().unwrap_or_default();
     text.rows.iter().fold(String::new(), |mut all, row| {
         let before = 2 * row.depth;
         let between = (widest + 2).saturating_sub(row.width()).max(2);
@@ -82,14 +84,25 @@ struct Text<'a> {
 
 impl Text<'_> {
     fn row(&mut self, depth: usize, text: String, from: Option<&Place>) {
-        let from = from.map_or_else(|| "built in".into(), Place::to_string);
+        let from = from.map_or_else(|| "defaults".into(), Place::to_string);
         self.rows.push(Row { depth, text, from });
     }
 
     fn settings(&mut self, depth: usize, section: &Section, but: &[&str]) {
         for (key, setting) in in_order(&section.settings) {
-            if in_file(&section.name) && !but.contains(&key.as_str()) {
-                self.row(depth, format!("{key} = {}", setting.value), Some(&setting.key));
+            if !in_file(&section.name) || but.contains(&key.as_str()) {
+                continue;
+            }
+            let line = format!("{key} = {}", setting.value);
+            match setting.value.as_list() {
+                // A long list is read down, each element with its own line in the file.
+                Some(list) if line.len() > LONG => {
+                    self.row(depth, format!("{key} ="), Some(&setting.key));
+                    for value in list {
+                        self.row(depth + 1, value.to_string(), Some(&value.place));
+                    }
+                }
+                _ => self.row(depth, line, Some(&setting.key)),
             }
         }
     }

@@ -152,7 +152,7 @@ pub fn deps() -> BuildDeps {
         clock: Arc::new(ManualClock::default()),
         engine: Arc::new(Idle),
         policy: Arc::new(Policy::default()),
-        routers: Mount::ALL.into_iter().map(|mount| (mount, Arc::new(Router::default()))).collect(),
+        routers: Mount::ALL.map(|mount| (mount, Arc::new(Router::new(mount, &[]).unwrap()))).into(),
     }
 }
 

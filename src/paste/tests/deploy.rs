@@ -226,25 +226,36 @@ factory = "urlmap"
 "/v2" = "p"
 "/v3" = "p"
 [pipeline.p]
-pipeline = ["samesite", "marked", "echo"]
+pipeline = ["samesite", "marked", "noauth", "limits", "echo"]
 [filter.marked]
 factory = "trace"
 mark = "x${env:SECRET}"
+[filter.limits]
+factory = "ratelimit"
+limits = [
+    { verb = "POST", value = 120, unit = "minute" },
+    { verb = "DELETE", value = 60, unit = "second" },
+]
 "#;
     let mut report = Report::default();
     let files = Files::from_text("t.toml", &server("map", rest), Path::new(""), &environment, &mut report);
     let (plan, _) = run(files, "token", &mut report);
     let expected = "\
-server main on 127.0.0.1:0       t.toml:1
-  max_headers = 50               t.toml:4
-  composite.map                  t.toml:5
-    / → versions                 built in
-    /v2 → pipeline.p             t.toml:10
-      samesite                   built in
-      marked                     t.toml:12
-        mark = \"x${env:SECRET}\"  t.toml:14
-      echo                       built in
-    /v3 → pipeline.p, as above   t.toml:10
+server main on 127.0.0.1:0                                  t.toml:1
+  max_headers = 50                                          t.toml:4
+  composite.map                                             t.toml:5
+    / → versions                                            defaults
+    /v2 → pipeline.p                                        t.toml:10
+      samesite                                              defaults
+      marked                                                t.toml:12
+        mark = \"x${env:SECRET}\"                             t.toml:14
+      noauth                                                defaults
+      limits                                                t.toml:15
+        limits =                                            t.toml:17
+          { verb = \"POST\", value = 120, unit = \"minute\" }   t.toml:18
+          { verb = \"DELETE\", value = 60, unit = \"second\" }  t.toml:19
+      echo                                                  defaults
+    /v3 → pipeline.p, as above                              t.toml:10
 ";
     let found = describe(&plan);
     assert_eq!(found, expected);

@@ -42,8 +42,8 @@ fn a_path_has_one_way() {
         (0, "/v2/p/clouds/a", 3, 7, "app.osapi"),
         (0, "//v2", 4, 7, "app.osapi"),
         (0, "/v20", 0, 0, "versions"),
-        (1, "/clouds", 0, 6, "cloud_status"),
-        (2, "/", 0, 6, "cloud_admin"),
+        (1, "/clouds", 0, 7, "cloud_status"),
+        (2, "/", 0, 7, "cloud_admin"),
     ];
     for (server, path, mounted, filters, last) in cases {
         let way = plan.way(&plan.servers[server], path);
