@@ -187,7 +187,7 @@ mod tests {
     async fn a_request_that_has_no_route_goes_no_further() {
         let (mut deps, ..) = deps();
         assert!(build(KIND, "", &deps).is_err(), "without a router");
-        deps.router = Some(Arc::new(Router::default()));
+        deps.router = Some(Arc::new(Router::new(pileus_sdk::Mount::Tenant, &[]).unwrap()));
         assert!(build(KIND, "rule = 'x'", &deps).is_err());
         let app = |_| async { panic!("it went on") };
         let stack = build(KIND, "", &deps).unwrap().over(pileus_sdk::Stack::from_fn(app));

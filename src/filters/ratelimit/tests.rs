@@ -184,8 +184,8 @@ fn mistakes_are_told_at_the_setting() {
         ("limits = '(PSOT, *, .*, 1, DAY)'", "[filter.ratelimit] limit 1: `PSOT` is no verb"),
         ("limits = 5", "limits are a list"),
         ("", "missing field `limits`"),
-        ("limits = ''\nkey = 'token'", "unknown variant `token`"),
-        ("limits = ''\nmax_keys = 0", "nonzero"),
+        ("limits = ''\nkey = 'token'", "unknown word `token`"),
+        ("limits = ''\nmax_keys = 0", "whole number from 1"),
         ("limits = ''\nlimit = ''", "unknown field `limit`"),
     ] {
         let error = build(KIND, text, &deps).unwrap_err();
