@@ -162,7 +162,8 @@ impl Running {
         // Drivers of other clouds are the poller's to open: what was made through the API must not
         // keep the API from starting.
         for driver in drivers {
-            let opened = self.hub.fleet.open(&driver, Arc::new(Door(self.hub.clone())));
+            let desk = Arc::new(Door(self.hub.clone()));
+            let opened = self.hub.fleet.open(&driver, desk, &*self.hub.clock).await;
             opened.map_err(|error| StartError::Driver { driver, error })?;
         }
         let mut poller = JoinSet::new();

@@ -207,7 +207,9 @@ async fn a_wrong_configuration_is_refused_and_leaves_the_folder_free() {
     let broken = pileus_engine::start(
         good(),
         std::sync::Arc::new(ManualClock::default()),
-        Box::new(|_, _| Err(pileus_engine::drivers::DriverError::Failed("no program".into()))),
+        Box::new(|_, _| {
+            Box::pin(async { Err(pileus_engine::drivers::DriverError::Failed("no program".into())) })
+        }),
     );
     let error = broken.await.map(drop).unwrap_err();
     assert!(matches!(error, StartError::Driver { .. }), "{error}");
