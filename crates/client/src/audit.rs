@@ -2,7 +2,10 @@
 //!
 //! Source: cloud-scheduler 1.13.2, `cloud_admin`; CPython 2.7, `Lib/logging`.
 
-use std::{fs::OpenOptions, io::Write};
+use std::{
+    fs::{File, OpenOptions},
+    io::Write,
+};
 
 use jiff::Zoned;
 
@@ -21,12 +24,13 @@ pub enum Level {
 #[derive(Debug)]
 pub struct Audit {
     logging: Logging,
+    file: Option<File>,
     least: u8,
     now: fn() -> Zoned,
 }
 
 impl Audit {
-    /// `Err`: the level's name is none.
+    /// Opens the log, before anything is changed. `Err`: what is wrong with the configuration.
     pub fn new(logging: Logging, now: fn() -> Zoned) -> Result<Self, String> {
         let least = match logging.level.as_str() {
             "VERBOSE" => 9,
@@ -37,7 +41,12 @@ impl Audit {
             "CRITICAL" => 50,
             other => return Err(format!("Configuration file problem: log_level `{other}` is none.\n")),
         };
-        Ok(Self { logging, least, now })
+        let open = |path| OpenOptions::new().create(true).append(true).open(path);
+        let file = logging.file.as_ref().map(open).transpose().map_err(|error| {
+            let path = logging.file.as_deref().unwrap_or("".as_ref()).display();
+            format!("Configuration file problem: log_location_cloud_admin {path}: {error}\n")
+        })?;
+        Ok(Self { logging, file, least, now })
     }
 
     /// Whether changes need a comment.
@@ -51,7 +60,7 @@ impl Audit {
             Level::Debug => ("DEBUG", 10),
             Level::Info => ("INFO", 20),
         };
-        if number < self.least || (self.logging.file.is_none() && !self.logging.stderr) {
+        if number < self.least || (self.file.is_none() && !self.logging.stderr) {
             return Ok(());
         }
         // A log has a line for each thing.
@@ -60,8 +69,7 @@ impl Audit {
         if self.logging.stderr {
             std::io::stderr().write_all(line.as_bytes()).ok();
         }
-        let Some(path) = &self.logging.file else { return Ok(()) };
-        let mut file = OpenOptions::new().create(true).append(true).open(path).map_err(|e| e.to_string())?;
+        let Some(mut file) = self.file.as_ref() else { return Ok(()) };
         file.write_all(line.as_bytes()).map_err(|error| error.to_string())
     }
 
@@ -117,7 +125,7 @@ mod tests {
     use super::*;
 
     fn now() -> Zoned {
-        "2016-01-08T13:14:15.678[UTC]".parse().unwrap()
+        jiff::civil::datetime(2016, 1, 8, 13, 14, 15, 678_000_000).to_zoned(jiff::tz::TimeZone::UTC).unwrap()
     }
 
     #[test]
@@ -143,14 +151,16 @@ mod tests {
     fn a_comment_makes_no_second_line() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("log");
-        let logging = Logging { format: "%(message)s".into(), file: Some(file.clone()), ..Logging::default() };
+        let logging =
+            Logging { format: "%(message)s".into(), file: Some(file.clone()), ..Logging::default() };
         Audit::new(logging, now).unwrap().write(Level::Info, "one\nINFO two").unwrap();
         assert_eq!(std::fs::read_to_string(file).unwrap(), "one INFO two\n");
     }
 
     #[test]
     fn a_level_is_one_of_six_in_capitals() {
-        let level = |level: &str| Audit::new(Logging { level: level.into(), ..Logging::default() }, now).is_ok();
+        let level =
+            |level: &str| Audit::new(Logging { level: level.into(), ..Logging::default() }, now).is_ok();
         assert!(level("VERBOSE") && level("CRITICAL") && !level("info") && !level("LOUD"));
     }
 }

@@ -105,17 +105,16 @@ pub fn read(which: Which, named: Option<&str>, folders: &[PathBuf]) -> Result<Co
 fn logging(ini: &Ini, config: &mut Config) -> Result<(), Bad> {
     integer(ini, "logging", "log_max_size", " in bytes")?;
     let text = |name| ini.get("logging", name).map_err(unexpected);
-    let mut switch = |name, to: &mut bool| match text(name)?.map(|word| word.to_ascii_lowercase()).as_deref() {
-        None => Ok(()),
-        Some("1" | "yes" | "true" | "on") => Ok(*to = true),
-        Some("0" | "no" | "false" | "off") => Ok(*to = false),
+    let mut switch = |name| match text(name)?.map(|word| word.to_ascii_lowercase()).as_deref() {
+        Some("1" | "yes" | "true" | "on") => Ok(true),
+        None | Some("0" | "no" | "false" | "off") => Ok(false),
         Some(_) => {
-            let line = format!("Configuration file problem: {name} must be a Boolean value.\n");
-            Ok(config.said.push_str(&line))
+            config.said.push_str(&format!("Configuration file problem: {name} must be a Boolean value.\n"));
+            Ok(false)
         }
     };
-    switch("log_stdout", &mut config.logging.stderr)?;
-    switch("admin_log_comments", &mut config.logging.comments)?;
+    config.logging.stderr = switch("log_stdout")?;
+    config.logging.comments = switch("admin_log_comments")?;
     if let Some(level) = text("log_level")? {
         config.logging.level = level;
     }
@@ -179,8 +178,10 @@ mod tests {
             std::fs::write(&file, text).unwrap();
             read(Which::Admin, None, &[top.path().to_owned()])
         };
-        let config = read("[global]\nadmin_server_port: 9\n[logging]\nlog_level: DEBUG\nlog_stdout: Yes\n\
-            log_location_cloud_admin: /tmp/x.log\nadmin_log_comments: maybe\nlog_format: %(message)s\n");
+        let config = read(
+            "[global]\nadmin_server_port: 9\n[logging]\nlog_level: DEBUG\nlog_stdout: Yes\n\
+            log_location_cloud_admin: /tmp/x.log\nadmin_log_comments: maybe\nlog_format: %(message)s\n",
+        );
         let config = config.unwrap();
         assert_eq!((config.port, config.logging.level.as_str()), (None, "DEBUG"));
         assert_eq!((config.logging.stderr, config.logging.comments), (true, false));

@@ -15,7 +15,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC};
 use tokio::net::TcpStream;
 
 /// Most bytes of an answer.
-const MAX_BODY: usize = 256 << 20;
+const MAX_BODY: usize = 64 << 20;
 
 /// Whatever Python's `urllib.quote(text, safe='')` quotes.
 const UNSAFE: &AsciiSet = &NON_ALPHANUMERIC.remove(b'_').remove(b'.').remove(b'-');
@@ -130,7 +130,13 @@ impl Server {
         Err(Failure::Unreachable(first.unwrap_or_default()))
     }
 
-    async fn exchange(&self, stream: TcpStream, host: &str, port: u16, call: &Call) -> Result<Answer, Failure> {
+    async fn exchange(
+        &self,
+        stream: TcpStream,
+        host: &str,
+        port: u16,
+        call: &Call,
+    ) -> Result<Answer, Failure> {
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(lost)?;
         // Ends with the exchange.
         tokio::spawn(connection);
@@ -156,7 +162,9 @@ impl Server {
         let request = request.body(Full::new(body)).map_err(|_| self.invalid())?;
         let response = sender.send_request(request).await.map_err(lost)?;
         let (head, body) = response.into_parts();
-        let id = ["x-compute-request-id", "x-openstack-request-id"].iter().find_map(|name| head.headers.get(*name));
+        let id = ["x-compute-request-id", "x-openstack-request-id"]
+            .iter()
+            .find_map(|name| head.headers.get(*name));
         let request_id = id.and_then(|id| id.to_str().ok()).map(str::to_owned);
         let body = Limited::new(body, MAX_BODY).collect().await;
         let body = body.map_err(|error| Failure::Unexpected("IncompleteAnswer", error.to_string()))?;

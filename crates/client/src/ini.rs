@@ -37,7 +37,8 @@ impl Wrong {
             ),
             Self::Lines(lines) => {
                 let head = format!("ConfigParser.ParsingError: File contains parsing errors: {path}");
-                let lines = lines.iter().map(|(number, line)| format!("\n\t[line {number:2}]: {}", quoted(line)));
+                let lines =
+                    lines.iter().map(|(number, line)| format!("\n\t[line {number:2}]: {}", quoted(line)));
                 std::iter::once(head).chain(lines).collect()
             }
         }
@@ -63,7 +64,10 @@ impl Ini {
         let mut wrong = Vec::new();
         for (at, line) in text.split_inclusive('\n').enumerate() {
             let remark = line.split_whitespace().next().is_some_and(|word| word.eq_ignore_ascii_case("rem"));
-            if line.trim().is_empty() || line.starts_with(['#', ';']) || remark && line.starts_with(['r', 'R']) {
+            if line.trim().is_empty()
+                || line.starts_with(['#', ';'])
+                || remark && line.starts_with(['r', 'R'])
+            {
                 continue;
             }
             let current = section.as_ref().map(|name| ini.section(name));
@@ -192,7 +196,8 @@ mod tests {
 
     #[test]
     fn what_cannot_be_read_is_told_as_python_tells_it() {
-        let none = "ConfigParser.MissingSectionHeaderError: File contains no section headers.\nfile: F, line: 1\n";
+        let none =
+            "ConfigParser.MissingSectionHeaderError: File contains no section headers.\nfile: F, line: 1\n";
         let many = "ConfigParser.ParsingError: File contains parsing errors: F\n\t[line  2]: ";
         let cases = [
             ("port: 9\n", format!("{none}'port: 9\\n'")),

@@ -91,7 +91,8 @@ fn find_long(program: &Program, name: &str) -> Result<&'static Opt, String> {
         return Ok(exact);
     }
     for era in [Era::Old, Era::New] {
-        let fits = |option: &&Opt| option.era == era && option.long.is_some_and(|long| long.starts_with(name));
+        let fits =
+            |option: &&Opt| option.era == era && option.long.is_some_and(|long| long.starts_with(name));
         let found: Vec<&'static Opt> = program.options().filter(fits).collect();
         match found[..] {
             [] => {}
