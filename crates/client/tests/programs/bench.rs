@@ -30,8 +30,12 @@ pub struct Asked {
 
 impl Server {
     pub fn start(rules: &[Rule]) -> Self {
+        Self::with(rules.iter().map(|(line, status, body)| (*line, *status, (*body).to_owned())))
+    }
+
+    pub fn with<'a>(rules: impl IntoIterator<Item = (&'a str, u16, String)>) -> Self {
         let rules: Vec<(String, u16, String)> =
-            rules.iter().map(|(line, status, body)| ((*line).into(), *status, (*body).into())).collect();
+            rules.into_iter().map(|(line, status, body)| (line.to_owned(), status, body)).collect();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         let asked = Arc::new(Mutex::new(Vec::new()));
