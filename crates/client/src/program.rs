@@ -69,17 +69,18 @@ const STATUS_NOTES: &str = "Examples:
   cloud_status --project demo --token-file var/admin-token -m
   cloud_status --completions bash > /etc/bash_completion.d/cloud_status
 
-One thing is shown, whatever is asked: the first of -a (without -j), -m, -u, -n, -c (without -j, -o),
+One thing is shown, whatever is asked: the first of -a (without -j), -m, -u, -n, -c (without -j, -o), \
 -a -j, -c -j, -d, -q, -i, -b, -t, -g, -l, -o, -r, -x, -z, -w, -v, else the clouds in brief.
 
-The port is -p's, else that of [global] info_server_port in the file of -f, else in the first that there
-is of ~/.cloudscheduler, /etc/cloudscheduler and /usr/local/share/cloud-scheduler, each with
+The port is -p's, else that of [global] info_server_port in the file of -f, else in the first that there \
+is of ~/.cloudscheduler, /etc/cloudscheduler and /usr/local/share/cloud-scheduler, each with \
 cloud_scheduler_status.conf. Without -s, where this machine's name does not answer, loopback is tried.
 
-With --project, -n needs no -c; -m honours -c; -d, -t, -r, -w and -x have no counterpart.
+With --project, -j and --json are the same, -n needs no -c, and -m honours -c; -d, -t, -r, -w and -x have \
+no counterpart.
 
 Exit codes: 0 an answer came, whatever it says; 1 no answer; 2 a wrong option.
-With --strict or --project: 0 done, 1 refused or not found, 2 a wrong or missing option,
+With --strict or --project: 0 done, 1 refused or not found, 2 a wrong or missing option, \
 69 unavailable (no answer, or no such thing in /v2), 78 configuration.";
 
 const ADMIN_NOTES: &str = "Examples:
@@ -91,18 +92,18 @@ const ADMIN_NOTES: &str = "Examples:
   cloud_admin --project demo --token-file var/admin-token -k -c alpha -a
   cloud_admin --man | man -l -
 
-One thing is done, whatever is asked: the first of -k, -m, -o, -x, -e, -d, -r, -i, -j, -t, -y, -l, -p, -q,
--v. Of -n, -a and -b, -n beats -a beats -b.
+One thing is done, whatever is asked: the first of -k, -m, -o, -x, -e, -d, -r, -i, -j, -t, -y, -l, -p, \
+-q, -v. Of -n, -a and -b, -n beats -a beats -b.
 
-The configuration is the file of -f, else the first that there is of ~/.cloudscheduler, /etc/cloudscheduler
-and /usr/local/share/cloud-scheduler, each with cloud_scheduler.conf. [logging] log_location_cloud_admin and
-log_stdout say where the audit log goes; admin_log_comments wants -C of every change but -e and -d.
-admin_server_port there changes nothing: -P does. Without -s, where this machine's name does not answer,
-loopback is tried.
+The configuration is the file of -f, else the first that there is of ~/.cloudscheduler, \
+/etc/cloudscheduler and /usr/local/share/cloud-scheduler, each with cloud_scheduler.conf. \
+[logging] log_location_cloud_admin and log_stdout say where the audit log goes; admin_log_comments wants \
+-C of every change but -e and -d. admin_server_port there changes nothing: -P does. Without -s, where \
+this machine's name does not answer, loopback is tried.
 
-With --project, -n needs no -c, and where both are said the VM has to be on that cloud; -r, -i, -l, -p and -q
-have no counterpart.
+With --project, -n needs no -c, and where both are said the VM has to be on that cloud; -r, -i, -l, -p \
+and -q have no counterpart.
 
 Exit codes: 0, whatever came; 2 a wrong option.
-With --strict or --project: 0 done, 1 refused, not found, or done in part, 2 a wrong or missing option,
+With --strict or --project: 0 done, 1 refused, not found, or done in part, 2 a wrong or missing option, \
 69 unavailable (no answer, or no such thing in /v2), 78 configuration.";
