@@ -164,7 +164,11 @@ pub fn ran(output: Output) -> Ran {
     }
 }
 
-/// A port at which nobody listens: it was free a moment ago, and is given to nobody else so soon.
+/// A port at which nobody listens, nor will: it is bound for as long as the tests run.
 pub fn nobody() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let port = socket.local_addr().unwrap().port();
+    std::mem::forget(socket);
+    port
 }
