@@ -163,10 +163,12 @@ fn drivers(config: &pileus_engine::Config, clock: Arc<dyn Clock>) -> Box<DriverF
     Box::new(move |name, desk| match name {
         "local" => {
             let start = Local::start(local.clone(), desk, clock.clone());
-            let started = tokio::task::block_in_place(|| tokio::runtime::Handle::current().block_on(start));
-            started.map(|local| local as Arc<dyn Driver>)
+            Box::pin(async move { Ok(start.await? as Arc<dyn Driver>) })
         }
-        other => Err(DriverError::Failed(format!("there is no driver `{other}`"))),
+        other => {
+            let unknown = DriverError::Failed(format!("there is no driver `{other}`"));
+            Box::pin(async move { Err(unknown) })
+        }
     })
 }
 

@@ -1,7 +1,8 @@
 //! Pileus as its users meet it: real processes, real sockets, real files. One binary, one link.
 
-// Other processes live on the real clock; so do these tests' time-outs.
-#![allow(clippy::disallowed_methods)]
+// Other processes live on the real clock; so do these tests' time-outs. Helpers of tests may fail as
+// loudly as tests.
+#![allow(clippy::disallowed_methods, clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
 mod bad_files;
 mod crash;

@@ -81,6 +81,30 @@ fn a_job_boots_a_vm_runs_and_is_seen_on_all_three_ports() {
 }
 
 #[test]
+fn the_printed_line_submits_a_job_when_it_is_pasted() {
+    let place = Place::quick(1);
+    let server = place.serve();
+    let line = server.banner.last().expect("a line to paste").trim().to_owned();
+    let token = place.state().join("admin-token");
+    assert!(line.contains(&format!("$(cat '{}')", token.display())), "{line}");
+    assert!(!line.contains(&server.token), "the secret itself is not printed");
+    assert!(line.contains(&format!("http://{}/v2/default/jobs", server.api)), "{line}");
+    let mode = std::fs::metadata(&token).expect("the token").permissions();
+    assert_eq!(std::os::unix::fs::PermissionsExt::mode(&mode) & 0o777, 0o600);
+    assert!(server.banner.iter().any(|line| line.contains(&*place.state().to_string_lossy())));
+    // Pasted into a shell whose `curl` shows what it was given: what it sends, the server takes.
+    let pasted = format!("curl() {{ for word in \"$@\"; do printf '%s\\n' \"$word\"; done; }}; {line}");
+    let output = std::process::Command::new("sh").args(["-c", &pasted]).output().expect("sh runs");
+    let words = String::from_utf8(output.stdout).expect("UTF-8");
+    assert!(words.lines().any(|word| word == format!("X-Auth-Token: {}", server.token)), "{words}");
+    let body = words.lines().last().expect("a body");
+    let reply = server.post("/v2/default/jobs", body);
+    assert_eq!(reply.status, 202, "{body}: {}", reply.text);
+    let id = reply.json()["job"]["id"].as_str().expect("an id").to_owned();
+    server.await_job(&id, "complete");
+}
+
+#[test]
 fn jobs_of_one_user_share_kept_vms_and_slots_bound_them() {
     let place = Place::quick(30);
     let server = place.serve();

@@ -145,7 +145,7 @@ fn every_route_refuses_strangers_and_guards_what_changes_clouds() {
     let server = place.serve();
     for route in routes.as_array().expect("a list").iter().filter(|route| route["mount"] == "tenant") {
         let path = format!("/v2{}", route["path"].as_str().unwrap_or_default());
-        let path = path.replace('{', "").replace('}', "");
+        let path = path.replace(['{', '}'], "");
         let method = route["method"].as_str().unwrap_or_default();
         assert_eq!(send(server.api, method, &path, &[], "").status, 401, "{route}");
         assert_eq!(

@@ -15,8 +15,9 @@ use crate::{
     hub::lock,
 };
 
-/// Makes the driver of this name. Called once for each name that a cloud uses, within a runtime.
-pub type DriverFactory = dyn Fn(&str, Arc<dyn Desk>) -> Result<Arc<dyn Driver>, DriverError> + Send + Sync;
+/// Makes the driver of this name. Called once for each name that a cloud uses; after a failure again.
+pub type DriverFactory =
+    dyn Fn(&str, Arc<dyn Desk>) -> BoxFuture<Result<Arc<dyn Driver>, DriverError>> + Send + Sync;
 
 /// How long a driver may take to answer.
 pub const CALL_TIMEOUT: Duration = Duration::from_secs(60);
@@ -47,12 +48,16 @@ impl Fleet {
     }
 
     /// The driver of this name; made where it is not there yet.
-    pub fn open(&self, driver: &str, desk: Arc<dyn Desk>) -> Result<Arc<Slot>, DriverError> {
+    pub async fn open(
+        &self,
+        driver: &str,
+        desk: Arc<dyn Desk>,
+        clock: &dyn Clock,
+    ) -> Result<Arc<Slot>, DriverError> {
         if let Some(slot) = self.get(driver) {
             return Ok(slot);
         }
-        // Not under the lock: it may take its time, and only the start and one reconciler come here.
-        let made = (self.factory)(driver, desk)?;
+        let made = within(clock, (self.factory)(driver, desk)).await?;
         let slot = Slot { driver: made, gate: Arc::default(), swept: Mutex::default() };
         Ok(lock(&self.slots).entry(driver.to_owned()).or_insert(Arc::new(slot)).clone())
     }

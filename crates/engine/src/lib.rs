@@ -1,6 +1,6 @@
 //! Floor 1: the scheduler. State, store, scheduling, reconcilers, drivers, sources. No HTTP server.
 //!
-//! [`start`] opens the state folder and sets everybody to work; [`Running::engine`] is the door for
+//! [`start()`] opens the state folder and sets everybody to work; [`Running::engine`] is the door for
 //! the floors above. Inside, every change takes one way: work for the writer → [`decide`] or
 //! the like → events → durable → [`apply`] → published → answered.
 

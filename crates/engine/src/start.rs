@@ -29,7 +29,7 @@ use crate::{
     ids::Ids,
     reconcile::{self, decider::DECIDERS},
     state::FILES,
-    store::{self, OpenError},
+    store::{self, OpenError, Store},
     writer::{self, Work},
 };
 
@@ -81,11 +81,22 @@ pub async fn start(
     drivers: Box<DriverFactory>,
 ) -> Result<Running, StartError> {
     check_clouds(&config.clouds)?;
-    let read = (config.cloud_aliases.clone(), config.user_limits.clone());
-    let read = move || Ok::<_, FileError>((read_aliases(read.0)?, read_limits(read.1)?));
-    let (aliases, limits) = blocking(read).await?;
     let (name, dir) = (config.store.clone(), config.state_dir.clone());
     let (store, view) = blocking(move || store::open(&name, &dir)).await?;
+    start_upon(config, clock, drivers, store, view).await
+}
+
+/// Starts the engine upon an open store and what was in it.
+pub(crate) async fn start_upon(
+    config: Config,
+    clock: Arc<dyn Clock>,
+    drivers: Box<DriverFactory>,
+    store: Arc<dyn Store>,
+    view: View,
+) -> Result<Running, StartError> {
+    let read = (config.cloud_aliases.clone(), config.user_limits.clone());
+    let read = move || Ok::<_, FileError>((read_aliases(read.0)?, read_limits(read.1)?));
+    let files = blocking(read).await;
     let ids = Ids::after(&view);
     let (queue, items) = mpsc::channel(writer::QUEUE);
     let scheduler = &config.scheduler;
@@ -127,7 +138,11 @@ pub async fn start(
         stop_poller: CancellationToken::new(),
         writer: Some(writer),
     };
-    if let Err(error) = running.begin(config.clouds, aliases, limits, config.state_dir).await {
+    let begun = match files {
+        Ok((aliases, limits)) => running.begin(config.clouds, aliases, limits, config.state_dir).await,
+        Err(error) => Err(error),
+    };
+    if let Err(error) = begun {
         running.close().await;
         return Err(error);
     }
@@ -162,7 +177,8 @@ impl Running {
         // Drivers of other clouds are the poller's to open: what was made through the API must not
         // keep the API from starting.
         for driver in drivers {
-            let opened = self.hub.fleet.open(&driver, Arc::new(Door(self.hub.clone())));
+            let desk = Arc::new(Door(self.hub.clone()));
+            let opened = self.hub.fleet.open(&driver, desk, &*self.hub.clock).await;
             opened.map_err(|error| StartError::Driver { driver, error })?;
         }
         let mut poller = JoinSet::new();

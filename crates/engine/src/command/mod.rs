@@ -1,7 +1,7 @@
 //! Commands: each is checked against the state and becomes events, or is refused and changes nothing.
 //!
 //! Pure but for the ids, which come out of the one generator. What a command needs from outside
-//! (the alias file, a driver's consent) is fetched before, by [`crate::engine`].
+//! (the alias file, a driver's consent) is fetched before, by [`crate::hub`].
 
 mod clouds;
 mod jobs;

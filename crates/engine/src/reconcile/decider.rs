@@ -53,20 +53,22 @@ pub async fn run(hub: Arc<Hub>, decider: Decider, stop: CancellationToken) {
     let Decider { which, by, think, interval_s } = decider;
     let mut pace = Pace::new(hub.clone(), stop, interval_s(&hub));
     loop {
-        let began = pace.begin();
-        let error = cycle(&hub, think, by).await.err();
+        pace.begin();
+        let view = hub.view.load_full();
+        let looked_at = view.jobs.len() + view.vms.len();
+        let error = cycle(&hub, view, think, by).await.err();
         if let Some(error) = &error {
             error!(reconciler = RECONCILERS[which], error, "cycle failed");
         }
         hub.beat(which, error.clone());
-        if !pace.next(began, error.is_some()).await {
+        if !pace.next(looked_at, error.is_some()).await {
             return;
         }
     }
 }
 
-async fn cycle(hub: &Arc<Hub>, think: Think, by: &str) -> Result<(), String> {
-    let (view, thinker) = (hub.view.load_full(), hub.clone());
+async fn cycle(hub: &Arc<Hub>, view: Arc<View>, think: Think, by: &str) -> Result<(), String> {
+    let thinker = hub.clone();
     // A long thought must not keep a request waiting, nor a panic end the reconciler.
     let changes = tokio::task::spawn_blocking(move || think(&thinker, &view)).await;
     let changes = changes.map_err(|panicked| panicked.to_string())?;

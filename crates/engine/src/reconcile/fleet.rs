@@ -2,12 +2,12 @@
 //! strays swept.
 
 use std::{
-    collections::{BTreeMap, HashMap},
-    sync::Arc,
+    collections::HashMap,
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
-use pileus_model::{Name, View, Vm};
+use pileus_model::{Name, Time, View, Vm};
 use tokio::{
     sync::watch,
     task::{AbortHandle, JoinSet},
@@ -26,23 +26,36 @@ use crate::{
 
 const WHICH: usize = 2;
 
+/// Pause between two attempts to start a driver.
+const OPEN_EVERY: Duration = Duration::from_secs(60);
+
 /// Pause between two sweeps of a driver.
 const SWEEP_EVERY: Duration = Duration::from_secs(600);
 
 /// Runs until it is told to stop; its agents end with it.
 pub async fn run(hub: Arc<Hub>, stop: CancellationToken) {
     let mut pace = Pace::new(hub.clone(), stop, hub.config.vm_poller_interval_s);
-    let mut poller = Poller { hub: hub.clone(), agents: HashMap::new(), tasks: JoinSet::new() };
-    let mut sweeps = JoinSet::new();
+    let mut poller = Poller {
+        hub: hub.clone(),
+        agents: HashMap::new(),
+        tasks: JoinSet::new(),
+        opening: HashMap::new(),
+        aside: JoinSet::new(),
+    };
     loop {
-        let began = pace.begin();
-        while sweeps.try_join_next().is_some() {}
-        let problems = poller.cycle(&mut sweeps);
+        pace.begin();
+        let view = hub.view.load_full();
+        let problems = poller.cycle(&view);
         hub.beat(WHICH, (!problems.is_empty()).then(|| problems.join("; ")));
         let next = tokio::select! {
-            next = pace.next(began, false) => next,
-            // Its gate is open again: agents that stood before it go on.
-            Some(_) = sweeps.join_next() => true,
+            next = pace.next(view.vms.len(), false) => next,
+            // A sweep's gate is open again, or a driver is there: agents go on.
+            Some(ended) = poller.aside.join_next() => {
+                if let Err(panicked) = ended {
+                    error!(reconciler = RECONCILERS[WHICH], error = %panicked, "task ended");
+                }
+                true
+            }
         };
         if !next {
             return;
@@ -55,6 +68,10 @@ struct Poller {
     /// By the cloud's name.
     agents: HashMap<Name, Line>,
     tasks: JoinSet<()>,
+    /// Drivers that are not there yet, by name: when they were tried last, and what came of it.
+    opening: HashMap<String, Opening>,
+    /// Sweeps, and drivers being made.
+    aside: JoinSet<()>,
 }
 
 /// The line to an agent. The agent ends once it is dropped.
@@ -64,36 +81,33 @@ struct Line {
     task: AbortHandle,
 }
 
+/// A driver that is being made, or could not be.
+#[derive(Clone)]
+struct Opening {
+    began: Time,
+    task: AbortHandle,
+    problem: Arc<Mutex<String>>,
+}
+
 impl Poller {
     /// Answers with what is wrong.
-    fn cycle(&mut self, sweeps: &mut JoinSet<()>) -> Vec<String> {
+    fn cycle(&mut self, view: &View) -> Vec<String> {
         while let Some(ended) = self.tasks.try_join_next() {
             if let Err(panicked) = ended {
                 error!(reconciler = RECONCILERS[WHICH], error = %panicked, "agent ended, another takes over");
             }
         }
-        let view = self.hub.view.load_full();
         self.agents.retain(|cloud, line| {
             let cloud = view.clouds.get(cloud);
             !line.task.is_finished() && cloud.is_some_and(|cloud| cloud.spec.driver == line.driver)
         });
-        let mut problems = Vec::new();
-        let mut drivers = BTreeMap::new();
-        for cloud in view.clouds.values() {
-            let driver = drivers
-                .entry(cloud.spec.driver.clone())
-                .or_insert_with_key(|driver| self.hub.fleet.open(driver, Arc::new(Door(self.hub.clone()))));
-            if let Err(error) = driver {
-                problems.push(format!("{}: driver {}: {error}", cloud.name, cloud.spec.driver));
-            }
-        }
         // Before the agents, who would keep it waiting.
         for (driver, slot) in self.hub.fleet.slots() {
-            sweep(&self.hub, driver, &slot, sweeps);
+            sweep(&self.hub, driver, &slot, &mut self.aside);
         }
-        let mut todos = todos(&view);
+        let mut problems = Vec::new();
+        let mut todos = todos(view);
         for cloud in view.clouds.values() {
-            let Some(Ok(slot)) = drivers.get(&cloud.spec.driver) else { continue };
             let todo = todos.remove(&*cloud.name).unwrap_or_default();
             if let Some(line) = self.agents.get(&cloud.name) {
                 // Agents with nothing to do are left to sleep.
@@ -104,14 +118,42 @@ impl Poller {
                 });
                 continue;
             }
+            let driver = &cloud.spec.driver;
+            let Some(slot) = self.hub.fleet.get(driver) else {
+                let problem = self.open(driver);
+                problems.push(format!("{}: driver {driver} {problem}", cloud.name));
+                continue;
+            };
             let (todo, receiver) = watch::channel(todo);
-            let agent = Agent::new(self.hub.clone(), cloud.name.clone(), slot.clone());
+            let agent = Agent::new(self.hub.clone(), cloud.name.clone(), slot);
             let task = self.tasks.spawn(agent.run(receiver));
-            self.agents.insert(cloud.name.clone(), Line { driver: cloud.spec.driver.clone(), todo, task });
+            self.agents.insert(cloud.name.clone(), Line { driver: driver.clone(), todo, task });
         }
         let troubles = lock(&self.hub.troubles);
         problems.extend(troubles.iter().map(|(cloud, trouble)| format!("{cloud}: {trouble}")));
         problems
+    }
+
+    /// Has a driver made; aside, because it may hang. Answers with what is known of it.
+    fn open(&mut self, driver: &str) -> String {
+        let now = self.hub.clock.now();
+        if let Some(last) = self.opening.get(driver)
+            && (!last.task.is_finished() || now.since(last.began) < OPEN_EVERY)
+        {
+            return lock(&last.problem).clone();
+        }
+        let problem = Arc::new(Mutex::new("is being started".to_owned()));
+        let (hub, driver, told) = (self.hub.clone(), driver.to_owned(), problem.clone());
+        let name = driver.clone();
+        let task = self.aside.spawn(async move {
+            let desk = Arc::new(Door(hub.clone()));
+            if let Err(error) = hub.fleet.open(&driver, desk, &*hub.clock).await {
+                error!(driver, %error, "driver does not start");
+                *lock(&told) = format!("does not start: {error}");
+            }
+        });
+        self.opening.insert(name, Opening { began: now, task, problem });
+        "is being started".into()
     }
 }
 

@@ -19,7 +19,7 @@ pub async fn run(hub: Arc<Hub>, stop: CancellationToken) {
     let sources = sources::all();
     let mut pace = Pace::new(hub.clone(), stop, hub.config.job_poller_interval_s);
     loop {
-        let began = pace.begin();
+        pace.begin();
         let mut problems = Vec::new();
         for source in &sources {
             if let Err(problem) = poll(&hub, &**source).await {
@@ -33,7 +33,7 @@ pub async fn run(hub: Arc<Hub>, stop: CancellationToken) {
             }
         }
         hub.beat(WHICH, (!problems.is_empty()).then(|| problems.join("; ")));
-        if !pace.next(began, !problems.is_empty()).await {
+        if !pace.next(0, !problems.is_empty()).await {
             return;
         }
     }

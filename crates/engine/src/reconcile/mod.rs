@@ -14,7 +14,6 @@ pub mod jobs;
 
 use std::{num::NonZeroU64, sync::Arc, time::Duration};
 
-use pileus_model::Time;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -28,8 +27,12 @@ pub struct Pace {
     seq: watch::Receiver<u64>,
 }
 
-/// What part of the time a reconciler that is woken all the time may work: one in this many.
-const REST: u32 = 10;
+/// Rest after a cycle for each job and VM that it looked at. Looking takes about a tenth of it, so that
+/// a reconciler which is woken all the time does not work all the time.
+const REST_EACH: Duration = Duration::from_micros(10);
+
+/// So few need no rest.
+const FEW: usize = 1000;
 
 impl Pace {
     pub fn new(hub: Arc<Hub>, stop: CancellationToken, interval_s: NonZeroU64) -> Self {
@@ -38,17 +41,17 @@ impl Pace {
     }
 
     /// A cycle begins: what changes from now on wakes the next one.
-    pub fn begin(&mut self) -> Time {
+    pub fn begin(&mut self) {
         self.seq.mark_unchanged();
-        self.hub.clock.now()
     }
 
     /// Ends when the next cycle is due: after the interval, or at the first change, but not before
-    /// there was some rest from a long cycle. After a failed cycle a change does not wake it, so that
-    /// what fails does not fail all the time. `false`: it shall stop.
-    pub async fn next(&mut self, began: Time, failed: bool) -> bool {
-        let took = self.hub.clock.now().since(began);
-        let rest = took.saturating_mul(REST - 1).min(self.interval);
+    /// there was some rest from one that looked at many things. After a failed cycle a change does not
+    /// wake it, so that what fails does not fail all the time. `false`: it shall stop.
+    pub async fn next(&mut self, looked_at: usize, failed: bool) -> bool {
+        let many = u32::try_from(looked_at).unwrap_or(u32::MAX);
+        let rest = if looked_at < FEW { Duration::ZERO } else { REST_EACH.saturating_mul(many) };
+        let rest = rest.min(self.interval);
         let wait = self.hub.clock.sleep(self.interval);
         let changed = async {
             if !rest.is_zero() {

@@ -2,7 +2,7 @@
 
 use pileus_model::{Name, View, Vm};
 
-use super::{groups, targets::Targets};
+use super::{Jobs, groups, targets::Targets};
 
 /// Pairs of a job and the VM that is to run it.
 ///
@@ -16,7 +16,7 @@ pub fn assign(view: &View) -> Vec<(Name, Name)> {
     }
     let mut targets = Targets::new(view);
     let mut pairs = Vec::new();
-    for (_, mut group) in groups(view, &mut targets, idle) {
+    for (_, mut group) in groups(view, &mut targets, Jobs::WithFreeVm, idle) {
         for waiting in &group.waiting {
             if group.free.is_empty() {
                 break;

@@ -2,9 +2,9 @@
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
-use pileus_model::{JobState, Name, Override, Time, View, Vm, VmState};
+use pileus_model::{Name, Override, Time, View, Vm, VmState};
 
-use super::{groups, targets::Targets, will_take};
+use super::{Jobs, groups, targets::Targets, will_take};
 use crate::{change::Change, command::surplus, config::SchedulerConfig};
 
 /// Most jobs in one event.
@@ -51,10 +51,9 @@ pub fn cleanup(view: &View, now: Time, config: &SchedulerConfig) -> Vec<Change> 
 fn needed<'a>(view: &'a View, changes: &mut Vec<Change>) -> HashSet<&'a str> {
     let mut targets = Targets::new(view);
     let mut needed = HashSet::new();
-    for (_, mut group) in groups(view, &mut targets, will_take) {
+    for (_, mut group) in groups(view, &mut targets, Jobs::All, will_take) {
         let all: Vec<_> = group.free.rest().collect();
-        let (scheduled, new): (Vec<_>, Vec<_>) =
-            group.waiting.iter().partition(|waiting| waiting.job.state == JobState::Scheduled);
+        let (scheduled, new): (Vec<_>, Vec<_>) = group.waiting.iter().partition(|waiting| waiting.scheduled);
         for waiting in scheduled {
             if group.free.take(waiting, &targets).is_none() {
                 changes.push(Change::Unschedule { job: waiting.job.id.clone() });
@@ -98,7 +97,7 @@ fn idled(vm: &Vm, now: Time) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use pileus_model::{Cloud, Job};
+    use pileus_model::{Cloud, Job, JobState};
 
     use super::*;
     use crate::testing::{self, cloud, idle_vm, job, vm};

@@ -21,20 +21,16 @@ async fn child() {
     let Some(folder) = std::env::var_os(FOLDER) else { return };
     let bench = Bench::start(config(Path::new(&folder), &[("c", 2)]), &Fake::default()).await;
     let bench = std::sync::Arc::new(bench);
-    let clients: Vec<_> = (0..16)
-        .map(|_| {
-            let bench = bench.clone();
-            tokio::spawn(async move {
-                loop {
-                    let submitted = bench.submit(Command::SubmitJob(Box::new(job()))).await.unwrap();
-                    println!("acknowledged {}", submitted.id);
-                }
-            })
-        })
-        .collect();
-    for client in clients {
-        client.await.unwrap();
+    for _ in 0..16 {
+        let bench = bench.clone();
+        tokio::spawn(async move {
+            loop {
+                let submitted = bench.submit(Command::SubmitJob(Box::new(job()))).await.unwrap();
+                println!("acknowledged {}", submitted.id);
+            }
+        });
     }
+    std::future::pending::<()>().await;
 }
 
 #[tokio::test]

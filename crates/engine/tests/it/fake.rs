@@ -183,7 +183,8 @@ impl Bench {
         let (given, cloud) = (desk.clone(), cloud.clone());
         let factory: Box<DriverFactory> = Box::new(move |_, desk| {
             drop(given.set(desk));
-            Ok(Arc::new(cloud.clone()))
+            let cloud: Arc<dyn Driver> = Arc::new(cloud.clone());
+            Box::pin(async { Ok(cloud) })
         });
         let running = start(config, Arc::new(clock.clone()), factory).await?;
         let engine = running.engine();

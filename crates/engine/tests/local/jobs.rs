@@ -114,9 +114,9 @@ fn a_job_that_is_not_wanted_any_more_ends() {
     world.boot("here-kill");
     // Each would run for ever; the second hears no SIGTERM, the third has stopped itself.
     let cases = [
-        ("gentle", "HERE; exec sleep 31001", 15),
-        ("deaf", "trap '' TERM; HERE; while :; do sleep 31002; done", 9),
-        ("stopped", "HERE; kill -STOP $$; sleep 31003", 15),
+        ("gentle", "HERE; exec sleep 31001.TAG", 15),
+        ("deaf", "trap '' TERM; HERE; while :; do sleep 31002.TAG; done", 9),
+        ("stopped", "HERE; kill -STOP $$; sleep 31003.TAG", 15),
     ];
     for (job, script, signal) in cases {
         let here = world.shared(job);
@@ -125,7 +125,7 @@ fn a_job_that_is_not_wanted_any_more_ends() {
         world.take_away("here-kill");
         assert_eq!(world.report(job).end, End::Exited(Exit::Signal(signal)), "{job}");
     }
-    for word in ["31001", "31002", "31003"] {
+    for word in ["31001.TAG", "31002.TAG", "31003.TAG"] {
         assert_eq!(running(word), NOTHING);
     }
     world.give("here-kill", "next", &["true"]);
@@ -135,14 +135,14 @@ fn a_job_that_is_not_wanted_any_more_ends() {
 fn what_a_job_leaves_running_ends_with_it() {
     let world = World::new();
     world.boot("here-daemons");
-    let script = "sleep 32001 & setsid sleep 32002 & (setsid sh -c 'sleep 32003 & sleep 32004' &) ; \
-                  env -i setsid sh -c 'trap \"\" TERM; sleep 32005 & wait' & \
-                  setsid sh -c 'while :; do sleep 32006 & sleep 0.01; done' & \
-                  for n in 1 2 3 4 5; do env -i setsid sh -c 'f() { sleep 0.01; f & }; f' 32007 & done; sleep 0.3; echo started";
+    let script = "sleep 32001.TAG & setsid sleep 32002.TAG & (setsid sh -c 'sleep 32003.TAG & sleep 32004.TAG' &) ; \
+                  env -i setsid sh -c 'trap \"\" TERM; sleep 32005.TAG & wait' & \
+                  setsid sh -c 'while :; do sleep 32006.TAG & sleep 0.01; done' & \
+                  for n in 1 2 3 4 5; do env -i setsid sh -c 'f() { sleep 0.01; f & }; f' 32007.TAG & done; sleep 0.3; echo started";
     world.give_shell("here-daemons", "j", script);
     let report = world.report("j");
     assert_eq!((report.end, &report.output.stdout[..]), (End::Exited(Exit::Code(0)), &b"started\n"[..]));
-    for word in ["32001", "32002", "32003", "32004", "32005", "32006", "32007"] {
+    for word in ["32001.TAG", "32002.TAG", "32003.TAG", "32004.TAG", "32005.TAG", "32006.TAG", "32007.TAG"] {
         assert_eq!(running(word), NOTHING, "{word}");
     }
 }

@@ -12,7 +12,7 @@ use serde_json::json;
 
 use crate::{
     Test,
-    world::{NOTHING, World, name, processes, running},
+    world::{NOTHING, World, name, running},
 };
 
 pub const TESTS: &[Test] = &[
@@ -77,7 +77,7 @@ fn a_vm_outlives_a_server_that_is_killed() {
     world.until("the VM is found", || world.state(&vm) == VmState::Running);
     world.give("here-killed", "j", &["echo", "on"]);
     assert_eq!(world.report("j").output.stdout, b"on\n");
-    assert_eq!(processes("here-killed"), [world.worker("here-killed")]);
+    assert_eq!(world.processes("here-killed"), [world.worker("here-killed")]);
 }
 
 fn a_result_waits_for_the_next_server() {
@@ -105,7 +105,7 @@ fn a_dead_workers_result_is_found() {
     fs::write(world.shared("j.go"), "").unwrap();
     world.until("it ends", || world.folder("here-found").join("results/1").exists());
     kill(Pid::from_raw(world.worker("here-found")), Signal::SIGKILL).unwrap();
-    world.until("the worker is gone", || processes("here-found").is_empty());
+    world.until("the worker is gone", || world.processes("here-found").is_empty());
     world.start();
     assert_eq!(world.state(&vm), VmState::Error);
     assert_eq!(world.reports("j")[0].output.stdout, b"done\n");
@@ -120,11 +120,11 @@ fn a_vm_is_made_once() {
     let (one, two) = world.runtime.block_on(async { tokio::join!(create(), create()) });
     assert_eq!(one.unwrap(), two.unwrap());
     let worker = world.worker("here-once");
-    assert_eq!(processes("here-once"), [worker]);
+    assert_eq!(world.processes("here-once"), [worker]);
     world.stop();
     world.start();
     world.runtime.block_on(world.local().create(vm.clone())).unwrap();
-    assert_eq!(processes("here-once"), [worker]);
+    assert_eq!(world.processes("here-once"), [worker]);
     // A second worker, that a server in trouble may have started, finds the first one's lock.
     let second = Command::new(std::env::current_exe().unwrap())
         .arg("worker")
@@ -133,14 +133,14 @@ fn a_vm_is_made_once() {
         .output()
         .unwrap();
     assert!(second.status.success(), "{second:?}");
-    assert_eq!((processes("here-once"), world.worker("here-once")), (vec![worker], worker));
+    assert_eq!((world.processes("here-once"), world.worker("here-once")), (vec![worker], worker));
 }
 
 fn a_vm_without_its_worker_is_broken() {
     let world = World::new();
     let (idle, busy) = (world.boot("here-idle"), world.boot("here-busy"));
-    world.give_shell("here-busy", "j", &format!("setsid sleep 33001 & {}", job_until_told(&world, "j")));
-    world.until("it runs", || runs_of(&world, "j") == 1 && !running("33001").is_empty());
+    world.give_shell("here-busy", "j", &format!("setsid sleep 33001.TAG & {}", job_until_told(&world, "j")));
+    world.until("it runs", || runs_of(&world, "j") == 1 && !running("33001.TAG").is_empty());
     for vm in [&idle, &busy] {
         kill(Pid::from_raw(world.worker(&vm.id)), Signal::SIGKILL).unwrap();
         world.until("its end is seen", || world.state(vm) == VmState::Error);
@@ -152,33 +152,33 @@ fn a_vm_without_its_worker_is_broken() {
     world.until("it is broken for good", || again.is_err() || world.state(&busy) == VmState::Error);
     assert_eq!(runs_of(&world, "j"), 1);
     world.destroy(&busy);
-    assert_eq!(running("33001"), NOTHING);
+    assert_eq!(running("33001.TAG"), NOTHING);
 }
 
 fn nothing_of_a_destroyed_vm_is_left() {
     let world = World::new();
     let (vm, other) = (world.boot("here-destroy"), world.boot("here-stays"));
-    let script = "mkdir -p a/b; ln -s / a/root; chmod 0 a/b a; trap '' TERM; setsid sh -c \"trap '' TERM; sleep 34001\" & \
-                  env -i setsid sleep 34002 & ";
+    let script = "mkdir -p a/b; ln -s / a/root; chmod 0 a/b a; trap '' TERM; setsid sh -c \"trap '' TERM; sleep 34001.TAG\" & \
+                  env -i setsid sleep 34002.TAG & ";
     world.give_shell("here-destroy", "j", &format!("{script}{}", job_until_told(&world, "j")));
-    world.until("it runs", || runs_of(&world, "j") == 1 && !running("34002").is_empty());
+    world.until("it runs", || runs_of(&world, "j") == 1 && !running("34002.TAG").is_empty());
     world.destroy(&vm);
-    assert_eq!((running("34001"), running("34002")), (vec![], vec![]));
+    assert_eq!((running("34001.TAG"), running("34002.TAG")), (vec![], vec![]));
     assert_eq!(world.reports("j"), [], "a job that died with its VM has not ended");
     assert_eq!(world.state(&vm), VmState::Error);
     world.destroy(&vm);
     assert_eq!(world.state(&other), VmState::Running);
     world.runtime.block_on(world.local().forget(other.clone())).unwrap();
-    assert_eq!(processes("here-stays"), NOTHING);
+    assert_eq!(world.processes("here-stays"), NOTHING);
 }
 
 fn a_worker_that_nobody_knows_ends() {
     let world = World::new();
     let vm = world.boot("here-unknown");
-    world.give_shell("here-unknown", "j", "sleep 35001");
-    world.until("it runs", || !running("35001").is_empty());
+    world.give_shell("here-unknown", "j", "sleep 35001.TAG");
+    world.until("it runs", || !running("35001.TAG").is_empty());
     world.desk.change(|view| drop(view.vms.remove(&vm.id)));
-    world.until("it ends", || processes("here-unknown").is_empty() && running("35001").is_empty());
+    world.until("it ends", || world.processes("here-unknown").is_empty() && running("35001.TAG").is_empty());
 }
 
 fn a_worker_without_a_server_ends() {
@@ -221,9 +221,9 @@ fn strays_alone_are_swept() {
     let mut swept: Vec<_> = sweep(&["listed"]).iter().map(ToString::to_string).collect();
     swept.sort();
     assert_eq!(swept, ["empty", "headless", "stray"]);
-    assert_eq!((processes("stray"), processes("headless")), (vec![], vec![]));
-    assert_eq!(processes("listed"), [worker]);
-    assert_eq!(processes("viewed"), [world.worker(&viewed.id)]);
+    assert_eq!((world.processes("stray"), world.processes("headless")), (vec![], vec![]));
+    assert_eq!(world.processes("listed"), [worker]);
+    assert_eq!(world.processes("viewed"), [world.worker(&viewed.id)]);
     assert_eq!(neighbour.state(&theirs), VmState::Running, "another state folder's");
     assert_eq!(sweep(&["listed"]), []);
 }

@@ -203,7 +203,7 @@ impl World {
     }
 
     pub fn give_shell(&self, vm: &str, job: &str, script: &str) {
-        self.give(vm, job, &["sh", "-c", script]);
+        self.give(vm, job, &["sh", "-c", &tagged(script)]);
     }
 
     /// Waits for a job's report.
@@ -218,12 +218,24 @@ impl World {
 
     pub fn destroy(&self, vm: &Arc<Vm>) {
         self.runtime.block_on(self.local().destroy(vm.clone())).unwrap();
-        assert_eq!(processes(&vm.id), NOTHING, "nothing of {} runs", vm.id);
+        assert_eq!(self.processes(&vm.id), NOTHING, "nothing of {} runs", vm.id);
         assert!(!self.folder(&vm.id).exists());
     }
 
     pub fn folder(&self, vm: &str) -> PathBuf {
         self.state_dir.join("vms").join(vm)
+    }
+
+    /// Processes that belong to this VM: they live in its folder, or, where we may not ask them, were
+    /// started for it. Zombies do not count.
+    pub fn processes(&self, vm: &str) -> Vec<i32> {
+        let folder = self.folder(vm).into_os_string().into_encoded_bytes();
+        let home = [b"HOME=", &folder[..]].concat();
+        let belongs = |pid: &i32| {
+            words(*pid, "environ").any(|entry| entry.starts_with(&home))
+                || words(*pid, "cmdline").any(|word| word == folder)
+        };
+        pids().filter(belongs).collect()
     }
 
     /// The number of a VM's worker.
@@ -298,28 +310,20 @@ impl Drop for World {
 /// No process.
 pub const NOTHING: [i32; 0] = [];
 
-/// Processes that belong to this VM: they say so, or, where we may not ask them, were started in its
-/// folder. Zombies do not count.
-pub fn processes(vm: &str) -> Vec<i32> {
-    let (marker, folder) = (format!("PILEUS_VM={vm}"), format!("/vms/{vm}"));
-    let has = |pid: &i32, file: &str, word: &dyn Fn(&[u8]) -> bool| {
-        let text = fs::read(format!("/proc/{pid}/{file}")).unwrap_or_default();
-        text.split(|byte| *byte == 0).any(word)
-    };
-    let belongs = |pid: &i32| {
-        has(pid, "environ", &|entry| entry == marker.as_bytes())
-            || has(pid, "cmdline", &|word| word.ends_with(folder.as_bytes()))
-    };
-    pids().filter(belongs).collect()
+/// A word that only processes of this run have: in scripts `TAG` stands for its end.
+fn tagged(text: &str) -> String {
+    text.replace("TAG", &std::process::id().to_string())
 }
 
 /// Processes whose command line has this word.
 pub fn running(word: &str) -> Vec<i32> {
-    let has = |pid: &i32| {
-        let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        line.split(|byte| *byte == 0).any(|found| found == word.as_bytes())
-    };
-    pids().filter(has).collect()
+    let word = tagged(word);
+    pids().filter(|pid| words(*pid, "cmdline").any(|found| found == word.as_bytes())).collect()
+}
+
+fn words(pid: i32, file: &str) -> impl Iterator<Item = Vec<u8>> {
+    let text = fs::read(format!("/proc/{pid}/{file}")).unwrap_or_default();
+    text.split(|byte| *byte == 0).map(<[u8]>::to_vec).collect::<Vec<_>>().into_iter()
 }
 
 fn pids() -> impl Iterator<Item = i32> {

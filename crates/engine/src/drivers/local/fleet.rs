@@ -232,7 +232,7 @@ impl Fleet {
                 sleep(LOOK).await;
             }
         }
-        let user = Users::of(&self.state.marker, id);
+        let user = self.user(id);
         let (mut hunt, mut nothing) = (Hunt::default(), 0);
         for _ in 0..END_LOOKS {
             let sure = match user {
@@ -287,13 +287,19 @@ impl Fleet {
     fn worker(&self, id: &str) -> Option<Process> {
         let process = Process::read(&self.state.vm(id).ok()?.join(PID))?;
         let marker = &self.state.marker;
-        process.lives_for(marker, id, Users::of(marker, id)).then_some(process)
+        process.lives_for(marker, id, || self.user(id)).then_some(process)
+    }
+
+    /// The VM's user, if it has one.
+    fn user(&self, id: &str) -> Option<u32> {
+        let marker = &self.state.marker;
+        let ordered = self.state.orders(id).and_then(|orders| orders.user);
+        ordered.filter(|user| Users::has(marker, id, *user)).or_else(|| Users::of(marker, id))
     }
 
     /// For people: the state folder knows it too, and finds the VM by its name.
     fn handle(&self, id: &str) -> String {
-        let user = Users::of(&self.state.marker, id);
-        user.map_or_else(|| "worker".to_owned(), |user| format!("worker as user {user}"))
+        self.user(id).map_or_else(|| "worker".to_owned(), |user| format!("worker as user {user}"))
     }
 
     fn home(&self) -> String {

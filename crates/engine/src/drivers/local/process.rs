@@ -63,8 +63,8 @@ impl Process {
     }
 
     /// Whether it still runs and was started for this VM of this state folder.
-    pub(super) fn lives_for(self, marker: &Marker, vm: &str, user: Option<u32>) -> bool {
-        self.lives() && marker.marks(self.pid, vm, user)
+    pub(super) fn lives_for(self, marker: &Marker, vm: &str, user: impl FnOnce() -> Option<u32>) -> bool {
+        self.lives() && (marker.marks(self.pid, vm) || user().is_some_and(|user| runs_as(self.pid, user)))
     }
 
     /// Sends it a signal; that it is gone is success.
@@ -114,14 +114,13 @@ impl Marker {
 
     /// All that runs for a VM: marked so, or under its own user, or descended from such a process.
     pub(super) fn processes_of(&self, vm: &str, user: Option<u32>) -> Vec<Process> {
-        closure(&all(), |pid| self.marks(pid, vm, user))
+        closure(&all(), |pid| self.marks(pid, vm) || user.is_some_and(|user| runs_as(pid, user)))
     }
 
-    /// Root without `CAP_SYS_PTRACE`, as in most containers, cannot read the environment of others:
-    /// their user tells as much.
-    fn marks(&self, pid: i32, vm: &str, user: Option<u32>) -> bool {
-        user.is_some_and(|user| runs_as(pid, user))
-            || self.vm_of(pid).is_some_and(|found| found == vm.as_bytes())
+    /// Whether a process says that it belongs to the VM. Root without `CAP_SYS_PTRACE`, as in most
+    /// containers, cannot ask another's process: then its user tells as much.
+    fn marks(&self, pid: i32, vm: &str) -> bool {
+        self.vm_of(pid).is_some_and(|found| found == vm.as_bytes())
     }
 }
 

@@ -78,7 +78,13 @@ impl Users {
         Err(io::Error::new(ErrorKind::StorageFull, "every user number for VMs is taken"))
     }
 
-    /// The user that a VM has.
+    /// Whether a VM has this user.
+    pub(super) fn has(marker: &Marker, vm: &str, user: u32) -> bool {
+        fs::read_link(Path::new(TAKEN).join(user.to_string()))
+            .is_ok_and(|found| found.as_os_str() == owner(marker, vm).as_str())
+    }
+
+    /// The user that a VM has. Walks through all that are taken.
     pub(super) fn of(marker: &Marker, vm: &str) -> Option<u32> {
         let wanted = owner(marker, vm);
         taken().find_map(|(user, owner)| (owner == wanted).then_some(user))

@@ -7,14 +7,15 @@
 //! Source: cloud-scheduler 1.x, `cloud_scheduler`, `scheduler_fair_share`.
 
 use std::{
+    borrow::Cow,
     cmp::Reverse,
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
 };
 
-use pileus_model::{Job, JobState, Name, Time, View, VmState};
+use pileus_model::{Job, Name, Time, View, VmState};
 
 use super::{
-    Group, Key, Waiting, groups, rank,
+    Group, Jobs, Key, Rank, Waiting, groups,
     room::{Needs, Room},
     shares::{self, Demand},
     targets::{Targets, Which},
@@ -60,17 +61,17 @@ pub fn plan(view: &View, now: Time, config: &SchedulerConfig) -> Vec<Intent> {
 /// The same without the `closed` clouds, which are in back-off.
 pub fn plan_without(view: &View, _: Time, config: &SchedulerConfig, closed: &HashSet<Name>) -> Vec<Intent> {
     let mut targets = Targets::new(view);
-    let mut groups = groups(view, &mut targets, will_take);
+    let mut groups = groups(view, &mut targets, Jobs::All, will_take);
     let rooms = view.clouds_in_order().into_iter();
     let rooms: Vec<_> = rooms.map(|cloud| Room::of(cloud, closed.contains(&cloud.name))).collect();
-    let mut verdicts = Verdicts { targets: &targets, rooms: &rooms, known: HashMap::new() };
+    let mut verdicts = Verdicts { targets: &targets, rooms: &rooms, known: HashMap::new(), last: None };
     let mut reasons = Vec::new();
     let mut queues: Vec<Queue<'_>> = groups
         .iter_mut()
         .filter_map(|(key, group)| queue(*key, group, &mut verdicts, &mut reasons))
         .collect();
     // The oldest of the best jobs first, so that nothing depends on how a map is ordered.
-    queues.sort_by_key(|queue| first_come(queue.jobs[0].job));
+    queues.sort_by_key(|queue| first_come(&queue.jobs[0]));
     let mut user_vms: HashMap<&str, u32> = HashMap::new();
     for vm in view.vms.values() {
         *user_vms.entry(&*vm.user).or_default() += 1;
@@ -105,16 +106,16 @@ struct Queue<'a> {
 
 impl<'a> Queue<'a> {
     fn normal(&self) -> impl Iterator<Item = &Waiting<'a>> {
-        self.jobs.iter().filter(|waiting| !waiting.job.high_priority)
+        self.jobs.iter().filter(|waiting| !waiting.rank.0)
     }
 
     fn high(&self) -> impl Iterator<Item = &Waiting<'a>> {
-        self.jobs.iter().take_while(|waiting| waiting.job.high_priority)
+        self.jobs.iter().take_while(|waiting| waiting.rank.0)
     }
 }
 
-fn first_come(job: &Job) -> (Reverse<(bool, i64)>, &str) {
-    (Reverse(rank(job)), &job.id)
+fn first_come<'a>(waiting: &Waiting<'a>) -> (Reverse<Rank>, &'a str) {
+    (Reverse(waiting.rank), &waiting.job.id)
 }
 
 /// Takes away the jobs that VMs of the key will take, and those that cannot run.
@@ -124,11 +125,11 @@ fn queue<'a>(
     verdicts: &mut Verdicts<'_, 'a>,
     reasons: &mut Vec<(&'a Job, Option<String>)>,
 ) -> Option<Queue<'a>> {
-    for waiting in group.waiting.iter().filter(|waiting| waiting.job.state == JobState::Scheduled) {
+    for waiting in group.waiting.iter().filter(|waiting| waiting.scheduled) {
         group.free.take(waiting, verdicts.targets);
     }
     let mut jobs = Vec::new();
-    for waiting in group.waiting.iter().filter(|waiting| waiting.job.state == JobState::New) {
+    for waiting in group.waiting.iter().filter(|waiting| !waiting.scheduled) {
         if group.free.take(waiting, verdicts.targets).is_some() {
             continue;
         }
@@ -145,12 +146,20 @@ struct Verdicts<'r, 'a> {
     targets: &'r Targets<'a>,
     rooms: &'r [Room<'a>],
     known: HashMap<(Needs, Which), Option<&'static str>>,
+    /// The one before: jobs of a sort often stand together.
+    last: Option<((Needs, Which), Option<&'static str>)>,
 }
 
 impl Verdicts<'_, '_> {
     fn of(&mut self, waiting: &Waiting<'_>) -> Option<&'static str> {
+        let sort = (waiting.needs, waiting.targets);
+        if let Some((last, verdict)) = self.last
+            && last == sort
+        {
+            return verdict;
+        }
         let (targets, rooms) = (self.targets, self.rooms);
-        *self.known.entry((waiting.needs, waiting.targets)).or_insert_with(|| {
+        let verdict = *self.known.entry(sort).or_insert_with(|| {
             let mut verdict = if rooms.is_empty() { NO_CLOUD } else { NO_TARGET };
             for place in targets.places(waiting.targets) {
                 match rooms[place].could(&waiting.needs) {
@@ -161,7 +170,9 @@ impl Verdicts<'_, '_> {
                 }
             }
             Some(verdict)
-        })
+        });
+        self.last = Some((sort, verdict));
+        verdict
     }
 }
 
@@ -193,9 +204,9 @@ impl<'a> Cycle<'_, 'a> {
         }
         let mut users: Vec<_> = users.into_values().filter(|jobs| !jobs.is_empty()).collect();
         for jobs in &mut users {
-            jobs.sort_by_key(|waiting| first_come(waiting.job));
+            jobs.sort_by_key(|waiting| first_come(waiting));
         }
-        users.sort_by_key(|jobs| first_come(jobs[0].job));
+        users.sort_by_key(|jobs| first_come(jobs[0]));
         for jobs in users {
             let (booted, waits) = self.first_that_fits(&jobs, &BTreeSet::new());
             let others = jobs.iter().filter(|waiting| !self.booted.contains(&*waiting.job.id));
@@ -227,7 +238,7 @@ impl<'a> Cycle<'_, 'a> {
             queues.iter().filter_map(|queue| Some((queue, queue.normal().next()?))).collect();
         // Among equals whoever has fewer VMs, so that a last slot goes where it weighs more.
         let has = |queue: &Queue<'_>| self.vms.get(&queue.key).copied().unwrap_or(0);
-        order.sort_by_key(|(queue, first)| (above(queue), has(queue), first_come(first.job)));
+        order.sort_by_key(|(queue, first)| (above(queue), has(queue), first_come(first)));
         let split = order.partition_point(|(queue, _)| above(queue) <= 0);
         for (queue, first) in &order[..split] {
             self.try_queue(queue, first);
@@ -257,8 +268,9 @@ impl<'a> Cycle<'_, 'a> {
 
     fn try_queue(&mut self, queue: &Queue<'a>, first: &Waiting<'a>) {
         let jobs: Vec<_> = queue.normal().collect();
-        let reserved = self.reserved.clone();
+        let reserved = std::mem::take(&mut self.reserved);
         let (booted, waits) = self.first_that_fits(&jobs, &reserved);
+        self.reserved = reserved;
         if !booted {
             self.reasons.push((first.job, Some(waits)));
         }
@@ -273,7 +285,7 @@ impl<'a> Cycle<'_, 'a> {
         if self.may_boot == Some(0) {
             return (false, BOOTING.into());
         }
-        let mut not_there = reserved.clone();
+        let mut not_there = Cow::Borrowed(reserved);
         let mut tried = HashSet::new();
         let mut waits = None;
         for waiting in jobs {
@@ -285,7 +297,7 @@ impl<'a> Cycle<'_, 'a> {
                 return (true, String::new());
             }
             waits.get_or_insert_with(|| self.why(waiting, reserved));
-            not_there.extend(self.homes(waiting.needs, waiting.targets));
+            not_there.to_mut().extend(self.homes(waiting.needs, waiting.targets));
             if tried.len() == TRIES || not_there.len() == self.rooms.len() {
                 break;
             }
@@ -346,7 +358,8 @@ impl<'a> Cycle<'_, 'a> {
         let told: HashSet<&str> = self.reasons.iter().map(|(job, _)| &*job.id).collect();
         // Who merely waits for others of the same user and type needs no reason; but one that is
         // no longer true must go.
-        let quiet = queues.iter().flat_map(|queue| &queue.jobs).map(|waiting| waiting.job);
+        let quiet = queues.iter().flat_map(|queue| &queue.jobs).filter(|waiting| waiting.told);
+        let quiet = quiet.map(|waiting| waiting.job);
         let quiet = quiet.filter(|job| job.reason.as_deref().is_some_and(is_ours));
         let quiet = quiet.filter(|job| !told.contains(&*job.id) && !self.booted.contains(&*job.id));
         let mut reasons: Vec<_> = quiet.map(|job| (job, None)).collect();
@@ -365,7 +378,7 @@ fn is_ours(reason: &str) -> bool {
 }
 
 fn demand<'a>(queue: &Queue<'a>) -> Demand<'a> {
-    let top = |jobs: &mut dyn Iterator<Item = &Waiting<'a>>| jobs.map(|waiting| waiting.job.priority).max();
+    let top = |jobs: &mut dyn Iterator<Item = &Waiting<'a>>| jobs.map(|waiting| waiting.rank.1).max();
     Demand {
         key: queue.key,
         priority: top(&mut queue.jobs.iter()).unwrap_or_default(),

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use pileus_model::{Cloud, CloudSpec, Kind, Vm};
+use pileus_model::{Cloud, CloudSpec, JobState, Kind, Vm};
 
 use super::*;
 use crate::{

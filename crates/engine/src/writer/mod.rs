@@ -212,3 +212,6 @@ fn log(seq: u64, kind: &Kind) {
         Kind::TokenRevoked { .. } => info!(seq, "token revoked"),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,175 @@
+//! A store that fails when it is told to, below an engine that must not mind.
+
+use std::sync::{
+    Mutex,
+    atomic::{AtomicBool, Ordering},
+};
+
+use pileus_model::{BoxFuture, Engine, ManualClock, Name, Output};
+
+use super::*;
+use crate::{
+    Config, Running, SchedulerConfig,
+    drivers::DriverError,
+    hub::lock,
+    start::start_upon,
+    store::{Store, StoreError},
+};
+
+/// Keeps everything in memory.
+#[derive(Default)]
+struct Moody {
+    full: AtomicBool,
+    /// The sequence numbers of the pictures that were kept.
+    snapshots: Mutex<Vec<u64>>,
+    batches: Mutex<Vec<Arc<Batch>>>,
+    /// A batch waits for this, so that others gather behind it.
+    gate: tokio::sync::RwLock<()>,
+}
+
+struct Shared(Arc<Moody>);
+
+impl Store for Shared {
+    fn append(&self, batch: Arc<Batch>) -> BoxFuture<Result<(), StoreError>> {
+        let moody = self.0.clone();
+        Box::pin(async move {
+            let _open = moody.gate.read().await;
+            if moody.full.load(Ordering::SeqCst) {
+                return Err(StoreError::Full);
+            }
+            lock(&moody.batches).push(batch);
+            Ok(())
+        })
+    }
+
+    fn snapshot(&self, view: Arc<View>) -> BoxFuture<Result<(), StoreError>> {
+        lock(&self.0.snapshots).push(view.seq);
+        Box::pin(async { Ok(()) })
+    }
+
+    fn output(&self, job: Name) -> BoxFuture<Result<Option<Output>, StoreError>> {
+        let moody = self.0.clone();
+        Box::pin(async move {
+            let batches = lock(&moody.batches);
+            let found = batches.iter().flat_map(|batch| &batch.outputs).find(|(of, _)| *of == job);
+            Ok(found.map(|(_, output)| output.clone()))
+        })
+    }
+
+    fn close(&self) -> BoxFuture<()> {
+        Box::pin(async {})
+    }
+}
+
+async fn engine(store: &Arc<Moody>) -> (Running, Arc<dyn Engine>) {
+    let config = Config {
+        state_dir: "/nowhere".into(),
+        store: "sqlite".into(),
+        worker_exe: "/nowhere".into(),
+        scheduler: SchedulerConfig::default(),
+        clouds: Vec::new(),
+        cloud_aliases: None,
+        user_limits: None,
+    };
+    let none: Box<crate::DriverFactory> =
+        Box::new(|_, _| Box::pin(async { Err(DriverError::Failed("no cloud, no driver".into())) }));
+    let clock = Arc::new(ManualClock::at(Time(1_000)));
+    let store = Arc::new(Shared(store.clone()));
+    let running = start_upon(config, clock, none, store, View::default()).await.unwrap();
+    let engine = running.engine();
+    (running, engine)
+}
+
+fn limit(user: &str, vms: u32) -> Command {
+    Command::SetUserLimit { user: user.into(), vms: Some(vms) }
+}
+
+#[tokio::test]
+async fn a_full_disk_refuses_the_whole_batch_and_nothing_else_suffers() {
+    let store = Arc::new(Moody::default());
+    let (running, engine) = engine(&store).await;
+    let ask = |command| engine.submit(command, Actor::default());
+    let first = ask(limit("a", 1)).await.unwrap();
+    assert_eq!(first.view.user_limits.get("a"), Some(&1));
+    store.full.store(true, Ordering::SeqCst);
+    // Nobody awaits in between: they go in one batch.
+    let asked = [
+        ask(Command::RevokeToken { name: "none".into() }),
+        ask(limit("c", 1)),
+        ask(Command::SetAlias { alias: "x".into(), clouds: vec![] }),
+        // Decided upon the alias, which is not kept: this cannot stand either.
+        ask(Command::SetAlias { alias: "X".into(), clouds: vec![] }),
+    ];
+    let mut answers = Vec::new();
+    for answer in asked {
+        answers.push(answer.await.unwrap_err());
+    }
+    let none = Refusal::NotFound { kind: "Token", id: "none".into() };
+    assert_eq!(answers, [none, Refusal::Full, Refusal::Full, Refusal::Full]);
+    let view = engine.view();
+    assert_eq!((view.seq, view.user_limits.len(), view.aliases.len()), (first.view.seq, 1, 0));
+    assert_eq!(engine.output("j").await, Ok(None), "readers go on");
+    store.full.store(false, Ordering::SeqCst);
+    let after = ask(limit("d", 4)).await.unwrap();
+    assert_eq!(after.view.seq, first.view.seq + 1, "numbers have no gap");
+    running.stop().await;
+    let batches = lock(&store.batches);
+    let seqs: Vec<_> = batches.iter().flat_map(|batch| &batch.events).map(|event| event.seq).collect();
+    assert_eq!(seqs, (1..=after.view.seq).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn many_commands_become_few_transactions() {
+    let store = Arc::new(Moody::default());
+    let (running, engine) = engine(&store).await;
+    let closed = store.gate.write().await;
+    let asked: Vec<_> =
+        (0..500).map(|at| engine.submit(limit(&format!("u{at}"), at), Actor::default())).collect();
+    drop(closed);
+    for answer in asked {
+        answer.await.unwrap();
+    }
+    let batches = lock(&store.batches).len();
+    assert!(batches < 10, "{batches} transactions for 500 commands");
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn who_waits_for_a_change_hears_of_it_and_of_no_other() {
+    let store = Arc::new(Moody::default());
+    let (running, engine) = engine(&store).await;
+    let seq = engine.view().seq;
+    let mut waits = std::pin::pin!(engine.changed_since(seq));
+    assert!(asked_once(&mut waits).is_none());
+    engine.submit(Command::RevokeToken { name: "none".into() }, Actor::default()).await.unwrap_err();
+    assert!(asked_once(&mut waits).is_none(), "a refusal is no change");
+    let receipt = engine.submit(limit("a", 1), Actor::default()).await.unwrap();
+    waits.await;
+    assert_eq!(engine.view().seq, receipt.view.seq);
+    engine.changed_since(seq).await;
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn a_snapshot_is_taken_now_and_then_and_at_the_stop() {
+    let store = Arc::new(Moody::default());
+    let (running, engine) = engine(&store).await;
+    let vms = u32::try_from(SNAPSHOT_EVERY).unwrap();
+    let asked: Vec<_> = (0..vms).map(|at| engine.submit(limit("a", at), Actor::default())).collect();
+    for answer in asked {
+        answer.await.unwrap();
+    }
+    let last = engine.view().seq;
+    running.stop().await;
+    let taken = lock(&store.snapshots).clone();
+    assert!(taken.len() == 2 && taken[1] == last, "{taken:?} of {last}");
+}
+
+/// What a future answers if it is asked once.
+fn asked_once<F: Future + Unpin>(future: &mut F) -> Option<F::Output> {
+    let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+    match std::pin::Pin::new(future).poll(&mut context) {
+        std::task::Poll::Ready(answer) => Some(answer),
+        std::task::Poll::Pending => None,
+    }
+}
