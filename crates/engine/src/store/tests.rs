@@ -2,7 +2,7 @@
 
 use std::{fs, os::unix::fs::PermissionsExt, path::Path, sync::Arc};
 
-use pileus_model::{Actor, Event, Exit, Kind, Output, Time, View};
+use pileus_model::{Actor, Event, Exit, Kind, Output, Owner, Time, View};
 
 use super::{Batch, OpenError, Store, StoreError, open, sqlite::Sqlite};
 use crate::{
@@ -12,8 +12,8 @@ use crate::{
 };
 
 fn event(seq: u64, kind: Kind) -> Event {
-    let by = Actor { user: "ann".into(), project: "p".into(), request_id: "req-1".into() };
-    Event { seq, time: Time(1000), by, kind }
+    let by = Actor { user: "ann".into(), project: "p".into(), request_id: "req-1".into(), comment: None };
+    Event { seq, time: Time(1000), by, owner: Owner::Service, kind }
 }
 
 fn batch(events: impl IntoIterator<Item = Event>) -> Arc<Batch> {
