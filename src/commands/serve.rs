@@ -19,6 +19,7 @@ use crate::{Checked, cli::Options, identity, serve};
 pub fn run(options: &Options) -> u8 {
     let Some(checked) = super::checked(options) else { return CONFIG };
     log();
+    raise_file_limit();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return fail(SOFTWARE, &format!("no threads can be started: {error}")),
@@ -27,6 +28,17 @@ pub fn run(options: &Options) -> u8 {
     // Nothing that still runs here is waited for: what had to be durable is.
     runtime.shutdown_background();
     code
+}
+
+/// Every connection is a file, and the usual limit is meant for programs that have few: takes as many
+/// as this user may have.
+fn raise_file_limit() {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    let raised = getrlimit(Resource::RLIMIT_NOFILE)
+        .and_then(|(_, most)| setrlimit(Resource::RLIMIT_NOFILE, most, most));
+    if let Err(error) = raised {
+        warn!(%error, "the limit of open files stays as it is");
+    }
 }
 
 /// Text for people, JSON for collectors (`PILEUS_LOG_FORMAT=json`), always on stderr.
