@@ -386,7 +386,7 @@ fn history_of(
         None => part(""),
         Some(_) => format!(
             "SELECT * FROM ({}) UNION ALL SELECT * FROM ({}) ORDER BY seq LIMIT ?3",
-            part("owner = ?4 AND "),
+            part("owner = ?4 AND owner <> '' AND "),
             part("owner = '' AND "),
         ),
     };
