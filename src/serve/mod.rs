@@ -79,6 +79,9 @@ impl Serving {
 /// Requests at a time on one HTTP/2 connection.
 const MAX_STREAMS: u32 = 100;
 
+/// Headers that hyper takes unless it is told otherwise.
+const HYPERS_MAX_HEADERS: u32 = 100;
+
 fn seconds(setting: NonZeroU32) -> Duration {
     Duration::from_secs(setting.get().into())
 }
@@ -185,9 +188,12 @@ impl Bound {
             .http1()
             .timer(TokioTimer::new())
             .header_read_timeout(None)
-            .max_headers(it.max_headers.get() as usize)
             .max_buf_size(it.max_header_bytes.get() as usize)
             .pipeline_flush(true);
+        // hyper has room for its default on the stack, and makes more of it anew for every request.
+        if it.max_headers.get() != HYPERS_MAX_HEADERS {
+            builder.http1().max_headers(it.max_headers.get() as usize);
+        }
         builder
             .http2()
             .timer(TokioTimer::new())

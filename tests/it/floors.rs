@@ -6,6 +6,7 @@ use serde_json::Value;
 
 /// Who may use whom, of the crates in this house. The roof may use everything.
 const ARROWS: &[(&str, &[&str])] = &[
+    ("pileus-client", &[]),
     ("pileus-model", &[]),
     ("pileus-engine", &["pileus-model"]),
     ("pileus-sdk", &["pileus-model"]),

@@ -63,11 +63,20 @@ pub struct Match {
 }
 
 impl Match {
-    /// The decoded value of a path parameter.
-    pub fn param<'a>(&self, path: &'a str, name: &str) -> Option<Cow<'a, str>> {
+    /// Where a path parameter stands in the request's path.
+    pub fn place(&self, name: &str) -> Option<&Range<u32>> {
         let index = self.route.params.iter().position(|param| &**param == name)?;
-        let range = self.params.get(index)?;
+        self.params.get(index)
+    }
+
+    /// The decoded value of a path parameter; `None` where it is no UTF-8.
+    pub fn param<'a>(&self, path: &'a str, name: &str) -> Option<Cow<'a, str>> {
+        let range = self.place(name)?;
         let raw = path.get(range.start as usize..range.end as usize)?;
+        // Nearly all names are sent as they are.
+        if !raw.as_bytes().contains(&b'%') {
+            return Some(Cow::Borrowed(raw));
+        }
         percent_decode_str(raw).decode_utf8().ok()
     }
 }

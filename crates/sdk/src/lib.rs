@@ -33,6 +33,6 @@ pub use reply::Reply;
 pub use scope::Scope;
 pub use serde;
 pub use serde_json::{Value, json};
-pub use stack::{Filter, Request, Response, Stack};
+pub use stack::{Answer, Filter, Request, Response, Stack};
 pub use watch::watch;
 pub use wire::{Links, at, at_opt};
