@@ -14,6 +14,7 @@ mod files;
 mod fleet;
 mod hub;
 mod ids;
+mod owner;
 mod reconcile;
 mod schedule;
 #[cfg(test)]
@@ -22,6 +23,7 @@ pub mod sources;
 mod start;
 mod state;
 mod store;
+mod tail;
 #[cfg(test)]
 mod testing;
 mod writer;
