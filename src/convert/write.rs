@@ -74,10 +74,9 @@ mod tests {
     fn what_is_written_is_read_again() {
         let texts = ["", "a", "\"", "\\", "a\nb", "\n", "ä\u{7f}\u{1}\t", "\"\"\"\n'''", "${x} # no comment"];
         for it in texts {
-            for written in [text(it)] {
-                let table: toml::Table = format!("{} = {written}", key(it)).parse().unwrap();
-                assert_eq!(table.get(it).and_then(|it| it.as_str()), Some(it), "{written}");
-            }
+            let written = text(it);
+            let table: toml::Table = format!("{} = {written}", key(it)).parse().unwrap();
+            assert_eq!(table.get(it).and_then(|it| it.as_str()), Some(it), "{written}");
         }
         assert_eq!((key("a-b_1"), key("/v2"), key("")), ("a-b_1".into(), "\"/v2\"".into(), "\"\"".into()));
         assert_eq!(one_line("a\nb"), "a b");
