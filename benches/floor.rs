@@ -22,11 +22,7 @@ pub async fn serve(listener: TcpListener, body: Bytes) -> io::Result<()> {
                 async move { Ok::<_, Infallible>(response) }
             });
             // A client that goes away ends its own connection.
-            http1::Builder::new()
-                .pipeline_flush(true)
-                .serve_connection(TokioIo::new(stream), service)
-                .await
-                .ok();
+            http1::Builder::new().serve_connection(TokioIo::new(stream), service).await.ok();
         });
     }
 }
