@@ -16,25 +16,23 @@ use crate::{
 /// The shipped rules, for whoever has none of his own.
 pub static SHIPPED_POLICY: &str = include_str!("../policy.json");
 
-/// What was read.
+/// What was read; `None` for a file that cannot be, which the report then says.
 #[derive(Debug)]
 pub struct Files {
     /// `pileus.toml`.
-    pub config: Arc<Source>,
+    pub config: Option<Arc<Source>>,
     /// The folder that its paths are relative to.
     pub folder: PathBuf,
     /// `api-paste.toml`, and the files that it names.
-    pub paste: paste::Files,
+    pub paste: Option<paste::Files>,
     /// `policy.json`.
-    pub policy: Arc<Source>,
-    /// What people call it.
-    pub policy_name: String,
+    pub policy: Option<Arc<Source>>,
 }
 
 impl Files {
     /// Reads the files that the options name; of those that they do not name, the working folder's;
-    /// of those that are not there, the built-in ones. `None` where one cannot be read.
-    pub fn read(options: &Options, report: &mut Report) -> Option<Self> {
+    /// of those that are not there, the built-in ones.
+    pub fn read(options: &Options, report: &mut Report) -> Self {
         let config = text(options.config.as_deref(), "pileus.toml", config::SHIPPED, report);
         let policy = text(options.policy.as_deref(), "policy.json", SHIPPED_POLICY, report);
         let environment = |name: &str| std::env::var(name).ok();
@@ -51,9 +49,7 @@ impl Files {
             ),
         };
         let folder = options.config.as_deref().and_then(Path::parent).unwrap_or(Path::new("")).to_path_buf();
-        let policy = policy?;
-        let policy_name = policy.name.clone();
-        Some(Self { config: config?, folder, paste: paste?, policy, policy_name })
+        Self { config, folder, paste, policy }
     }
 }
 

@@ -63,19 +63,34 @@ pub struct Checked {
 /// Parse, check, build: everything that can be wrong, in one report. What comes back must not be
 /// started while the report has errors.
 pub fn check(options: &Options, report: &mut Report) -> Option<Checked> {
-    let files = Files::read(options, report)?;
+    let files = Files::read(options, report);
     let known = Known {
         drivers: pileus_engine::drivers::DRIVERS,
         stores: pileus_engine::STORES,
         extensions: &extensions::aliases(),
     };
-    let config = Config::from_text(&files.config.name, &files.config.text, &files.folder, &known, report)?;
-    let scheduler = report.take(config.scheduler::<SchedulerConfig>());
-    let strategy =
-        paste::Strategy { name: &config.auth_strategy.value, place: config.auth_strategy.place.as_ref() };
-    let plan = paste::check(&files.paste, &paste::Catalog::COMPILED_IN, strategy, report);
-    let (policy, problems) = Policy::parse(files.policy);
-    report.extend(problems);
+    // One file that cannot be understood does not hide what is wrong with the others.
+    let config = files
+        .config
+        .as_ref()
+        .and_then(|source| Config::from_text(&source.name, &source.text, &files.folder, &known, report));
+    let scheduler = config.as_ref().and_then(|config| report.take(config.scheduler::<SchedulerConfig>()));
+    let strategy = config.as_ref().map_or(paste::Strategy::UNKNOWN, |config| paste::Strategy {
+        name: &config.auth_strategy.value,
+        place: config.auth_strategy.place.as_ref(),
+        known: true,
+    });
+    let catalog = &paste::Catalog::COMPILED_IN;
+    let plan = files.paste.as_ref().map(|paste| paste::check(paste, catalog, strategy, report));
+    let policy = files.policy.map(|source| {
+        let name = source.name.clone();
+        let before = report.errors();
+        let (policy, problems) = Policy::parse(source);
+        report.extend(problems);
+        // What a broken file lacks may stand in the part that could not be read.
+        (policy, name, report.errors() == before)
+    });
+    let (config, plan, (policy, policy_name, policy_is_whole)) = (config?, plan?, policy?);
     let policy = Arc::new(policy);
     let clock: Arc<dyn Clock> = Arc::new(ManualClock::default());
     let loaded = load(&config, Arc::new(Idle), clock.clone());
@@ -87,13 +102,13 @@ pub fn check(options: &Options, report: &mut Report) -> Option<Checked> {
         }
     };
     report.extend(extensions.warnings.iter().cloned());
-    for route in extensions.routes() {
+    for route in extensions.routes().filter(|_| policy_is_whole) {
         for rule in route.also.iter().chain([&route.rule]) {
             if !policy.defines(rule) {
                 report.push(
                     Diagnostic::warning(format!(
-                        "{} has no rule `{rule}`, which {} {} asks: `default` decides",
-                        files.policy_name, route.method, route.path
+                        "{policy_name} has no rule `{rule}`, which {} {} asks: `default` decides",
+                        route.method, route.path
                     ))
                     .help(format!("add \"{rule}\": \"rule:admin\" or another rule")),
                 );

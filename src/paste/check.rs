@@ -59,6 +59,13 @@ pub struct Strategy<'a> {
     pub name: &'a str,
     /// Where it was said; `None`: it is the default.
     pub place: Option<&'a Place>,
+    /// Whether this is what the file says; not so where it cannot be read.
+    pub known: bool,
+}
+
+impl Strategy<'_> {
+    /// Where `pileus.toml` cannot be read: the default, and nothing is said where it is missing.
+    pub const UNKNOWN: Self = Self { name: "token", place: None, known: false };
 }
 
 /// Makes the plan. It is good for building even where the report has errors: broken parts are left

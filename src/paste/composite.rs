@@ -115,6 +115,7 @@ fn auth_strategy(checker: &mut Checker<'_>, it: &Resolved) -> Shape {
         Some(list) => filters(checker, list, Some(name.to_owned())),
         // It is there, and wrong; that was said.
         None if it.section.settings.contains_key(name) || it.section.gaps.contains_key(name) => lost(checker),
+        None if !checker.strategy.known => lost(checker),
         None => {
             let text = format!("[{}] has no pipeline for auth_strategy = {name:?}", it.section.name);
             let keys: Vec<&str> = it.section.settings.keys().map(String::as_str).collect();

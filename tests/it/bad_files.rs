@@ -76,6 +76,40 @@ fn a_mistake_in_a_file_is_a_diagnostic_and_exit_78() {
     }
 }
 
+/// A file whose syntax is broken does not hide the others' mistakes, and what stands in it may not be
+/// said to be missing.
+#[test]
+fn one_run_shows_the_mistakes_of_all_files() {
+    let place = Place::quick(1);
+    let paste = fs::read_to_string(place.path().join("api-paste.toml")).expect("the shipped pipelines");
+    let cases = [
+        ("a = = 1\n", "[x\n".to_owned(), "{\n", ["pileus.toml:1", "api-paste.toml:1", "policy.json:"]),
+        (
+            "a = = 1\n",
+            paste.replace("\"trace\"", "\"trase\""),
+            r#"{"default": "role:a or"}"#,
+            ["pileus.toml:1", "`trace`", "policy.json:1"],
+        ),
+        (
+            "stor = 1\n",
+            "[x\n".to_owned(),
+            r#"{"default": 3}"#,
+            ["`store`", "api-paste.toml:1", "policy.json:1"],
+        ),
+    ];
+    for (config, paste, policy, named) in cases {
+        place.write("pileus.toml", config);
+        place.write("api-paste.toml", &paste);
+        place.write("policy.json", policy);
+        let (status, stdout, stderr) = place.run(&["check"]);
+        assert_eq!(status.code(), Some(78), "{stdout}{stderr}");
+        for word in named {
+            assert!(stderr.contains(word), "`{word}` is not in\n{stderr}");
+        }
+        assert!(!stderr.contains("has no rule"), "a broken policy may have it:\n{stderr}");
+    }
+}
+
 #[test]
 fn the_shipped_files_are_clean_and_say_so() {
     let place = Place::quick(1);

@@ -69,7 +69,11 @@ fn a_wrong_strategy_is_shown_where_it_was_chosen() {
     let text = "[server.a]\nlisten = \"127.0.0.1:0\"\napp = \"v2\"\n[composite.v2]\n\
                 factory = \"auth_strategy\"\ntoken = [\"versions\"]\n";
     let files = Files::from_text("paste.toml", text, Path::new(""), &environment, &mut report).unwrap();
-    let strategy = Strategy { name: &config.auth_strategy.value, place: config.auth_strategy.place.as_ref() };
+    let strategy = Strategy {
+        name: &config.auth_strategy.value,
+        place: config.auth_strategy.place.as_ref(),
+        known: true,
+    };
     check(&files, &CATALOG, strategy, &mut report);
     let expected = "\
 error: [composite.v2] has no pipeline for auth_strategy = \"tokem\"

@@ -169,7 +169,7 @@ pub fn run_with(
     report: &mut Report,
 ) -> (Plan, Vec<BuiltServer>) {
     let Some(files) = files else { return (Plan::default(), Vec::new()) };
-    let plan = check(&files, catalog, Strategy { name: strategy, place: None }, report);
+    let plan = check(&files, catalog, Strategy { name: strategy, place: None, known: true }, report);
     let built = build(&plan, &deps(), report);
     (plan, built)
 }
