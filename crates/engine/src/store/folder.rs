@@ -47,12 +47,18 @@ pub fn check_header(dir: &Path, path: &Path, application: u32, known: u32) -> Re
         Err(cause) => return Err(unusable(cause)),
     }
     let word = |at: usize| u32::from_be_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);
-    let (found, owner) = (word(60), word(68));
-    if !header.starts_with(b"SQLite format 3\0") || (owner != application && found != 0) {
+    let (pages, found, owner) = (word(28), word(60), word(68));
+    // Ours says so from its first commit on. Before that it is one empty page, or still has its journal.
+    let unborn = owner == 0 && found == 0 && (pages <= 1 || has_journal(path));
+    if !header.starts_with(b"SQLite format 3\0") || (owner != application && !unborn) {
         return Err(damaged("pileus.db is not a state of this program"));
     }
     if found > known {
         return Err(OpenError::Newer { dir: dir.to_owned(), found, known });
     }
     Ok(())
+}
+
+fn has_journal(path: &Path) -> bool {
+    fs::metadata(path.with_extension("db-wal")).is_ok_and(|journal| journal.len() > 0)
 }

@@ -146,14 +146,21 @@ fn folders_that_cannot_be_used_are_told_apart_and_left_alone() {
     let db = rusqlite::Connection::open(at("foreign").join("pileus.db")).unwrap();
     db.execute_batch("CREATE TABLE t (x); PRAGMA user_version = 1").unwrap();
     drop(db);
+    for (name, sql) in [("unversioned", ""), ("marked", "PRAGMA application_id = 7")] {
+        fs::create_dir_all(at(name)).unwrap();
+        let db = rusqlite::Connection::open(at(name).join("pileus.db")).unwrap();
+        db.execute_batch(&format!("CREATE TABLE t (x); {sql}")).unwrap();
+    }
     fs::create_dir_all(at("torn")).unwrap();
     fs::write(at("torn").join("pileus.db"), "not a database").unwrap();
     type Is = fn(&OpenError) -> bool;
-    let cases: [(&str, Is, &str); 5] = [
+    let cases: [(&str, Is, &str); 7] = [
         ("held", |error| matches!(error, OpenError::InUse { .. }), "stop that one, or name another folder"),
         ("file/below", |error| matches!(error, OpenError::Unusable { .. }), "this user may write"),
         ("newer", |error| matches!(error, OpenError::Newer { found: 99, .. }), "run the newer program"),
         ("foreign", |error| matches!(error, OpenError::Damaged { .. }), "not a state of this program"),
+        ("unversioned", |error| matches!(error, OpenError::Damaged { .. }), "not a state of this program"),
+        ("marked", |error| matches!(error, OpenError::Damaged { .. }), "not a state of this program"),
         ("torn", |error| matches!(error, OpenError::Damaged { .. }), "restore it from a backup"),
     ];
     for (name, is, text) in cases {
