@@ -30,7 +30,7 @@ use serde::{
 };
 
 use crate::{
-    diagnostic::{Diagnostic, Place, Report, Source},
+    diagnostic::{Diagnostic, Place, Report, Source, nearest},
     paste::{Kind, Section, Setting, Table, Value, whole_table},
 };
 
@@ -172,7 +172,10 @@ fn extensions(setting: Option<&Setting>, known: &Known<'_>, report: &mut Report)
         Kind::Text(text) if text == "standard" => return Extensions::Standard,
         Kind::List(list) => list,
         Kind::Text(text) => {
-            let help = format!("did you mean [{text:?}]?");
+            let help = match nearest(text, known.extensions.iter().copied().chain(["standard"])) {
+                Some("standard") => "did you mean \"standard\"?".to_owned(),
+                near => format!("did you mean [{:?}]?", near.unwrap_or(text)),
+            };
             report.push(wrong(value).help(help));
             return Extensions::Standard;
         }

@@ -119,6 +119,15 @@ cycle = 1
 }
 
 #[test]
+fn extensions_in_one_word() {
+    for (said, meant) in [("standart", "\"standard\""), ("job", "[\"jobs\"]"), ("mine", "[\"mine\"]")] {
+        let (_, report) = read(&format!("extensions = {said:?}"));
+        let help: Vec<_> = report.sorted().into_iter().filter_map(|it| it.help.clone()).collect();
+        assert_eq!(help, [format!("did you mean {meant}?")]);
+    }
+}
+
+#[test]
 fn broken_toml_and_missing_files_are_reported() {
     let mut report = Report::default();
     assert!(Config::from_text("p.toml", "a = = 1\nb = [\n", Path::new(""), &KNOWN, &mut report).is_none());
