@@ -10,6 +10,7 @@
 use std::{borrow::Cow, collections::BTreeMap, fmt, future::ready, sync::Arc};
 
 use http::Method;
+use percent_encoding::percent_decode_str;
 use pileus_sdk::{Answer, Call, Context, Fault, Match, Mount, Request, Route, Stack};
 use serde::de::IgnoredAny;
 
@@ -105,7 +106,7 @@ impl Router {
         let (Some(caller), Some(matched)) = (&context.caller, &context.matched) else { return Ok(()) };
         match matched.param(request.uri().path(), "project_id") {
             Some(project) if self.mount == Mount::Tenant && *project != *caller.project => {
-                Err(Fault::BadRequest("Malformed request url".into()))
+                Err(not_the_callers())
             }
             _ => Ok(()),
         }
@@ -129,6 +130,11 @@ impl Router {
             at..at + value.len() as u32
         });
         let params = params.collect();
+        // What is no text is the name of nothing, and no rule may be asked about it.
+        let text = |raw: &str| !raw.contains('%') || percent_decode_str(raw).decode_utf8().is_ok();
+        if let Some((name, _)) = found.params.iter().find(|(_, raw)| !text(raw)) {
+            return Err(if name == "project_id" { not_the_callers() } else { Fault::NoRoute });
+        }
         let leaf = found.value;
         let route = if leaf.verbs.is_empty() {
             &leaf.first
@@ -178,6 +184,11 @@ impl Router {
             Err(fault) => Box::pin(ready(Err(fault))),
         }
     }
+}
+
+/// A project in the path that is not the caller's, in Nova's words.
+fn not_the_callers() -> Fault {
+    Fault::BadRequest("Malformed request url".into())
 }
 
 /// `POST …/action` needs exactly one key, which names the action.
