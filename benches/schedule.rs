@@ -11,7 +11,7 @@ use std::{collections::HashSet, fs, process::ExitCode, time::Duration};
 
 use pileus_engine::{Algorithm, SchedulerConfig, apply, assign, cleanup, plan, rebalance};
 use pileus_model::{
-    Actor, Cloud, CloudSpec, Event, Job, JobState, Kind, Origin, Size, Time, View, Vm, VmState,
+    Actor, Cloud, CloudSpec, Event, Job, JobState, Kind, Origin, Owner, Size, Time, View, Vm, VmState,
 };
 
 /// Runs of each; the median is shown.
@@ -27,7 +27,7 @@ fn world(size: usize, slots: u32, sorts: usize) -> View {
     let mut view = View::default();
     let mut happen = |kind| {
         let seq = view.seq + 1;
-        apply(&mut view, &Event { seq, time: Time(0), by: Actor::default(), kind });
+        apply(&mut view, &Event { seq, time: Time(0), by: Actor::default(), owner: Owner::Service, kind });
     };
     for at in 0..clouds {
         let spec = CloudSpec {
