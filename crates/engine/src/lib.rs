@@ -14,6 +14,7 @@ mod files;
 mod fleet;
 mod hub;
 mod ids;
+mod insight;
 mod reconcile;
 mod schedule;
 #[cfg(test)]

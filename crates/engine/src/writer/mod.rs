@@ -94,6 +94,7 @@ async fn write(hub: &Hub, items: Vec<Item>, ids: &mut Ids) -> usize {
             batch.events.iter().for_each(|event| log(event.seq, &event.kind));
             let view = Arc::new(view);
             hub.view.store(view.clone());
+            hub.insight.learn(&before, &view, &batch.events);
             hub.seq.send_replace(view.seq);
             view
         })
