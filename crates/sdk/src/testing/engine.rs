@@ -8,7 +8,10 @@ use std::{
     task::{Poll, Waker},
 };
 
-use pileus_model::{Actor, Beat, BoxFuture, Command, Engine, Output, Receipt, Refusal, View};
+use pileus_model::{
+    Actor, Beat, BootFailure, BoxFuture, Command, Engine, Holding, Output, Receipt, Refusal, Shares, Stray,
+    View,
+};
 
 type React = Box<dyn FnMut(&Command, &mut View) -> Result<String, Refusal> + Send>;
 
@@ -25,6 +28,10 @@ struct Inner {
     react: Option<React>,
     outputs: BTreeMap<String, Output>,
     beats: Vec<Beat>,
+    shares: Shares,
+    failures: Vec<BootFailure>,
+    holdings: Vec<Holding>,
+    strays: Vec<Stray>,
     waiting: Vec<Waker>,
 }
 
@@ -63,6 +70,26 @@ impl FakeEngine {
     /// Says the signs of life.
     pub fn put_beats(&self, beats: Vec<Beat>) {
         self.lock().beats = beats;
+    }
+
+    /// Says the shares.
+    pub fn put_shares(&self, shares: Shares) {
+        self.lock().shares = shares;
+    }
+
+    /// Says what did not come up.
+    pub fn put_boot_failures(&self, failures: Vec<BootFailure>) {
+        self.lock().failures = failures;
+    }
+
+    /// Says what the reconcilers hold.
+    pub fn put_holdings(&self, holdings: Vec<Holding>) {
+        self.lock().holdings = holdings;
+    }
+
+    /// Says which machines no VM matches.
+    pub fn put_strays(&self, strays: Vec<Stray>) {
+        self.lock().strays = strays;
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -124,6 +151,22 @@ impl Engine for FakeEngine {
 
     fn beats(&self) -> Vec<Beat> {
         self.lock().beats.clone()
+    }
+
+    fn shares(&self) -> Shares {
+        self.lock().shares.clone()
+    }
+
+    fn boot_failures(&self) -> Vec<BootFailure> {
+        self.lock().failures.clone()
+    }
+
+    fn holdings(&self) -> Vec<Holding> {
+        self.lock().holdings.clone()
+    }
+
+    fn strays(&self) -> Vec<Stray> {
+        self.lock().strays.clone()
     }
 }
 
