@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::convert::FileKind;
+
 /// Boots virtual machines on clouds for queued batch jobs, and answers for it over HTTP.
 #[derive(Debug, Parser)]
 #[command(name = "pileus", version, about, after_help = EXAMPLES, disable_help_subcommand = true)]
@@ -24,6 +26,19 @@ const EXAMPLES: &str = "Examples:
   pileus policy test tests/*.json         decide vectors, show why a decision differs
 
 Exit codes: 0 done, 64 usage, 69 unavailable (a port or the state folder is taken), 78 configuration.";
+
+const CONVERT: &str = "\
+cloud_scheduler.conf and cloud_resources.conf become pileus.toml; api-paste.ini becomes api-paste.toml;
+policy.json and policy.yaml become policy.json. Name files that belong together in one run. Passwords and
+keys are never written: the made file names a variable of the environment in their place.
+
+Examples:
+  pileus convert /etc/cloudscheduler/cloud_scheduler.conf /etc/cloudscheduler/cloud_resources.conf
+  pileus convert /etc/nova/api-paste.ini --out .     write ./api-paste.toml, unless it is there
+  pileus convert policy.yaml --json                  the made text and what became of each rule, for scripts
+
+Exit codes: 0 everything was carried over; 1 something was left out, or means something else here, and
+stderr says what; 64 usage; 69 a file cannot be written; 78 a file is broken, and nothing was made.";
 
 /// The words.
 #[derive(Debug, Subcommand)]
@@ -47,6 +62,9 @@ pub enum Command {
         #[command(subcommand)]
         command: PolicyCommand,
     },
+    /// Turn files of Cloud Scheduler or of Nova into Pileus's own, and say what could not be carried over
+    #[command(after_help = CONVERT)]
+    Convert(Convert),
     /// Run the jobs of one VM (started by the driver `local`)
     #[command(hide = true)]
     Worker {
@@ -92,6 +110,26 @@ pub struct Listing {
     /// Which files.
     #[command(flatten)]
     pub options: Options,
+    /// As JSON, for scripts
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Which files, and where to.
+#[derive(Debug, Clone, Args)]
+pub struct Convert {
+    /// Files of Cloud Scheduler or of Nova
+    #[arg(required = true, value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+    /// Write into this folder; `-` is stdout
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// Replace what is there
+    #[arg(long, requires = "out")]
+    pub force: bool,
+    /// What the files are, where that cannot be seen
+    #[arg(long, value_enum)]
+    pub kind: Option<FileKind>,
     /// As JSON, for scripts
     #[arg(long)]
     pub json: bool,

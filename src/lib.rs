@@ -8,6 +8,7 @@ pub mod apps;
 pub mod cli;
 pub mod commands;
 pub mod config;
+pub mod convert;
 pub mod diagnostic;
 pub mod extensions;
 pub mod files;

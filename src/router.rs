@@ -7,10 +7,10 @@
 //! Unlike Routes of 2012: 405 with `Allow` where a path has other methods, `HEAD` wherever there is
 //! `GET`, `OPTIONS`, no `?_method=`, no `.format` suffix that eats ids.
 
-use std::{borrow::Cow, collections::BTreeMap, fmt, sync::Arc};
+use std::{borrow::Cow, collections::BTreeMap, fmt, future::ready, sync::Arc};
 
 use http::Method;
-use pileus_sdk::{Call, Context, Fault, Match, Mount, Request, Response, Route, Stack};
+use pileus_sdk::{Answer, Call, Context, Fault, Match, Mount, Request, Route, Stack};
 use serde::de::IgnoredAny;
 
 use crate::diagnostic::Diagnostic;
@@ -89,7 +89,7 @@ impl Router {
 
     /// The app at the end of a pipeline.
     pub fn app(self: Arc<Self>) -> Stack {
-        Stack::from_fn(move |request| self.clone().answer(request))
+        Stack::forward(move |request| self.answer(request))
     }
 
     /// Finds the request's route and leaves it in the context, unless a stage above did. Where a
@@ -167,12 +167,16 @@ impl Router {
         Fault::MethodNotAllowed { method: method.clone(), allow }
     }
 
-    async fn answer(self: Arc<Self>, mut request: Request) -> Result<Response, Fault> {
-        self.matched(&mut request)?;
-        let route = Context::of(&mut request).matched.as_ref().map(|matched| matched.route.clone());
-        let route = route.ok_or(Fault::NoRoute)?;
-        let call = Call::new(request)?;
-        Ok((route.handler)(call).await?.into_response())
+    fn answer(&self, mut request: Request) -> Answer {
+        let called = self.matched(&mut request).and_then(|()| {
+            let matched = Context::of(&mut request).matched.as_ref();
+            let handler = matched.map(|matched| matched.route.handler.clone()).ok_or(Fault::NoRoute)?;
+            Ok((handler, Call::new(request)?))
+        });
+        match called {
+            Ok((handler, call)) => handler(call),
+            Err(fault) => Box::pin(ready(Err(fault))),
+        }
     }
 }
 

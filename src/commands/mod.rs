@@ -1,6 +1,7 @@
 //! One file for each word of the command line.
 
 mod check;
+mod convert;
 mod listing;
 mod policy;
 mod serve;
@@ -35,6 +36,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Some(Command::Pipeline(listing)) => listing::pipeline(&listing),
         Some(Command::Extensions(listing)) => listing::extensions(&listing),
         Some(Command::Policy { command: PolicyCommand::Test { files } }) => policy::test(&files),
+        Some(Command::Convert(options)) => convert::run(&options),
         Some(Command::Worker { folder }) => return pileus_engine::drivers::local::worker::main(&folder),
     };
     ExitCode::from(code)

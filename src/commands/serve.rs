@@ -25,6 +25,7 @@ use crate::{
 pub fn run(options: &Options) -> u8 {
     let Some(checked) = super::checked(options) else { return CONFIG };
     log(&checked.host);
+    raise_file_limit();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return fail(SOFTWARE, &format!("no threads can be started: {error}")),
@@ -33,6 +34,17 @@ pub fn run(options: &Options) -> u8 {
     // Nothing that still runs here is waited for: what had to be durable is.
     runtime.shutdown_background();
     code
+}
+
+/// Every connection is a file, and the usual limit is meant for programs that have few: takes as many
+/// as this user may have.
+fn raise_file_limit() {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    let raised = getrlimit(Resource::RLIMIT_NOFILE)
+        .and_then(|(_, most)| setrlimit(Resource::RLIMIT_NOFILE, most, most));
+    if let Err(error) = raised {
+        warn!(%error, "the limit of open files stays as it is");
+    }
 }
 
 /// Text for people, JSON for collectors (`PILEUS_LOG_FORMAT=json`), always on stderr. What it tells

@@ -1,8 +1,9 @@
 //! Filters: one file each. Their list is `crate::pipeline::FILTERS`.
 //!
-//! A stage awaits nothing where it can: then its future has a name, and the stage costs the one
-//! allocation of [`Stack`](pileus_sdk::Stack). That future is boxed and so may be moved, which is why
-//! the stages ask for `S::Future: Unpin` and need no pin projection.
+//! A stage that only looks at requests is a gate ([`Filter::gate`](pileus_sdk::Filter::gate)), and costs
+//! no allocation. One that waits for the answer is a `tower` layer: its future has a name, and costs
+//! the one allocation of [`Stack`](pileus_sdk::Stack). What comes from below is boxed and so may be
+//! moved, which is why these stages ask for `S::Future: Unpin` and need no pin projection.
 
 pub mod faultwrap;
 pub mod noauth;
@@ -15,38 +16,3 @@ pub mod sizelimit;
 mod testing;
 pub mod tokens;
 pub mod trace;
-
-use std::{
-    future::{Future, Ready, ready},
-    pin::Pin,
-    task::{Context, Poll},
-};
-
-use pileus_sdk::{Fault, Response};
-
-/// What a stage gives that decides at once: its own answer, or what comes from below.
-#[derive(Debug)]
-pub enum Answer<F> {
-    /// The stage's own.
-    Now(Ready<Result<Response, Fault>>),
-    /// The rest of the tower's.
-    Below(F),
-}
-
-impl<F> Answer<F> {
-    /// The stage's own answer.
-    pub fn now(answer: Result<Response, Fault>) -> Self {
-        Self::Now(ready(answer))
-    }
-}
-
-impl<F: Future<Output = Result<Response, Fault>> + Unpin> Future for Answer<F> {
-    type Output = Result<Response, Fault>;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        match &mut *self {
-            Self::Now(answer) => Pin::new(answer).poll(cx),
-            Self::Below(inner) => Pin::new(inner).poll(cx),
-        }
-    }
-}

@@ -9,19 +9,13 @@
 //!
 //! Source: reference §3.8, "`noauth` filter".
 
-use std::{
-    sync::Arc,
-    task::{self, Poll},
-};
+use std::{future::ready, sync::Arc};
 
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header, uri::Authority};
 use pileus_model::Name;
 use pileus_sdk::{Body, Caller, Context, Fault, Filter, Request, Response};
 use serde::Deserialize;
-use tower_layer::layer_fn;
-use tower_service::Service;
 
-use super::Answer;
 use crate::{
     diagnostic::Diagnostic,
     paste::Section,
@@ -74,46 +68,23 @@ pub fn factory(section: &Section, _: &Deps) -> Result<Filter, Diagnostic> {
         let project = config.project.as_str().into();
         Arc::new(Caller::new("operator".into(), project, vec!["admin".into()], true))
     });
-    Ok(Filter::new(layer_fn(move |inner| NoAuth { inner, operator: operator.clone() })))
-}
-
-/// The stage.
-#[derive(Debug, Clone)]
-pub struct NoAuth<S> {
-    inner: S,
-    /// Who calls, whatever he says; `None`: as his token says.
-    operator: Option<Arc<Caller>>,
-}
-
-impl<S> Service<Request> for NoAuth<S>
-where
-    S: Service<Request, Response = Response, Error = Fault>,
-    S::Future: Unpin,
-{
-    type Response = Response;
-    type Error = Fault;
-    type Future = Answer<S::Future>;
-
-    fn poll_ready(&mut self, cx: &mut task::Context<'_>) -> Poll<Result<(), Fault>> {
-        self.inner.poll_ready(cx)
-    }
-
-    fn call(&mut self, mut request: Request) -> Self::Future {
-        let caller = match &self.operator {
+    Ok(Filter::around(move |inner, mut request| {
+        let caller = match &operator {
+            // Whoever calls, and whatever he says.
             Some(operator) => operator.clone(),
             None => match request.headers().get(&X_AUTH_TOKEN) {
-                None => return Answer::now(handshake(&request)),
+                None => return Box::pin(ready(handshake(&request))),
                 Some(token) => match caller(token) {
                     Some(caller) => Arc::new(caller),
-                    None => return Answer::now(Err(Fault::Unauthorized { challenge: None })),
+                    None => return Box::pin(ready(Err(Fault::Unauthorized { challenge: None }))),
                 },
             },
         };
         let context = Context::of(&mut request);
         context.caller = Some(caller);
         context.note();
-        Answer::Below(self.inner.call(request))
-    }
+        inner.send(request)
+    }))
 }
 
 /// Who `user:project` is; a project that is not said is the user's own.

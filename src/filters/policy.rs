@@ -6,24 +6,16 @@
 //! about owners were always true). Controllers that need to ask further rules find the policy in the
 //! context. A no is 403; what cannot be decided is a no, and logged.
 
-use std::{
-    borrow::Cow,
-    sync::Arc,
-    task::{self, Poll},
-};
+use std::{borrow::Cow, sync::Arc};
 
-use pileus_sdk::{Context, Decide, Fault, Filter, Match, Request, Response};
+use pileus_sdk::{Context, Decide, Fault, Filter, Match, Request};
 use serde::Deserialize;
-use tower_layer::layer_fn;
-use tower_service::Service;
 
-use super::Answer;
 use crate::{
     diagnostic::Diagnostic,
     paste::Section,
     pipeline::{Deps, Fact, FilterKind},
     policy::{Decision, Field, Policy, Target},
-    router::Router,
 };
 
 /// What the pipeline knows of it.
@@ -47,42 +39,14 @@ pub fn factory(section: &Section, deps: &Deps) -> Result<Filter, Diagnostic> {
     let router = router
         .ok_or_else(|| section.wrong("factory", "`policy` needs a router at the end of its pipeline"))?;
     let policy = deps.policy.clone();
-    Ok(Filter::new(layer_fn(move |inner| Enforce { inner, policy: policy.clone(), router: router.clone() })))
-}
-
-/// The stage.
-#[derive(Clone)]
-pub struct Enforce<S> {
-    inner: S,
-    policy: Arc<Policy>,
-    router: Arc<Router>,
-}
-
-impl<S> Service<Request> for Enforce<S>
-where
-    S: Service<Request, Response = Response, Error = Fault>,
-    S::Future: Unpin,
-{
-    type Response = Response;
-    type Error = Fault;
-    type Future = Answer<S::Future>;
-
-    fn poll_ready(&mut self, cx: &mut task::Context<'_>) -> Poll<Result<(), Fault>> {
-        self.inner.poll_ready(cx)
-    }
-
-    fn call(&mut self, mut request: Request) -> Self::Future {
-        let decided = self.router.matched(&mut request).and_then(|()| {
-            Context::of(&mut request).note();
-            enforce(&self.policy, &request)
-        });
-        if let Err(fault) = decided {
-            return Answer::now(Err(fault));
-        }
-        let policy: Arc<dyn Decide> = self.policy.clone();
-        Context::of(&mut request).policy = Some(policy);
-        Answer::Below(self.inner.call(request))
-    }
+    Ok(Filter::gate(move |request| {
+        router.matched(request)?;
+        Context::of(request).note();
+        enforce(&policy, request)?;
+        let policy: Arc<dyn Decide> = policy.clone();
+        Context::of(request).policy = Some(policy);
+        Ok(())
+    }))
 }
 
 /// Asks the rule of the request's route. The rule is found by one look into a hash map, whose cost
@@ -121,6 +85,8 @@ mod tests {
     use http::Method;
     use pileus_sdk::Caller;
     use serde_json::{Value, json};
+
+    use crate::router::Router;
 
     use super::*;
     use crate::filters::testing::{build, called, deps, matched, request};

@@ -16,29 +16,19 @@
 mod buckets;
 mod limits;
 
-use std::{
-    fmt,
-    net::IpAddr,
-    num::NonZeroU32,
-    sync::Arc,
-    task::{self, Poll},
-    time::Duration,
-};
+use std::{fmt, net::IpAddr, num::NonZeroU32, sync::Arc, time::Duration};
 
 use http::Method;
 use percent_encoding::percent_decode_str;
 use pileus_model::Clock;
-use pileus_sdk::{Context, Fault, Filter, RateLimits, Request, Response};
+use pileus_sdk::{Context, Fault, Filter, RateLimits, Request};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use tower_layer::layer_fn;
-use tower_service::Service;
 
 use self::{
     buckets::{Buckets, Key, Rate},
     limits::Limit,
 };
-use super::Answer;
 use crate::{
     diagnostic::Diagnostic,
     paste::Section,
@@ -87,41 +77,12 @@ pub fn factory(section: &Section, deps: &Deps) -> Result<Filter, Diagnostic> {
     let limiter = Arc::new(Limiter::new(limits, &config, deps.clock.clone()));
     let shown = limiter.clone();
     let document: Arc<RateLimits> = Arc::new(move |context| shown.document(context));
-    Ok(Filter::new(layer_fn(move |inner| RateLimit {
-        inner,
-        limiter: limiter.clone(),
-        document: document.clone(),
-    })))
-}
-
-/// The stage. Its clones share the buckets, so that a limit holds across connections.
-#[derive(Clone)]
-pub struct RateLimit<S> {
-    inner: S,
-    limiter: Arc<Limiter>,
-    document: Arc<RateLimits>,
-}
-
-impl<S> Service<Request> for RateLimit<S>
-where
-    S: Service<Request, Response = Response, Error = Fault>,
-    S::Future: Unpin,
-{
-    type Response = Response;
-    type Error = Fault;
-    type Future = Answer<S::Future>;
-
-    fn poll_ready(&mut self, cx: &mut task::Context<'_>) -> Poll<Result<(), Fault>> {
-        self.inner.poll_ready(cx)
-    }
-
-    fn call(&mut self, mut request: Request) -> Self::Future {
-        if let Err(fault) = self.limiter.admit(&mut request) {
-            return Answer::now(Err(fault));
-        }
-        Context::of(&mut request).rate_limits = Some(self.document.clone());
-        Answer::Below(self.inner.call(request))
-    }
+    // The buckets are shared by all connections.
+    Ok(Filter::gate(move |request| {
+        limiter.admit(request)?;
+        Context::of(request).rate_limits = Some(document.clone());
+        Ok(())
+    }))
 }
 
 /// The limits, and what everybody has used of them.

@@ -14,17 +14,12 @@
 use std::{
     fs,
     net::{IpAddr, Ipv6Addr, SocketAddr},
-    sync::Arc,
-    task::{self, Poll},
 };
 
 use http::{HeaderMap, HeaderName, header, uri::Authority};
-use pileus_sdk::{Context, Fault, Filter, Request, Response};
+use pileus_sdk::{Context, Fault, Filter, Request};
 use serde::Deserialize;
-use tower_layer::layer_fn;
-use tower_service::Service;
 
-use super::Answer;
 use crate::{
     diagnostic::Diagnostic,
     paste::Section,
@@ -58,45 +53,19 @@ pub fn factory(section: &Section, _: &Deps) -> Result<Filter, Diagnostic> {
         hosts.push(read.ok_or_else(wrong)?.host);
     }
     hosts.extend(node_name());
-    let hosts = Arc::new(hosts);
-    Ok(Filter::new(layer_fn(move |inner| SameSite { inner, hosts: hosts.clone() })))
+    Ok(Filter::gate(move |request| match refused(request, &hosts) {
+        None => Ok(()),
+        Some(why) => {
+            tracing::debug!(path = request.uri().path(), why, "cross-site call refused");
+            Err(Fault::Forbidden(why.into()))
+        }
+    }))
 }
 
 /// The name of this machine, where it is easily known.
 fn node_name() -> Option<Host> {
     let name = fs::read_to_string("/proc/sys/kernel/hostname").ok()?;
     Site::read(name.trim()).map(|site| site.host)
-}
-
-/// The stage.
-#[derive(Debug, Clone)]
-pub struct SameSite<S> {
-    inner: S,
-    hosts: Arc<Vec<Host>>,
-}
-
-impl<S> Service<Request> for SameSite<S>
-where
-    S: Service<Request, Response = Response, Error = Fault>,
-    S::Future: Unpin,
-{
-    type Response = Response;
-    type Error = Fault;
-    type Future = Answer<S::Future>;
-
-    fn poll_ready(&mut self, cx: &mut task::Context<'_>) -> Poll<Result<(), Fault>> {
-        self.inner.poll_ready(cx)
-    }
-
-    fn call(&mut self, request: Request) -> Self::Future {
-        match refused(&request, &self.hosts) {
-            None => Answer::Below(self.inner.call(request)),
-            Some(why) => {
-                tracing::debug!(path = request.uri().path(), why, "cross-site call refused");
-                Answer::now(Err(Fault::Forbidden(why.into())))
-            }
-        }
-    }
 }
 
 /// Why a request is refused.

@@ -7,12 +7,10 @@
 //! Source: reference §3.7, "Request size".
 
 use std::{
-    fmt,
-    future::Future,
+    future::{poll_fn, ready},
     num::{NonZeroU32, NonZeroU64},
-    pin::Pin,
     sync::Arc,
-    task::{self, Poll, ready},
+    task::{self, Poll},
     time::Duration,
 };
 
@@ -20,12 +18,9 @@ use bytes::Bytes;
 use http::header;
 use http_body::Body as _;
 use pileus_model::{BoxFuture, Clock};
-use pileus_sdk::{Body, Fault, Filter, Request, Response, body::Stream};
+use pileus_sdk::{Body, Fault, Filter, body::Stream};
 use serde::Deserialize;
-use tower_layer::layer_fn;
-use tower_service::Service;
 
-use super::Answer;
 use crate::{
     diagnostic::Diagnostic,
     paste::Section,
@@ -60,32 +55,8 @@ const fn default_timeout() -> NonZeroU32 {
 pub fn factory(section: &Section, deps: &Deps) -> Result<Filter, Diagnostic> {
     let config: Config = section.parse()?;
     let clock = deps.clock.clone();
-    Ok(Filter::new(layer_fn(move |inner| SizeLimit { inner, config, clock: clock.clone() })))
-}
-
-/// The stage.
-#[derive(Debug, Clone)]
-pub struct SizeLimit<S> {
-    inner: S,
-    config: Config,
-    clock: Arc<dyn Clock>,
-}
-
-impl<S> Service<Request> for SizeLimit<S>
-where
-    S: Service<Request, Response = Response, Error = Fault> + Clone + Unpin,
-    S::Future: Unpin,
-{
-    type Response = Response;
-    type Error = Fault;
-    type Future = Limited<S>;
-
-    fn poll_ready(&mut self, cx: &mut task::Context<'_>) -> Poll<Result<(), Fault>> {
-        self.inner.poll_ready(cx)
-    }
-
-    fn call(&mut self, mut request: Request) -> Self::Future {
-        let limit = self.config.max_request_body_size.get();
+    Ok(Filter::around(move |inner, mut request| {
+        let limit = config.max_request_body_size.get();
         let length = match request.body() {
             Body::Empty => 0,
             Body::Whole(bytes) => bytes.len() as u64,
@@ -96,48 +67,38 @@ where
             }
         };
         if length > limit {
-            return Limited::Done(Answer::now(Err(Fault::TooLarge { limit })));
+            return Box::pin(ready(Err(Fault::TooLarge { limit })));
         }
         match std::mem::take(request.body_mut()) {
             Body::Stream(stream) if !stream.is_end_stream() => {
-                // The clone stays; the one that is ready goes with the request.
-                let inner = self.inner.clone();
-                let ready = std::mem::replace(&mut self.inner, inner);
-                Limited::Reading(Box::new(Reading {
-                    inner: ready,
-                    request: Some(request),
+                let inner = inner.clone();
+                let mut reading = Reading {
                     stream,
                     first: Bytes::new(),
                     rest: Vec::new(),
                     length: usize::try_from(length).unwrap_or(0),
                     limit,
-                    clock: self.clock.clone(),
-                    timeout: Duration::from_secs(self.config.body_timeout_s.get().into()),
+                    clock: clock.clone(),
+                    timeout: Duration::from_secs(config.body_timeout_s.get().into()),
                     alarm: None,
-                }))
+                };
+                Box::pin(async move {
+                    let bytes = poll_fn(|cx| reading.poll_read(cx)).await?;
+                    *request.body_mut() = bytes.into();
+                    inner.send(request).await
+                })
             }
-            Body::Stream(_) => Limited::Done(Answer::Below(self.inner.call(request))),
+            Body::Stream(_) => inner.send(request),
             body => {
                 *request.body_mut() = body;
-                Limited::Done(Answer::Below(self.inner.call(request)))
+                inner.send(request)
             }
         }
-    }
-}
-
-/// A request whose body is read first, or one that needs no reading.
-#[derive(Debug)]
-pub enum Limited<S: Service<Request>> {
-    /// The body is being read.
-    Reading(Box<Reading<S>>),
-    /// It was, or it never had to be.
-    Done(Answer<S::Future>),
+    }))
 }
 
 /// A body that is being read.
-pub struct Reading<S> {
-    inner: S,
-    request: Option<Request>,
+struct Reading {
     stream: Stream,
     /// The first piece, which is all of most bodies.
     first: Bytes,
@@ -152,35 +113,7 @@ pub struct Reading<S> {
     alarm: Option<BoxFuture<()>>,
 }
 
-impl<S> Future for Limited<S>
-where
-    S: Service<Request, Response = Response, Error = Fault> + Unpin,
-    S::Future: Unpin,
-{
-    type Output = Result<Response, Fault>;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Self::Output> {
-        loop {
-            match &mut *self {
-                Self::Done(answer) => return Pin::new(answer).poll(cx),
-                Self::Reading(reading) => {
-                    let read = ready!(reading.poll_read(cx));
-                    let answer = match (read, reading.request.take()) {
-                        (Ok(bytes), Some(mut request)) => {
-                            *request.body_mut() = bytes.into();
-                            Answer::Below(reading.inner.call(request))
-                        }
-                        (Ok(_), None) => Answer::now(Err(Fault::internal("a body was read twice"))),
-                        (Err(fault), _) => Answer::now(Err(fault)),
-                    };
-                    *self = Self::Done(answer);
-                }
-            }
-        }
-    }
-}
-
-impl<S> Reading<S> {
+impl Reading {
     fn poll_read(&mut self, cx: &mut task::Context<'_>) -> Poll<Result<Bytes, Fault>> {
         loop {
             let frame = match self.stream.as_mut().poll_frame(cx) {
@@ -219,12 +152,6 @@ impl<S> Reading<S> {
     }
 }
 
-impl<S> fmt::Debug for Reading<S> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Reading({} of {} bytes)", self.first.len().max(self.rest.len()), self.length)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::VecDeque;
@@ -233,6 +160,10 @@ mod tests {
     use http_body::{Frame, SizeHint};
     use pileus_model::ManualClock;
     use pileus_sdk::{Stack, body::BoxError};
+
+    use std::pin::Pin;
+
+    use pileus_sdk::{Request, Response};
 
     use super::*;
     use crate::filters::testing::{build, deps, over, request};

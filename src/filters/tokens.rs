@@ -5,25 +5,22 @@
 //! and nobody is told why. The token is taken out of the request, so that no log and no stage below sees it.
 //!
 //! A caller is built once for a token, not once for a request: the cache holds him as long as the
-//! view holds the very same token. A revoked token is unknown with the next view.
+//! view holds the very same tokens. A revoked token is unknown with the next view.
 
 use std::{
     collections::HashMap,
     fmt,
+    hash::{BuildHasherDefault, Hasher},
     sync::{Arc, PoisonError, RwLock},
-    task::{self, Poll},
 };
 
 use http::{HeaderMap, HeaderName, header};
-use pileus_model::{Engine, Token};
-use pileus_sdk::{Caller, Context, Fault, Filter, Request, Response};
+use pileus_model::{Engine, Name, OrdMap, Token};
+use pileus_sdk::{Caller, Context, Fault, Filter};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
-use tower_layer::layer_fn;
-use tower_service::Service;
 
-use super::Answer;
 use crate::{
     diagnostic::Diagnostic,
     paste::Section,
@@ -51,39 +48,15 @@ pub struct Config {}
 pub fn factory(section: &Section, deps: &Deps) -> Result<Filter, Diagnostic> {
     let Config {} = section.parse()?;
     let identity = Arc::new(Identity { engine: deps.engine.clone(), callers: Default::default() });
-    Ok(Filter::new(layer_fn(move |inner| Tokens { inner, identity: identity.clone() })))
-}
-
-/// The stage.
-#[derive(Debug, Clone)]
-pub struct Tokens<S> {
-    inner: S,
-    identity: Arc<Identity>,
-}
-
-impl<S> Service<Request> for Tokens<S>
-where
-    S: Service<Request, Response = Response, Error = Fault>,
-    S::Future: Unpin,
-{
-    type Response = Response;
-    type Error = Fault;
-    type Future = Answer<S::Future>;
-
-    fn poll_ready(&mut self, cx: &mut task::Context<'_>) -> Poll<Result<(), Fault>> {
-        self.inner.poll_ready(cx)
-    }
-
-    fn call(&mut self, mut request: Request) -> Self::Future {
-        let Some(caller) = caller(request.headers_mut(), &self.identity) else {
-            let challenge = Some("Bearer realm=\"pileus\"".to_owned());
-            return Answer::now(Err(Fault::Unauthorized { challenge }));
-        };
-        let context = Context::of(&mut request);
+    Ok(Filter::gate(move |request| {
+        let caller = caller(request.headers_mut(), &identity);
+        let challenge = || Some("Bearer realm=\"pileus\"".to_owned());
+        let caller = caller.ok_or_else(|| Fault::Unauthorized { challenge: challenge() })?;
+        let context = Context::of(request);
         context.caller = Some(caller);
         context.note();
-        Answer::Below(self.inner.call(request))
-    }
+        Ok(())
+    }))
 }
 
 /// Who calls. Takes the token out of the request: nobody below needs it, and what is not there cannot
@@ -109,43 +82,56 @@ type Hash = [u8; 32];
 /// Knows callers by their tokens.
 struct Identity {
     engine: Arc<dyn Engine>,
-    callers: [RwLock<HashMap<Hash, Known>>; SHARDS],
+    callers: [RwLock<HashMap<Hash, Known, BuildHasherDefault<Taken>>>; SHARDS],
+}
+
+/// The hash of a hash: some bytes of it. Nobody can choose them without finding secrets for them.
+#[derive(Default)]
+struct Taken(u64);
+
+impl Hasher for Taken {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for (index, byte) in bytes.iter().skip(1).take(8).enumerate() {
+            self.0 ^= u64::from(*byte) << (8 * index);
+        }
+    }
 }
 
 struct Known {
-    /// Good while the view holds this very token.
-    token: Arc<Token>,
+    hash: Hash,
+    /// Good while the view holds these very tokens: any change of any token makes all be looked up
+    /// again.
+    tokens: OrdMap<Name, Arc<Token>>,
     caller: Arc<Caller>,
 }
 
 impl Identity {
     fn caller(&self, secret: &[u8]) -> Option<Arc<Caller>> {
         let hash: Hash = Sha256::digest(secret).into();
-        let mut hex = [0; 64];
-        let hex = hex_of(&hash, &mut hex);
         let view = self.engine.view();
-        let token = view.tokens.get(hex)?;
-        // The map was asked with a hash, which tells an onlooker nothing that he could use; the last
-        // word is a comparison whose time does not depend on what is compared.
-        if !bool::from(token.sha256.as_bytes().ct_eq(hex.as_bytes())) {
-            return None;
-        }
         let callers = &self.callers[usize::from(hash[0]) % SHARDS];
         if let Some(known) = callers.read().unwrap_or_else(PoisonError::into_inner).get(&hash)
-            && Arc::ptr_eq(&known.token, token)
+            // Found by a hash, which tells an onlooker nothing that he could use; the last word is a
+            // comparison whose time does not depend on what is compared.
+            && bool::from(known.hash.ct_eq(&hash))
+            && known.tokens.ptr_eq(&view.tokens)
         {
             return Some(known.caller.clone());
         }
+        let mut hex = [0; 64];
+        let token = view.tokens.get(hex_of(&hash, &mut hex))?;
         let is_admin = token.roles.iter().any(|role| role == "admin");
         let caller = Caller::new(token.user.clone(), token.project.clone(), token.roles.clone(), is_admin);
-        let known = Known { token: token.clone(), caller: Arc::new(caller) };
-        let caller = known.caller.clone();
+        let caller = Arc::new(caller);
+        let known = Known { hash, tokens: view.tokens.clone(), caller: caller.clone() };
         let mut callers = callers.write().unwrap_or_else(PoisonError::into_inner);
         if callers.len() >= MAX_CALLERS / SHARDS {
             // Only those whose token is known come in here: a stranger cannot fill it.
-            callers.retain(|_, known| {
-                view.tokens.get(&*known.token.sha256).is_some_and(|token| Arc::ptr_eq(token, &known.token))
-            });
+            callers.retain(|_, known| known.tokens.ptr_eq(&view.tokens));
             if callers.len() >= MAX_CALLERS / SHARDS {
                 callers.clear();
             }
@@ -177,6 +163,8 @@ mod tests {
     use pileus_model::{Time, View};
     use pileus_sdk::Body;
     use serde_json::json;
+
+    use pileus_sdk::{Request, Response};
 
     use super::*;
     use crate::filters::testing::{Shown, build, deps, over, request};

@@ -29,8 +29,6 @@ use pileus_sdk::{
     body::{BoxError, Stream},
 };
 use serde::Deserialize;
-use tower_layer::layer_fn;
-use tower_service::Service;
 use tracing::{Id, Level, Span, enabled, event, info_span};
 
 use super::request_id::global;
@@ -53,38 +51,15 @@ pub struct Config {}
 pub fn factory(section: &Section, deps: &Deps) -> Result<Filter, Diagnostic> {
     let Config {} = section.parse()?;
     let clock = deps.clock.clone();
-    Ok(Filter::new(layer_fn(move |inner| Trace { inner, clock: clock.clone() })))
-}
-
-/// The stage.
-#[derive(Debug, Clone)]
-pub struct Trace<S> {
-    inner: S,
-    clock: Arc<dyn Clock>,
-}
-
-impl<S> Service<Request> for Trace<S>
-where
-    S: Service<Request, Response = Response, Error = Fault>,
-    S::Future: Unpin,
-{
-    type Response = Response;
-    type Error = Fault;
-    type Future = Traced<S::Future>;
-
-    fn poll_ready(&mut self, cx: &mut task::Context<'_>) -> Poll<Result<(), Fault>> {
-        self.inner.poll_ready(cx)
-    }
-
-    fn call(&mut self, mut request: Request) -> Self::Future {
+    Ok(Filter::around(move |inner, mut request| {
         if !enabled!(target: "access", Level::INFO) {
-            return Traced { inner: self.inner.call(request), told: None };
+            return inner.send(request);
         }
-        let report = Report::of(&mut request, self.clock.clone());
+        let report = Report::of(&mut request, clock.clone());
         let span = info_span!(target: "access", "request", request.id = &*report.id);
-        let inner = span.in_scope(|| self.inner.call(request));
-        Traced { inner, told: Some(Told { report, span }) }
-    }
+        let inner = span.in_scope(|| inner.send(request));
+        Box::pin(Traced { inner, told: Some(Told { report, span }) })
+    }))
 }
 
 /// An answer that will be reported, if anybody listens.

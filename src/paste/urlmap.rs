@@ -7,7 +7,7 @@
 //! A request costs one look-up for each segment of the longest key, however many keys there are,
 //! and allocates nothing. Source: Paste, `paste/urlmap.py`; without its hosts and its own 404 page.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, future::ready, sync::Arc};
 
 use pileus_sdk::{Context, Fault, Request, Stack};
 
@@ -43,20 +43,14 @@ pub fn urlmap(mounts: impl IntoIterator<Item = (String, Stack)>) -> Stack {
         node.app = Some(app);
     }
     let root = Arc::new(root);
-    Stack::from_fn(move |mut request: Request| {
-        let found = {
-            let mounted = Context::of(&mut request).mounted as usize;
-            root.longest(request.uri().path(), mounted)
-        };
-        let sent = found.map(|(app, mounted)| {
-            Context::of(&mut request).mounted = mounted;
-            app.send(request)
-        });
-        async move {
-            match sent {
-                Some(answer) => answer.await,
-                None => Err(Fault::NoRoute),
+    Stack::forward(move |mut request: Request| {
+        let mounted = Context::of(&mut request).mounted as usize;
+        match root.longest(request.uri().path(), mounted) {
+            Some((app, mounted)) => {
+                Context::of(&mut request).mounted = mounted;
+                app.send(request)
             }
+            None => Box::pin(ready(Err(Fault::NoRoute))),
         }
     })
 }

@@ -12,7 +12,7 @@ use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::{conn::auto, graceful::GracefulShutdown},
 };
-use pileus_sdk::Stack;
+use pileus_sdk::{Draining, Stack};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -79,6 +79,9 @@ impl Serving {
 /// Requests at a time on one HTTP/2 connection.
 const MAX_STREAMS: u32 = 100;
 
+/// Headers that hyper takes unless it is told otherwise.
+const HYPERS_MAX_HEADERS: u32 = 100;
+
 fn seconds(setting: NonZeroU32) -> Duration {
     Duration::from_secs(setting.get().into())
 }
@@ -89,6 +92,12 @@ impl Bound {
         let builder = Arc::new(self.builder());
         let graceful = GracefulShutdown::new();
         let mut connections = JoinSet::new();
+        let drains = stopped.clone();
+        let draining: Arc<Draining> = Arc::new(move || {
+            let mut drains = drains.clone();
+            // Without a sender there is nobody left who would wait.
+            Box::pin(async move { drop(drains.wait_for(|stopped| *stopped).await) })
+        });
         loop {
             // Taken before accepting, so that what is over the cap waits in the kernel's backlog.
             let accepted = async {
@@ -109,7 +118,14 @@ impl Bound {
                     continue;
                 }
             };
-            let connection = self.connection(stream, peer, app.clone(), builder.clone(), graceful.watcher());
+            let connection = self.connection(
+                stream,
+                peer,
+                draining.clone(),
+                app.clone(),
+                builder.clone(),
+                graceful.watcher(),
+            );
             connections.spawn(async move {
                 connection.await;
                 drop(permit);
@@ -132,6 +148,7 @@ impl Bound {
         &self,
         stream: TcpStream,
         peer: SocketAddr,
+        draining: Arc<Draining>,
         app: Stack,
         builder: Arc<auto::Builder<TokioExecutor>>,
         watcher: hyper_util::server::graceful::Watcher,
@@ -150,11 +167,10 @@ impl Bound {
             let socket = TokioIo::new(Guard::new(stream, patience, busy.clone()));
             let service = service_fn(move |request| {
                 let in_flight = busy.enter();
-                let answer = edge::answer(request, peer, local, app.clone(), limit);
+                let answer = edge::answer(request, peer, local, draining.clone(), app.clone(), limit);
                 async move {
-                    let answer = answer.await;
-                    drop(in_flight);
-                    answer
+                    // A connection whose answer still comes is not idle.
+                    answer.await.map(|answer| answer.map(|body| edge::hold(body, in_flight)))
                 }
             });
             let connection = builder.serve_connection(socket, service).into_owned();
@@ -172,9 +188,12 @@ impl Bound {
             .http1()
             .timer(TokioTimer::new())
             .header_read_timeout(None)
-            .max_headers(it.max_headers.get() as usize)
             .max_buf_size(it.max_header_bytes.get() as usize)
             .pipeline_flush(true);
+        // hyper has room for its default on the stack, and makes more of it anew for every request.
+        if it.max_headers.get() != HYPERS_MAX_HEADERS {
+            builder.http1().max_headers(it.max_headers.get() as usize);
+        }
         builder
             .http2()
             .timer(TokioTimer::new())

@@ -6,11 +6,13 @@ use serde_json::Value;
 
 /// Who may use whom, of the crates in this house. The roof may use everything.
 const ARROWS: &[(&str, &[&str])] = &[
+    ("pileus-client", &[]),
     ("pileus-model", &[]),
     ("pileus-engine", &["pileus-model"]),
     ("pileus-sdk", &["pileus-model"]),
     ("pileus-ext-aliases", &["pileus-sdk"]),
     ("pileus-ext-clouds", &["pileus-sdk"]),
+    ("pileus-ext-events", &["pileus-sdk"]),
     ("pileus-ext-jobs", &["pileus-sdk"]),
     ("pileus-ext-service", &["pileus-sdk"]),
     ("pileus-ext-users", &["pileus-sdk"]),

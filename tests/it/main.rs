@@ -6,6 +6,7 @@
 
 mod bad_files;
 mod crash;
+mod events;
 mod floors;
 mod http_edge;
 mod main_job;

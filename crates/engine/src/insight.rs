@@ -151,7 +151,7 @@ pub fn holdings(hub: &Hub) -> Vec<Holding> {
 
 #[cfg(test)]
 mod tests {
-    use pileus_model::{Actor, Time};
+    use pileus_model::{Actor, Owner, Time};
 
     use super::*;
     use crate::{
@@ -181,7 +181,7 @@ mod tests {
         ];
         for (kind, by, known) in steps {
             let by = Actor { user: by.into(), ..Actor::default() };
-            let event = Event { seq: view.seq + 1, time: Time(5), by, kind };
+            let event = Event { seq: view.seq + 1, time: Time(5), by, owner: Owner::Service, kind };
             let before = view.clone();
             apply(&mut view, &event);
             insight.learn(&before, &view, std::slice::from_ref(&event));

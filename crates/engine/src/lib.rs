@@ -15,6 +15,7 @@ mod fleet;
 mod hub;
 mod ids;
 mod insight;
+mod owner;
 mod reconcile;
 mod schedule;
 #[cfg(test)]
@@ -23,6 +24,7 @@ pub mod sources;
 mod start;
 mod state;
 mod store;
+mod tail;
 #[cfg(test)]
 mod testing;
 mod writer;

@@ -15,6 +15,7 @@ use crate::{
     decide,
     desk::End,
     drivers::Seen,
+    owner::owner,
     plan,
     schedule::cleanup::cleanup,
     schedule::plan::Intent,
@@ -246,7 +247,8 @@ impl Simulation {
         for kind in settled.kinds {
             *self.seen.entry(name(&kind)).or_default() += 1;
             let by = Actor { user: "ann".into(), ..Actor::default() };
-            let event = Event { seq: self.view.seq + 1, time: self.now, by, kind };
+            let event =
+                Event { seq: self.view.seq + 1, time: self.now, by, owner: owner(&self.view, &kind), kind };
             apply(&mut self.view, &event);
             self.events.push(event);
         }
@@ -347,7 +349,7 @@ fn whatever_happens_the_books_are_right_and_events_survive_json() {
         }
         kinds.extend(simulation.seen);
     }
-    let missing = Kind::TokenRevoked { sha256: "ab".into() };
+    let missing = Kind::TokenRevoked { sha256: "ab".into(), name: None };
     let text = serde_json::to_string(&missing).unwrap();
     assert_eq!(serde_json::from_str::<Kind>(&text).unwrap(), missing);
     kinds.insert(name(&missing), 1);

@@ -107,7 +107,7 @@ pub fn apply(view: &mut View, event: &Event) {
         Kind::TokenCreated(token) => {
             drop(view.tokens.insert(token.sha256.clone(), Arc::new(token.clone())));
         }
-        Kind::TokenRevoked { sha256 } => drop(view.tokens.remove(sha256)),
+        Kind::TokenRevoked { sha256, name: _ } => drop(view.tokens.remove(sha256)),
     }
 }
 
@@ -257,7 +257,7 @@ mod tests {
             (FILES, Kind::AliasGone { alias: "a".into() }, false),
         ] {
             let seq = view.seq + 1;
-            apply(&mut view, &Event { seq, time: Time(0), by: by(user), kind });
+            apply(&mut view, &Event { seq, time: Time(0), by: by(user), owner: Default::default(), kind });
             assert_eq!(view.file_aliases.contains("a"), wanted);
         }
     }

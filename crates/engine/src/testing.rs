@@ -4,7 +4,7 @@ use pileus_model::{
     Actor, Cloud, CloudSpec, Event, Job, JobState, Kind, Origin, Size, Time, Token, View, Vm, VmState,
 };
 
-use crate::state::apply;
+use crate::{owner::owner, state::apply};
 
 /// A cloud with ample memory.
 pub fn spec(vm_slots: u32) -> CloudSpec {
@@ -117,7 +117,10 @@ pub fn add(view: &mut View, jobs: impl IntoIterator<Item = Job>, vms: impl IntoI
 /// Lets events happen, one after the other.
 pub fn happen(view: &mut View, time: Time, kinds: impl IntoIterator<Item = Kind>) {
     for kind in kinds {
-        apply(view, &Event { seq: view.seq + 1, time, by: Actor::default(), kind });
+        apply(
+            view,
+            &Event { seq: view.seq + 1, time, by: Actor::default(), owner: owner(view, &kind), kind },
+        );
     }
 }
 

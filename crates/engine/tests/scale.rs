@@ -15,7 +15,10 @@ fn world(clouds: usize, vms: usize, jobs: usize, sorts: usize) -> View {
     let mut view = View::default();
     let mut happen = |kind| {
         let seq = view.seq + 1;
-        apply(&mut view, &Event { seq, time: Time(0), by: Actor::default(), kind });
+        apply(
+            &mut view,
+            &Event { seq, time: Time(0), by: Actor::default(), owner: Default::default(), kind },
+        );
     };
     for at in 0..clouds {
         let spec = CloudSpec {

@@ -15,6 +15,9 @@ pub struct Actor {
     pub project: Name,
     /// The request that asked; empty for the engine.
     pub request_id: Name,
+    /// What the caller said of it, for people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub comment: Option<Name>,
 }
 
 /// A job as it is submitted.

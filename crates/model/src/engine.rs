@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use crate::{Actor, BootFailure, BoxFuture, Command, Holding, Output, Refusal, Shares, Stray, Time, View};
+use crate::{
+    Actor, BootFailure, BoxFuture, Command, History, Holding, Name, Output, Refusal, Shares, Stray, Time,
+    View,
+};
 
 /// Answer to a [`Command`] that was done: it is durable and can be seen.
 #[derive(Debug, Clone)]
@@ -38,6 +41,10 @@ pub trait Engine: Send + Sync {
 
     /// What a finished job wrote; `None` where there is nothing.
     fn output(&self, job: &str) -> BoxFuture<Result<Option<Output>, Refusal>>;
+
+    /// What happened after the event `after`, at most `limit` events, fewer where they are long. For
+    /// a project: what it owns and what is everybody's; for `None` all of it. Waits for no writer.
+    fn events(&self, after: u64, limit: usize, project: Option<Name>) -> BoxFuture<Result<History, Refusal>>;
 
     /// Ends once a view with a higher `seq` than this has been published.
     fn changed_since(&self, seq: u64) -> BoxFuture<()>;
@@ -81,6 +88,10 @@ impl Engine for Idle {
     }
 
     fn output(&self, _: &str) -> BoxFuture<Result<Option<Output>, Refusal>> {
+        Box::pin(async { Err(Refusal::Unavailable) })
+    }
+
+    fn events(&self, _: u64, _: usize, _: Option<Name>) -> BoxFuture<Result<History, Refusal>> {
         Box::pin(async { Err(Refusal::Unavailable) })
     }
 

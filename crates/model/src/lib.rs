@@ -20,7 +20,7 @@ pub use clock::{Clock, ManualClock, Time};
 pub use cloud::{Cloud, CloudSpec, Origin, Size};
 pub use command::{Actor, Command, JobSpec, Refusal};
 pub use engine::{Beat, Engine, Idle, Receipt};
-pub use event::{Event, Kind};
+pub use event::{Event, History, Kind, Owner};
 pub use imbl::OrdMap;
 pub use insight::{BootFailure, Holding, Share, Shares, Stray};
 pub use job::{Exit, Job, JobState, Output};

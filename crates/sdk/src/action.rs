@@ -5,13 +5,11 @@
 
 use std::{fmt, future::Future, sync::Arc};
 
+use crate::{Answer, Call, Fault, Reply};
 use http::{Method, StatusCode};
-use pileus_model::BoxFuture;
-
-use crate::{Call, Fault, Reply};
 
 /// What answers a call.
-pub type Handler = Arc<dyn Fn(Call) -> BoxFuture<Result<Reply, Fault>> + Send + Sync>;
+pub type Handler = Arc<dyn Fn(Call) -> Answer + Send + Sync>;
 
 /// Which router a route belongs to: the word that `routes = "…"` of `[app.…]` names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -145,7 +143,10 @@ impl Action {
         R: Future<Output = Result<Reply, Fault>> + Send + 'static,
     {
         let controller = controller.clone();
-        let handler: Handler = Arc::new(move |call| Box::pin(answer(controller.clone(), call)));
+        let handler: Handler = Arc::new(move |call| {
+            let answer = answer(controller.clone(), call);
+            Box::pin(async move { answer.await.map(Reply::into_response) })
+        });
         Self { name, method, place, rule, also: &[], about, handler }
     }
 

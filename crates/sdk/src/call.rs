@@ -3,21 +3,33 @@
 use std::borrow::Cow;
 
 use bytes::Bytes;
-use http::{header, request::Parts};
-use pileus_model::Actor;
+use http::{HeaderName, header, request::Parts, uri::Scheme};
+use pileus_model::{Actor, Name};
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
-use crate::{Body, Caller, Context, Fault, Request, wire::segment};
+use crate::{Body, Caller, Context, Fault, Mount, Request};
 
 /// A request that has found its route. Made by the router; a test makes it with
 /// [`testing`](crate::testing).
+///
+/// Behind one allocation, because it moves through several futures.
 #[derive(Clone)]
-pub struct Call {
+pub struct Call(Box<Inner>);
+
+#[derive(Clone)]
+struct Inner {
     head: Parts,
     body: Bytes,
     context: Context,
+    comment: Option<Name>,
 }
+
+/// What the caller says of the change, for people who read of it later.
+static COMMENT: HeaderName = HeaderName::from_static("x-pileus-comment");
+
+/// Longest comment, in bytes.
+pub const COMMENT_MAX: usize = 1024;
 
 impl Call {
     /// From a request that was matched and whose body is whole.
@@ -30,48 +42,84 @@ impl Call {
             Body::Whole(bytes) => bytes,
             Body::Stream(_) => return Err(Fault::internal("the pipeline has no sizelimit above its app")),
         };
-        Ok(Self { head, body, context })
+        let mut call = Self(Box::new(Inner { head, body, context, comment: None }));
+        call.0.comment = call.read_comment()?;
+        Ok(call)
+    }
+
+    /// The header `X-Pileus-Comment`; on the old admin port the parameter `comment`.
+    fn read_comment(&self) -> Result<Option<Name>, Fault> {
+        let wrong = |problem: &str| Err(Fault::BadRequest(format!("The comment {problem}.")));
+        let mount = self.0.context.matched.as_ref().map(|matched| matched.route.mount);
+        let comment = match self.0.head.headers.get(&COMMENT) {
+            Some(header) => match std::str::from_utf8(header.as_bytes()) {
+                Ok(text) => text.trim().to_owned(),
+                Err(_) => return wrong("must be UTF-8"),
+            },
+            None if mount == Some(Mount::CloudAdmin) => {
+                self.query_or_form().get("comment").unwrap_or_default().trim().to_owned()
+            }
+            None => return Ok(None),
+        };
+        if comment.len() > COMMENT_MAX {
+            return wrong(&format!("must not be longer than {COMMENT_MAX} bytes"));
+        }
+        if comment.contains('\0') {
+            return wrong("must not hold a NUL character");
+        }
+        Ok((!comment.is_empty()).then(|| comment.into()))
     }
 
     /// Who calls, on what mount, by which route.
     pub fn context(&self) -> &Context {
-        &self.context
+        &self.0.context
     }
 
     /// The request's head.
     pub fn head(&self) -> &Parts {
-        &self.head
+        &self.0.head
     }
 
     /// The whole path, mounts included, as it was sent.
     pub fn path(&self) -> &str {
-        self.head.uri.path()
+        self.0.head.uri.path()
     }
 
     /// A path parameter, percent-decoded; empty where the route has none of this name.
     pub fn param(&self, name: &str) -> Cow<'_, str> {
-        let matched = self.context.matched.as_ref();
+        let matched = self.0.context.matched.as_ref();
         matched.and_then(|matched| matched.param(self.path(), name)).unwrap_or_default()
     }
 
     /// `http://host:port`, as the client called us; empty where it did not say, so that links are
     /// relative to it. The scheme is `https` where the request's target or [`Context::secure`] says so.
     pub fn origin(&self) -> String {
-        let host = self.head.headers.get(header::HOST).and_then(|host| host.to_str().ok());
-        let host = self.head.uri.authority().cloned().or_else(|| host?.parse().ok());
+        let mut origin = String::with_capacity(128);
+        let host = match self.0.head.uri.authority() {
+            Some(authority) => Some(authority.as_str()),
+            None => self.0.head.headers.get(header::HOST).and_then(|host| host.to_str().ok()),
+        };
         // What stands before `@` is none of a link's business.
-        let host = host.as_ref().map(|host| host.as_str().rsplit('@').next().unwrap_or_default());
-        let secure = self.context.secure || self.head.uri.scheme() == Some(&http::uri::Scheme::HTTPS);
-        match host {
-            Some(host) => format!("{}://{host}", if secure { "https" } else { "http" }),
-            None => String::new(),
+        let host = host.map(|host| host.rsplit('@').next().unwrap_or_default());
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~:[]%".contains(&byte);
+        if let Some(host) = host.filter(|host| !host.is_empty() && host.bytes().all(plain)) {
+            let secure = self.0.context.secure || self.0.head.uri.scheme() == Some(&Scheme::HTTPS);
+            origin.push_str(if secure { "https://" } else { "http://" });
+            origin.push_str(host);
         }
+        origin
     }
 
     /// The URL of a collection of this call's project: `http://host/v2/{project_id}/vms`.
     pub fn collection(&self, name: &str) -> String {
-        let mount = self.path().get(..self.context.mounted as usize).unwrap_or_default();
-        format!("{}{mount}/{}/{name}", self.origin(), segment(&self.project()))
+        let mut url = self.origin();
+        // The project as it was sent: it is a segment of a path already.
+        let project = self.0.context.matched.as_ref().and_then(|matched| matched.place("project_id"));
+        let end = project.map_or(self.0.context.mounted, |project| project.end);
+        url.push_str(self.path().get(..end as usize).unwrap_or_default());
+        url.push('/');
+        url.push_str(name);
+        url
     }
 
     /// The path parameter `id`.
@@ -86,36 +134,36 @@ impl Call {
 
     /// Who calls; nobody where the pipeline has no authenticator.
     pub fn caller(&self) -> Option<&Caller> {
-        self.context.caller.as_deref()
+        self.0.context.caller.as_deref()
     }
 
     /// On whose behalf this call changes something.
     pub fn actor(&self) -> Actor {
-        self.context.actor()
+        Actor { comment: self.0.comment.clone(), ..self.0.context.actor() }
     }
 
     /// Whether the caller may do what another rule guards. The action names it with
     /// [`Action::asks`](crate::Action::asks).
     pub fn may(&self, rule: &str) -> bool {
-        let Some(policy) = &self.context.policy else { return false };
+        let Some(policy) = &self.0.context.policy else { return false };
         policy.allows(rule, self.caller(), &[("project_id", &self.project())])
     }
 
     /// The query's parameters, decoded.
     pub fn query(&self) -> Params {
-        Params::parse(self.head.uri.query().unwrap_or_default().as_bytes())
+        Params::parse(self.0.head.uri.query().unwrap_or_default().as_bytes())
     }
 
     /// The query's parameters and a form's, urlencoded or multipart; the query wins.
     pub fn query_or_form(&self) -> Params {
         let mut params = Params::default();
-        let content_type = self.head.headers.get(header::CONTENT_TYPE).and_then(|it| it.to_str().ok());
+        let content_type = self.0.head.headers.get(header::CONTENT_TYPE).and_then(|it| it.to_str().ok());
         let content_type = content_type.unwrap_or_default();
         let media_type = content_type.split(';').next().unwrap_or_default().trim();
         if media_type.eq_ignore_ascii_case("application/x-www-form-urlencoded") {
-            params = Params::parse(&self.body);
+            params = Params::parse(&self.0.body);
         } else if media_type.eq_ignore_ascii_case("multipart/form-data") {
-            params = Params(crate::form::multipart(content_type, &self.body));
+            params = Params(crate::form::multipart(content_type, &self.0.body));
         }
         params.0.extend(self.query().0);
         params
@@ -123,7 +171,7 @@ impl Call {
 
     /// The body's bytes.
     pub fn body(&self) -> &Bytes {
-        &self.body
+        &self.0.body
     }
 
     /// The JSON body `{"KEY": null}` or `{"KEY": {}}` of a verb that takes nothing.
@@ -133,12 +181,12 @@ impl Call {
 
     /// The JSON body `{"KEY": {…}}`. A mistake is a 400 that names the field: `job.cpu_cores`.
     pub fn json<T: DeserializeOwned>(&self, key: &str) -> Result<T, Fault> {
-        if self.body.is_empty() {
+        if self.0.body.is_empty() {
             return Err(Fault::BadRequest(format!(
                 "The body is empty: a JSON object with the one key `{key}` is needed."
             )));
         }
-        let content_type = self.head.headers.get(header::CONTENT_TYPE).and_then(|it| it.to_str().ok());
+        let content_type = self.0.head.headers.get(header::CONTENT_TYPE).and_then(|it| it.to_str().ok());
         let media_type =
             content_type.unwrap_or("application/json").split(';').next().unwrap_or_default().trim();
         // curl -d says urlencoded unless it is told otherwise; a body that is JSON is taken as JSON.
@@ -150,7 +198,7 @@ impl Call {
         ) {
             return Err(Fault::UnsupportedMediaType);
         }
-        let top: std::collections::BTreeMap<String, &RawValue> = serde_json::from_slice(&self.body)
+        let top: std::collections::BTreeMap<String, &RawValue> = serde_json::from_slice(&self.0.body)
             .map_err(|error| Fault::BadRequest(format!("Malformed request body: {error}")))?;
         let mut keys = top.iter();
         let (Some((found, inner)), None) = (keys.next(), keys.next()) else {

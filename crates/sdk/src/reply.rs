@@ -85,3 +85,9 @@ impl<T: Serialize> Serialize for Member<'_, T> {
         map.end()
     }
 }
+
+impl From<Response> for Reply {
+    fn from(response: Response) -> Self {
+        Self(response)
+    }
+}

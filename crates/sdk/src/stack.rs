@@ -5,7 +5,7 @@
 
 use std::{
     fmt,
-    future::Future,
+    future::{Future, ready},
     sync::Arc,
     task::{Context, Poll},
 };
@@ -22,7 +22,10 @@ pub type Request = http::Request<Body>;
 /// A reply on its way up.
 pub type Response = http::Response<Body>;
 
-type Call = dyn Fn(Request) -> BoxFuture<Result<Response, Fault>> + Send + Sync;
+/// What comes back from below.
+pub type Answer = BoxFuture<Result<Response, Fault>>;
+
+type Call = dyn Fn(Request) -> Answer + Send + Sync;
 
 /// An app with the stages above it. Never queues: it is always ready.
 #[derive(Clone)]
@@ -47,8 +50,17 @@ impl Stack {
         Self(Arc::new(move |request| Box::pin(app(request))))
     }
 
+    /// An app that hands requests on to others: it makes no future of its own, and so costs no
+    /// allocation.
+    pub fn forward<F>(app: F) -> Self
+    where
+        F: Fn(Request) -> Answer + Send + Sync + 'static,
+    {
+        Self(Arc::new(app))
+    }
+
     /// Sends a request down.
-    pub fn send(&self, request: Request) -> BoxFuture<Result<Response, Fault>> {
+    pub fn send(&self, request: Request) -> Answer {
         (self.0)(request)
     }
 }
@@ -56,7 +68,7 @@ impl Stack {
 impl Service<Request> for Stack {
     type Response = Response;
     type Error = Fault;
-    type Future = BoxFuture<Result<Response, Fault>>;
+    type Future = Answer;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Fault>> {
         Poll::Ready(Ok(()))
@@ -86,6 +98,30 @@ impl Filter {
         <L::Service as Service<Request>>::Future: Send + 'static,
     {
         Self(Arc::new(move |inner| Stack::new(layer.layer(inner))))
+    }
+
+    /// A stage that looks at a request on its way down, and lets it pass or refuses. What passes costs
+    /// no allocation, since what comes back from below is handed up as it is.
+    pub fn gate<F>(gate: F) -> Self
+    where
+        F: Fn(&mut Request) -> Result<(), Fault> + Send + Sync + 'static,
+    {
+        Self::around(move |inner, mut request| match gate(&mut request) {
+            Ok(()) => inner.send(request),
+            Err(fault) => Box::pin(ready(Err(fault))),
+        })
+    }
+
+    /// A stage that decides for each request how the stack below answers it, if at all.
+    pub fn around<F>(stage: F) -> Self
+    where
+        F: Fn(&Stack, Request) -> Answer + Send + Sync + 'static,
+    {
+        let stage = Arc::new(stage);
+        Self(Arc::new(move |inner| {
+            let stage = stage.clone();
+            Stack::forward(move |request| stage(&inner, request))
+        }))
     }
 
     /// Puts the stage on top of `inner`.

@@ -136,7 +136,7 @@ impl Bench {
         if !call.may(found.0.rule) {
             return Err(Fault::denied(found.0.rule));
         }
-        (found.0.handler)(call).await
+        (found.0.handler)(call).await.map(crate::Reply::from)
     }
 
     /// The route, and where its parameters stand in the path. A static segment goes before one with a

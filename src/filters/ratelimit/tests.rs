@@ -1,5 +1,5 @@
 use pileus_model::ManualClock;
-use pileus_sdk::{Body, Stack};
+use pileus_sdk::{Body, Response, Stack};
 
 use super::*;
 use crate::filters::testing::{build, called, deps, over, request};

@@ -147,7 +147,13 @@ pub fn settle(
         },
         Change::Forget { mut jobs } => {
             jobs.retain(|job| view.jobs.get(job).is_some_and(|job| job.state.is_final()));
-            if jobs.is_empty() { Vec::new() } else { vec![Kind::JobsForgotten { jobs }] }
+            // An event for each project, so that each can read of its own.
+            let mut of: BTreeMap<Name, Vec<Name>> = BTreeMap::new();
+            for job in jobs {
+                let project = view.jobs.get(&job).map(|job| job.project.clone()).unwrap_or_default();
+                of.entry(project).or_default().push(job);
+            }
+            of.into_values().map(|jobs| Kind::JobsForgotten { jobs }).collect()
         }
     };
     Ok(kinds.into())

@@ -154,7 +154,7 @@ fn commands_become_events() {
         (
             "a token goes",
             Command::RevokeToken { name: "t".into() },
-            vec![Kind::TokenRevoked { sha256: token("t").sha256 }],
+            vec![Kind::TokenRevoked { sha256: token("t").sha256, name: Some("t".into()) }],
         ),
     ];
     for (what, command, wanted) in cases {

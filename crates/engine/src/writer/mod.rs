@@ -18,6 +18,7 @@ use crate::{
     command::decide,
     hub::Hub,
     ids::Ids,
+    owner::owner,
     state::apply,
     store::Batch,
 };
@@ -92,9 +93,11 @@ async fn write(hub: &Hub, items: Vec<Item>, ids: &mut Ids) -> usize {
         let written = hub.store.append(batch.clone()).await;
         written.map(|()| {
             batch.events.iter().for_each(|event| log(event.seq, &event.kind));
+            hub.insight.learn(&before, &view, &batch.events);
+            // Before the view: whoever sees an event's number finds the event.
+            hub.tail.push(Arc::unwrap_or_clone(batch).events);
             let view = Arc::new(view);
             hub.view.store(view.clone());
-            hub.insight.learn(&before, &view, &batch.events);
             hub.seq.send_replace(view.seq);
             view
         })
@@ -159,7 +162,8 @@ fn happen(
     let mut events = Vec::with_capacity(settled.kinds.len());
     guarded(|| {
         for kind in settled.kinds {
-            let event = Event { seq: next.seq + 1, time: now, by: by.clone(), kind };
+            let event =
+                Event { seq: next.seq + 1, time: now, by: by.clone(), owner: owner(&next, &kind), kind };
             apply(&mut next, &event);
             events.push(event);
         }

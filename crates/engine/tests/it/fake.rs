@@ -197,7 +197,7 @@ impl Bench {
     }
 
     pub async fn submit(&self, command: Command) -> Result<Receipt, Refusal> {
-        let by = Actor { user: "ann".into(), project: "p".into(), request_id: "r".into() };
+        let by = Actor { user: "ann".into(), project: "p".into(), request_id: "r".into(), comment: None };
         self.engine.submit(command, by).await
     }
 

@@ -1,0 +1,134 @@
+//! Every old file stands beside what becomes of it: `tests/convert/NAME/`. Of each folder, all files
+//! that nobody made are converted in one run; `expected.stderr` and the made files are compared, and
+//! written anew with `BLESS=1`.
+
+use std::{collections::BTreeMap, env, fs, path::Path};
+
+use super::*;
+use crate::cli::Options;
+
+const FOLDER: &str = "tests/convert";
+
+/// Names of files that are made.
+const MADE: [&str; 3] = ["pileus.toml", "api-paste.toml", "policy.json"];
+
+fn inputs(folder: &Path) -> Vec<Input> {
+    let mut inputs = Vec::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+        let made = MADE.contains(&name.strip_prefix("expected.").unwrap_or_default());
+        if !made && name != "expected.stderr" {
+            inputs.push(Input { name, text: fs::read_to_string(&path).unwrap() });
+        }
+    }
+    inputs.sort_by(|one, two| one.name.cmp(&two.name));
+    inputs
+}
+
+fn said(made: &Conversion) -> String {
+    match made.errors.errors() {
+        0 => made.notes.report().render(false) + &made.notes.summary() + "\n",
+        _ => made.errors.render(false),
+    }
+}
+
+fn folders() -> Vec<std::path::PathBuf> {
+    let mut folders: Vec<_> = fs::read_dir(FOLDER).unwrap().map(|entry| entry.unwrap().path()).collect();
+    folders.sort();
+    folders
+}
+
+#[test]
+fn every_file_becomes_what_was_expected() {
+    let bless = env::var_os("BLESS").is_some();
+    let mut wrong = Vec::new();
+    for folder in folders() {
+        let made = convert(&inputs(&folder), None);
+        let mut found: BTreeMap<String, String> = BTreeMap::new();
+        found.insert("expected.stderr".into(), said(&made));
+        for output in &made.outputs {
+            found.insert(format!("expected.{}", output.name), output.text.clone());
+        }
+        for name in MADE.iter().map(|name| format!("expected.{name}")).chain(["expected.stderr".into()]) {
+            let path = folder.join(&name);
+            match found.get(&name) {
+                Some(text) if bless => fs::write(&path, text).unwrap(),
+                Some(text) => {
+                    let expected = fs::read_to_string(&path).unwrap_or_default();
+                    if *text != expected {
+                        wrong.push(format!("{}\n--- expected\n{expected}--- found\n{text}", path.display()));
+                    }
+                }
+                None if bless => drop(fs::remove_file(&path)),
+                None if path.exists() => wrong.push(format!("{} was not made", path.display())),
+                None => {}
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert!(folders().len() >= 4, "{}", folders().len());
+}
+
+/// What `pileus check` says of the made files, in a folder of their own.
+fn checked(made: &Conversion) -> Report {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| {
+        let output = made.outputs.iter().find(|output| output.name == name)?;
+        let path = folder.path().join(name);
+        fs::write(&path, &output.text).unwrap();
+        Some(path)
+    };
+    let (config, paste, policy) = (path("pileus.toml"), path("api-paste.toml"), path("policy.json"));
+    let mut report = Report::default();
+    crate::check(&Options { config, paste, policy, ..Options::default() }, &mut report);
+    report
+}
+
+#[test]
+fn what_is_made_passes_the_check() {
+    for folder in folders() {
+        let made = convert(&inputs(&folder), None);
+        let report = checked(&made);
+        assert_eq!(report.errors(), 0, "{}: {}", folder.display(), report.render(false));
+    }
+}
+
+#[test]
+fn no_secret_is_written_or_shown() {
+    for folder in folders() {
+        let made = convert(&inputs(&folder), None);
+        let json = made.notes.to_json().to_string();
+        let texts = made.outputs.iter().map(|it| &*it.text);
+        for text in texts.chain([&*said(&made), &*json]) {
+            assert!(!text.contains("hunter"), "{}: {text}", folder.display());
+        }
+    }
+}
+
+#[test]
+fn files_are_recognised() {
+    let ok = [
+        ("x", "[global]\nmax_keepalive = 1\n", FileKind::Scheduler),
+        ("x", "# c\n\n[logging]\nlog_level = INFO\n", FileKind::Scheduler),
+        ("x", "[west]\nvm_slots = 1\nCloud_Type: localhost\n", FileKind::Resources),
+        ("/etc/cloudscheduler/cloud_scheduler.conf", "", FileKind::Scheduler),
+        ("cloud_resources.conf", "garbage", FileKind::Resources),
+    ];
+    for (name, text, kind) in ok {
+        let input = Input { name: name.into(), text: text.into() };
+        assert_eq!(recognise(&input).ok(), Some(kind), "{name} {text}");
+    }
+    let wrong = [
+        ("x", "hello", "neither of Cloud Scheduler nor of Nova"),
+        ("x.json", r#"{"alice": 2}"#, "these are limits of users"),
+        ("x.json", r#"{"West": ["alpha", "beta"], "none": []}"#, "these are cloud aliases"),
+    ];
+    for (name, text, expected) in wrong {
+        let input = Input { name: name.into(), text: text.into() };
+        let told = recognise(&input).unwrap_err().message;
+        assert!(told.contains(expected), "{told}");
+    }
+    let twice = [1, 2].map(|_| Input { name: "cloud_scheduler.conf".into(), text: String::new() });
+    assert_eq!(convert(&twice, None).errors.errors(), 1);
+}
