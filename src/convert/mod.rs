@@ -4,14 +4,17 @@
 //! | --- | --- | --- |
 //! | `cloud_scheduler.conf` | `pileus.toml`; for other ports, `api-paste.toml` | [`scheduler`] |
 //! | `cloud_resources.conf` | `[clouds.NAME]` of `pileus.toml` | [`resources`] |
+//! | `api-paste.ini` | `api-paste.toml` | [`paste`] |
 //!
 //! Pure: texts in, texts out; `commands::convert` reads and writes. Every option of every file gets
 //! one [`Note`]: nothing is dropped without a word. What was made is read by our own readers before
 //! anybody sees it, so that a mistake of this module is told, not shipped. No secret is written or
 //! shown: a variable of the environment stands in its place.
 
+mod factories;
 mod ini;
 mod note;
+mod paste;
 mod resources;
 mod scheduler;
 #[cfg(test)]
@@ -35,6 +38,8 @@ pub enum FileKind {
     Scheduler,
     /// cloud_resources.conf
     Resources,
+    /// api-paste.ini
+    Paste,
 }
 
 impl fmt::Display for FileKind {
@@ -42,6 +47,7 @@ impl fmt::Display for FileKind {
         f.write_str(match self {
             Self::Scheduler => "cloud_scheduler.conf",
             Self::Resources => "cloud_resources.conf",
+            Self::Paste => "api-paste.ini",
         })
     }
 }
@@ -116,11 +122,16 @@ pub fn convert(inputs: &[Input], kind: Option<FileKind>) -> Conversion {
                         asked = scheduler::convert(&ini, with, &mut settings, &mut it);
                     }
                     FileKind::Resources => resources::convert(&ini, &asked, &mut settings, &mut it),
+                    _ => {
+                        let ini = ini::Ini { here: Some("${here}"), ..ini };
+                        let text = paste::convert(&ini, &mut it);
+                        it.outputs.push(Output { name: "api-paste.toml", text });
+                    }
                 }
             }
         }
     }
-    scheduler::ports(&asked, false, &mut it);
+    scheduler::ports(&asked, has(FileKind::Paste), &mut it);
     if has(FileKind::Scheduler) || has(FileKind::Resources) {
         it.outputs.insert(0, Output { name: "pileus.toml", text: settings.text() });
     }
@@ -153,8 +164,8 @@ impl Conversion {
     fn read_back(&mut self) {
         let mut report = Report::default();
         for output in &self.outputs {
-            {
-                if output.name == "pileus.toml" {
+            match output.name {
+                "pileus.toml" => {
                     let known = Known {
                         drivers: pileus_engine::drivers::DRIVERS,
                         stores: pileus_engine::STORES,
@@ -166,6 +177,8 @@ impl Conversion {
                         report.take(config.scheduler::<pileus_engine::SchedulerConfig>());
                     }
                 }
+                "api-paste.toml" => self::paste::read_back(&output.text, &mut report),
+                _ => {}
             }
         }
         for problem in report.sorted().into_iter().filter(|it| !it.warning) {
@@ -200,6 +213,10 @@ fn recognise(input: &Input) -> Result<FileKind, Diagnostic> {
                 line.split(['=', ':']).next().is_some_and(|key| key.trim().eq_ignore_ascii_case(wanted))
             })
         };
+        let of_paste = ["[app", "[composit", "[pipeline:", "[filter:", "[filter-app:", "[server:"];
+        if any(&of_paste) {
+            return Ok(FileKind::Paste);
+        }
         if has_option("cloud_type") {
             return Ok(FileKind::Resources);
         }
@@ -211,6 +228,7 @@ fn recognise(input: &Input) -> Result<FileKind, Diagnostic> {
     let by_name = [
         (&["resource"][..], FileKind::Resources),
         (&["cloud_scheduler", "cloudscheduler"], FileKind::Scheduler),
+        (&["paste"], FileKind::Paste),
     ];
     if let Some((_, kind)) = by_name.iter().find(|(words, _)| says(words)) {
         return Ok(*kind);
@@ -218,7 +236,8 @@ fn recognise(input: &Input) -> Result<FileKind, Diagnostic> {
     let source = Arc::new(Source { name: input.name.clone(), text: String::new() });
     let place = Place { source, span: 0..0 };
     let text = "this is neither of Cloud Scheduler nor of Nova, as far as one can see";
-    let help = "cloud_scheduler.conf and cloud_resources.conf are known; say which it is with `--kind`";
+    let help = "cloud_scheduler.conf, cloud_resources.conf, api-paste.ini, policy.json and policy.yaml are known; \
+                say which it is with `--kind`";
     Err(Diagnostic::error(format!("{}: {text}", place.source.name)).help(help))
 }
 

@@ -95,6 +95,28 @@ fn what_is_made_passes_the_check() {
 }
 
 #[test]
+fn every_strategy_that_can_be_built_passes_the_check() {
+    let cases = [("folsom", "noauth"), ("folsom", "token"), ("today", "token"), ("site", "noauth_nolimit")];
+    for (folder, strategy) in cases {
+        let mut made = convert(&inputs(&Path::new(FOLDER).join(folder)), None);
+        let text = format!("auth_strategy = \"{strategy}\"\n");
+        made.outputs.push(Output { name: "pileus.toml", text });
+        let report = checked(&made);
+        assert_eq!(report.errors(), 0, "{folder}, {strategy}: {}", report.render(false));
+        assert_eq!(report.warnings(), 0, "{folder}, {strategy}: {}", report.render(false));
+    }
+}
+
+/// What a deployer would do who has no `authtoken` yet, and wants it: he is told, not let in.
+#[test]
+fn keystone_is_refused_until_its_filter_is_there() {
+    let mut made = convert(&inputs(&Path::new(FOLDER).join("folsom")), None);
+    made.outputs.push(Output { name: "pileus.toml", text: "auth_strategy = \"keystone\"\n".into() });
+    let text = checked(&made).render(false);
+    assert!(text.contains("there is no filter `authtoken`"), "{text}");
+}
+
+#[test]
 fn no_secret_is_written_or_shown() {
     for folder in folders() {
         let made = convert(&inputs(&folder), None);
@@ -114,6 +136,8 @@ fn files_are_recognised() {
         ("x", "[west]\nvm_slots = 1\nCloud_Type: localhost\n", FileKind::Resources),
         ("/etc/cloudscheduler/cloud_scheduler.conf", "", FileKind::Scheduler),
         ("cloud_resources.conf", "garbage", FileKind::Resources),
+        ("x", "[DEFAULT]\na = 1\n[filter:a]\nuse = b\n", FileKind::Paste),
+        ("/etc/nova/api-paste.ini", "", FileKind::Paste),
     ];
     for (name, text, kind) in ok {
         let input = Input { name: name.into(), text: text.into() };

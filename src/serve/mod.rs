@@ -183,13 +183,13 @@ impl Bound {
     fn builder(&self) -> auto::Builder<TokioExecutor> {
         let it = &self.settings;
         let mut builder = auto::Builder::new(TokioExecutor::new());
-        // No `header_read_timeout`: the guard around the socket does it for less.
+        // No `header_read_timeout`: the guard around the socket does it for less. No `pipeline_flush`:
+        // with it hyper buffers without a bound for a client that does not read.
         builder
             .http1()
             .timer(TokioTimer::new())
             .header_read_timeout(None)
-            .max_buf_size(it.max_header_bytes.get() as usize)
-            .pipeline_flush(true);
+            .max_buf_size(it.max_header_bytes.get() as usize);
         // hyper has room for its default on the stack, and makes more of it anew for every request.
         if it.max_headers.get() != HYPERS_MAX_HEADERS {
             builder.http1().max_headers(it.max_headers.get() as usize);

@@ -8,8 +8,8 @@ use std::{
 
 use arc_swap::ArcSwap;
 use pileus_model::{
-    Actor, Beat, BootFailure, BoxFuture, Clock, Command, Engine, History, Holding, Name, Output, Receipt,
-    Refusal, Shares, Stray, Time, View,
+    Actor, Beat, BoxFuture, Clock, Command, Engine, History, Holding, Name, Output, Receipt, Refusal, Shares,
+    Stray, Time, View,
 };
 use tokio::{
     runtime::Handle,
@@ -23,7 +23,7 @@ use crate::{
     desk::{Desk, End},
     files,
     fleet::{Fleet, within},
-    insight::{self, Insight},
+    insight,
     state::FILES,
     store::Store,
     tail::Tail,
@@ -53,8 +53,8 @@ pub struct Hub {
     pub closed: Mutex<BTreeMap<Name, Time>>,
     /// What is wrong with clouds now.
     pub troubles: Mutex<BTreeMap<Name, String>>,
-    /// What is told to people who ask.
-    pub insight: Insight,
+    /// What the last sweep of each driver found.
+    pub strays: Mutex<BTreeMap<String, Vec<Name>>>,
 }
 
 /// The engine, as a type that is shared.
@@ -202,16 +202,12 @@ impl Engine for Door {
         insight::shares(&self.0)
     }
 
-    fn boot_failures(&self) -> Vec<BootFailure> {
-        self.0.insight.boot_failures()
-    }
-
     fn holdings(&self) -> Vec<Holding> {
         insight::holdings(&self.0)
     }
 
     fn strays(&self) -> Vec<Stray> {
-        self.0.insight.strays()
+        insight::strays(&self.0)
     }
 }
 

@@ -27,7 +27,6 @@ use crate::{
     fleet::{DriverFactory, Fleet},
     hub::{Door, Hub, RECONCILERS},
     ids::Ids,
-    insight::Insight,
     reconcile::{self, decider::DECIDERS},
     state::FILES,
     store::{self, OpenError, Store},
@@ -129,7 +128,7 @@ pub(crate) async fn start_upon(
         beats: Mutex::new(RECONCILERS.into_iter().zip(intervals).map(beat).collect()),
         closed: Mutex::default(),
         troubles: Mutex::default(),
-        insight: Insight::default(),
+        strays: Mutex::default(),
         config: config.scheduler,
     });
     let writer = tokio::spawn(writer::run(hub.clone(), items, ids));

@@ -2,10 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::{
-    Actor, BootFailure, BoxFuture, Command, History, Holding, Name, Output, Refusal, Shares, Stray, Time,
-    View,
-};
+use crate::{Actor, BoxFuture, Command, History, Holding, Name, Output, Refusal, Shares, Stray, Time, View};
 
 /// Answer to a [`Command`] that was done: it is durable and can be seen.
 #[derive(Debug, Clone)]
@@ -55,11 +52,6 @@ pub trait Engine: Send + Sync {
     /// The shares by which the scheduler would decide now.
     fn shares(&self) -> Shares {
         Shares::default()
-    }
-
-    /// What did not come up where, in the order of clouds and types.
-    fn boot_failures(&self) -> Vec<BootFailure> {
-        Vec::new()
     }
 
     /// What each reconciler holds, in the order of [`beats`](Engine::beats).

@@ -1,6 +1,6 @@
 //! What the engine tells of its own thoughts, beside the state: for people who ask why.
 
-use crate::{Name, Time};
+use crate::Name;
 
 /// The part of all VMs that the jobs of one user and type have, or should have.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,20 +25,6 @@ pub struct Shares {
     pub current: Vec<Share>,
     /// By the jobs that wait.
     pub desired: Vec<Share>,
-}
-
-/// VMs of a type did not come up in a cloud: the last time that it happened. Forgotten as soon as
-/// one of them comes up, and at a restart.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct BootFailure {
-    /// Where.
-    pub cloud: Name,
-    /// Of which type.
-    pub vm_type: Name,
-    /// What happened.
-    pub why: String,
-    /// When.
-    pub at: Time,
 }
 
 /// What a reconciler holds in its hands now.

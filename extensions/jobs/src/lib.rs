@@ -34,7 +34,7 @@ const AS_USER: &str = "jobs:create:as_user";
 
 fn resources(deps: &Deps) -> Vec<Resource> {
     let it = Arc::new(Jobs { engine: deps.engine.clone() });
-    let old = Arc::new(Old { engine: deps.engine.clone() });
+    let old = Arc::new(Old { deps: deps.clone() });
     let status = |path| Custom(Mount::CloudStatus, path);
     let (get, post) = (Method::GET, Method::POST);
     #[rustfmt::skip]

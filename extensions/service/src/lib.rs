@@ -41,7 +41,7 @@ fn resources(deps: &Deps) -> Vec<Resource> {
         Action::new("show", get.clone(), Collection, "service:show", "Shows the service: log, quick shutdown, reconcilers, process", &it, Service::show),
         Action::new("config", get.clone(), CollectionAction, "service:config", "Shows the configured clouds as they are on disk now", &it, Service::config),
         Action::new("shares", get.clone(), CollectionAction, "service:shares", "Shows who has which share of all VMs, and should have", &it, Service::shares),
-        Action::new("failures", get.clone(), CollectionAction, "service:failures", "Shows why jobs got no VM, and which VM types do not come up where", &it, Service::failures),
+        Action::new("failures", get.clone(), CollectionAction, "service:failures", "Shows why jobs got no VM, and which images do not come up where", &it, Service::failures),
         Action::new("reconfig", post.clone(), BulkVerb, "service:reconfig", "Reads the configured clouds again, all or nothing", &it, Service::reconfig),
         Action::new("quick_shutdown", post.clone(), BulkVerb, "service:quick_shutdown", "Says whether VMs live on when the service stops", &it, Service::quick_shutdown),
         Action::new("set_log_level", post.clone(), BulkVerb, "service:set_log_level", "Says how much the log tells", &it, Service::set_log_level),
@@ -52,7 +52,7 @@ fn resources(deps: &Deps) -> Vec<Resource> {
         Action::new("old_developer_info_page", get.clone(), status("/developer_info"), "cloud_status:developer_info", "Memory and tasks of this process", &info, OldInfo::developer_info),
         Action::new("old_diff_types", get.clone(), status("/diff-types"), "cloud_status:diff_types", "Shares: their differences, as they are, as they should be", &info, OldInfo::diff_types),
         Action::new("old_boot_failures", get.clone(), status("/failures/boot"), "cloud_status:failures", "Why jobs got no VM", &info, OldInfo::boot_failures),
-        Action::new("old_image_failures", get.clone(), status("/failures/image"), "cloud_status:failures", "Which VM types do not come up where", &info, OldInfo::image_failures),
+        Action::new("old_image_failures", get.clone(), status("/failures/image"), "cloud_status:failures", "Which images do not come up where", &info, OldInfo::image_failures),
         Action::new("old_failures", get.clone(), status("/failures"), "cloud_status:failures", "Either of the two", &info, OldInfo::failures),
         Action::new("old_shared_objs", get, status("/shared-objs"), "cloud_status:shared_objs", "What each reconciler holds", &info, OldInfo::shared_objs),
     ];

@@ -9,8 +9,8 @@ use std::{
 };
 
 use pileus_model::{
-    Actor, Beat, BootFailure, BoxFuture, Command, Engine, Event, History, Holding, Name, Output, Receipt,
-    Refusal, Shares, Stray, View,
+    Actor, Beat, BoxFuture, Command, Engine, Event, History, Holding, Name, Output, Receipt, Refusal, Shares,
+    Stray, View,
 };
 
 type React = Box<dyn FnMut(&Command, &mut View) -> Result<String, Refusal> + Send>;
@@ -29,7 +29,6 @@ struct Inner {
     outputs: BTreeMap<String, Output>,
     beats: Vec<Beat>,
     shares: Shares,
-    failures: Vec<BootFailure>,
     holdings: Vec<Holding>,
     strays: Vec<Stray>,
     events: Vec<Arc<Event>>,
@@ -76,11 +75,6 @@ impl FakeEngine {
     /// Says the shares.
     pub fn put_shares(&self, shares: Shares) {
         self.lock().shares = shares;
-    }
-
-    /// Says what did not come up.
-    pub fn put_boot_failures(&self, failures: Vec<BootFailure>) {
-        self.lock().failures = failures;
     }
 
     /// Says what the reconcilers hold.
@@ -179,10 +173,6 @@ impl Engine for FakeEngine {
 
     fn shares(&self) -> Shares {
         self.lock().shares.clone()
-    }
-
-    fn boot_failures(&self) -> Vec<BootFailure> {
-        self.lock().failures.clone()
     }
 
     fn holdings(&self) -> Vec<Holding> {
