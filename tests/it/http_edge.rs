@@ -172,7 +172,7 @@ fn garbage_on_the_socket_ends_that_connection_alone() {
         ("a broken request line", b"GET\r\n\r\n", &[400]),
         ("two lengths", b"POST /v2/default/jobs HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nhello!", &[400]),
         ("a negative length", b"POST /v2/default/jobs HTTP/1.1\r\nHost: a\r\nContent-Length: -5\r\n\r\n", &[400]),
-        ("broken chunks", b"POST /v2/default/jobs HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", &[400, 401]),
+        ("broken chunks", b"POST /v2/default/jobs HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", &[400, 401, 403]),
         ("a huge header", huge.as_bytes(), &[400, 431]),
         ("many headers", many.as_bytes(), &[400, 431]),
         ("HTTP/2 without a preface", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\ngarbage", &[]),
