@@ -231,7 +231,13 @@ impl<'d> World<'d> {
             let mut it = View::default();
             std::mem::swap(&mut it, &mut self.view);
             let seq = it.seq + 1;
-            let event = Event { seq, time: self.now, by: Actor::default(), kind };
+            let event = Event {
+                seq,
+                time: self.now,
+                by: Actor::default(),
+                owner: pileus_model::Owner::Service,
+                kind,
+            };
             apply(&mut it, &event);
             self.view = it;
             self.batch.events.push(event);
