@@ -1,6 +1,7 @@
 //! One file for each word of the command line.
 
 mod check;
+mod explain;
 mod listing;
 mod policy;
 mod serve;
@@ -8,7 +9,7 @@ mod serve;
 use std::{io::IsTerminal, process::ExitCode};
 
 use crate::{
-    cli::{Cli, Command, Options, PolicyCommand},
+    cli::{Cli, Command, ExplainCommand, Options, PolicyCommand},
     diagnostic::Report,
 };
 
@@ -34,6 +35,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Some(Command::Routes(listing)) => listing::routes(&listing),
         Some(Command::Pipeline(listing)) => listing::pipeline(&listing),
         Some(Command::Extensions(listing)) => listing::extensions(&listing),
+        Some(Command::Explain { command: ExplainCommand::Job(job) }) => explain::job(&job),
         Some(Command::Policy { command: PolicyCommand::Test { files } }) => policy::test(&files),
         Some(Command::Worker { folder }) => return pileus_engine::drivers::local::worker::main(&folder),
     };

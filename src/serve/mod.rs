@@ -189,7 +189,9 @@ impl Bound {
             .timer(TokioTimer::new())
             .header_read_timeout(None)
             .max_buf_size(it.max_header_bytes.get() as usize)
-            .pipeline_flush(true);
+            // Head and body in one write. Not by `pipeline_flush`: with that hyper asks a stream for more
+            // without end, whether or not the client reads.
+            .writev(false);
         // hyper has room for its default on the stack, and makes more of it anew for every request.
         if it.max_headers.get() != HYPERS_MAX_HEADERS {
             builder.http1().max_headers(it.max_headers.get() as usize);

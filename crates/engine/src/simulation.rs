@@ -77,6 +77,10 @@ impl Simulation {
         &self.view
     }
 
+    pub fn config(&self) -> &SchedulerConfig {
+        &self.config
+    }
+
     /// Does something; answers with what happened.
     pub fn step(&mut self) -> Vec<Event> {
         match self.random.below(20) {

@@ -6,6 +6,7 @@
 
 pub mod assign;
 pub mod cleanup;
+pub mod explain;
 pub mod plan;
 pub mod room;
 pub mod shares;

@@ -17,7 +17,7 @@ use pileus_model::{Job, Name, Time, View, VmState};
 use super::{
     Group, Jobs, Key, Rank, Waiting, groups,
     room::{Needs, Room},
-    shares::{self, Demand},
+    shares::{self, Billionths, Demand},
     targets::{Targets, Which},
     will_take,
 };
@@ -60,6 +60,16 @@ pub fn plan(view: &View, now: Time, config: &SchedulerConfig) -> Vec<Intent> {
 
 /// The same without the `closed` clouds, which are in back-off.
 pub fn plan_without(view: &View, _: Time, config: &SchedulerConfig, closed: &HashSet<Name>) -> Vec<Intent> {
+    cycle(view, config, closed, |cycle, queues| cycle.finish(queues))
+}
+
+/// One cycle, and what `look` makes of it.
+pub fn cycle<T>(
+    view: &View,
+    config: &SchedulerConfig,
+    closed: &HashSet<Name>,
+    look: impl FnOnce(Cycle<'_, '_>, &[Queue<'_>]) -> T,
+) -> T {
     let mut targets = Targets::new(view);
     let mut groups = groups(view, &mut targets, Jobs::All, will_take);
     let rooms = view.clouds_in_order().into_iter();
@@ -92,16 +102,18 @@ pub fn plan_without(view: &View, _: Time, config: &SchedulerConfig, closed: &Has
         boots: Vec::new(),
         booted: HashSet::new(),
         reasons,
+        desired: BTreeMap::new(),
+        diff: BTreeMap::new(),
     };
     cycle.high_priority(&queues);
     cycle.normal(&queues, config);
-    cycle.finish(&queues)
+    look(cycle, &queues)
 }
 
 /// The jobs of one key which want a VM booted, the first to be served first. Never empty.
-struct Queue<'a> {
-    key: Key<'a>,
-    jobs: Vec<Waiting<'a>>,
+pub struct Queue<'a> {
+    pub key: Key<'a>,
+    pub jobs: Vec<Waiting<'a>>,
 }
 
 impl<'a> Queue<'a> {
@@ -176,11 +188,16 @@ impl Verdicts<'_, '_> {
     }
 }
 
-struct Cycle<'r, 'a> {
+/// What a cycle finds out, step by step.
+pub struct Cycle<'r, 'a> {
     view: &'a View,
     targets: &'r Targets<'a>,
     /// VMs of each key, as the cycle began.
-    vms: BTreeMap<Key<'a>, u32>,
+    pub vms: BTreeMap<Key<'a>, u32>,
+    /// The share that each key should have.
+    pub desired: BTreeMap<Key<'a>, Billionths>,
+    /// How far each key is above its share.
+    pub diff: BTreeMap<Key<'a>, Billionths>,
     /// VMs of each user over all projects, as an administrator limits them; with those planned.
     user_vms: HashMap<&'a str, u32>,
     /// VMs that may still be booted in this cycle; `None`: no limit.
@@ -258,6 +275,25 @@ impl<'a> Cycle<'_, 'a> {
                 _ => self.try_queue(queue, first),
             }
         }
+        (self.desired, self.diff) = (desired, diff);
+    }
+
+    /// What the cycle found out of a job, as far as it looked at it.
+    pub fn found(&self, id: &str) -> Option<Found<'_>> {
+        let boots = self.boots.iter().find_map(|intent| match intent {
+            Intent::Boot { job, cloud } if &**job == id => Some(Found::Boots(cloud)),
+            _ => None,
+        });
+        boots.or_else(|| {
+            // What was said first is why it could not; the same job may be looked at twice.
+            let said = self.reasons.iter().rfind(|(job, _)| &*job.id == id)?;
+            Some(Found::Waits(said.1.as_deref()?))
+        })
+    }
+
+    /// Whether high-priority jobs wait for this place.
+    pub fn is_reserved(&self, place: usize) -> bool {
+        self.reserved.contains(&place)
     }
 
     /// Whether the first job that is left in the queue fits somewhere now.
@@ -369,6 +405,15 @@ impl<'a> Cycle<'_, 'a> {
         let reasons = reasons.map(|(job, reason)| Intent::Reason { job: job.id.clone(), reason });
         self.boots.into_iter().chain(reasons).collect()
     }
+}
+
+/// What a cycle found out of a job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Found<'c> {
+    /// A VM is booted for it on this cloud.
+    Boots(&'c str),
+    /// It waits, for this reason.
+    Waits(&'c str),
 }
 
 /// Whether a reason came from here; others (how a VM was lost) stay until there is a better one.
