@@ -23,6 +23,7 @@ const EXAMPLES: &str = "Examples:
   pileus check                            show every mistake in the files, start nothing
   pileus pipeline                         show listeners, mounts and filters as they were understood
   pileus routes --json                    list every route with its policy rule
+  pileus convert api-paste.ini            turn Nova's or Cloud Scheduler's files into Pileus's own
   pileus policy test tests/*.json         decide vectors, show why a decision differs
 
 Exit codes: 0 done, 64 usage, 69 unavailable (a port or the state folder is taken), 78 configuration.";

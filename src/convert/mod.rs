@@ -5,6 +5,7 @@
 //! | `cloud_scheduler.conf` | `pileus.toml`; for other ports, `api-paste.toml` | [`scheduler`] |
 //! | `cloud_resources.conf` | `[clouds.NAME]` of `pileus.toml` | [`resources`] |
 //! | `api-paste.ini` | `api-paste.toml` | [`paste`] |
+//! | `policy.json`, `policy.yaml` | `policy.json` | [`policy`] |
 //!
 //! Pure: texts in, texts out; `commands::convert` reads and writes. Every option of every file gets
 //! one [`Note`]: nothing is dropped without a word. What was made is read by our own readers before
@@ -15,11 +16,13 @@ mod factories;
 mod ini;
 mod note;
 mod paste;
+mod policy;
 mod resources;
 mod scheduler;
 #[cfg(test)]
 mod tests;
 mod write;
+mod yaml;
 
 use std::{fmt, path::Path, sync::Arc};
 
@@ -29,6 +32,7 @@ use crate::{
     config::{Config, Known},
     diagnostic::{Diagnostic, Place, Report, Source},
     extensions,
+    policy::Policy,
 };
 
 /// What a file is.
@@ -40,6 +44,8 @@ pub enum FileKind {
     Resources,
     /// api-paste.ini
     Paste,
+    /// policy.json or policy.yaml
+    Policy,
 }
 
 impl fmt::Display for FileKind {
@@ -48,6 +54,7 @@ impl fmt::Display for FileKind {
             Self::Scheduler => "cloud_scheduler.conf",
             Self::Resources => "cloud_resources.conf",
             Self::Paste => "api-paste.ini",
+            Self::Policy => "policy.json or policy.yaml",
         })
     }
 }
@@ -110,25 +117,28 @@ pub fn convert(inputs: &[Input], kind: Option<FileKind>) -> Conversion {
     let mut settings = Settings::default();
     let mut asked = scheduler::Asked::default();
     for (kind, input) in &known {
-        match ini::parse(&input.name, &input.text) {
-            Err(problems) => it.errors.extend(problems),
-            Ok(ini) => {
-                for warning in &ini.warnings {
-                    it.notes.warning(warning);
-                }
-                match kind {
-                    FileKind::Scheduler => {
-                        let with = has(FileKind::Resources);
-                        asked = scheduler::convert(&ini, with, &mut settings, &mut it);
+        match kind {
+            FileKind::Policy => it.policy(input),
+            _ => match ini::parse(&input.name, &input.text) {
+                Err(problems) => it.errors.extend(problems),
+                Ok(ini) => {
+                    for warning in &ini.warnings {
+                        it.notes.warning(warning);
                     }
-                    FileKind::Resources => resources::convert(&ini, &asked, &mut settings, &mut it),
-                    _ => {
-                        let ini = ini::Ini { here: Some("${here}"), ..ini };
-                        let text = paste::convert(&ini, &mut it);
-                        it.outputs.push(Output { name: "api-paste.toml", text });
+                    match kind {
+                        FileKind::Scheduler => {
+                            let with = has(FileKind::Resources);
+                            asked = scheduler::convert(&ini, with, &mut settings, &mut it);
+                        }
+                        FileKind::Resources => resources::convert(&ini, &asked, &mut settings, &mut it),
+                        _ => {
+                            let ini = ini::Ini { here: Some("${here}"), ..ini };
+                            let text = paste::convert(&ini, &mut it);
+                            it.outputs.push(Output { name: "api-paste.toml", text });
+                        }
                     }
                 }
-            }
+            },
         }
     }
     scheduler::ports(&asked, has(FileKind::Paste), &mut it);
@@ -160,6 +170,14 @@ impl Settings {
 }
 
 impl Conversion {
+    fn policy(&mut self, input: &Input) {
+        let made = match self::policy::convert(input, &mut self.notes) {
+            Ok(text) => text,
+            Err(problems) => return self.errors.extend(problems),
+        };
+        self.outputs.push(Output { name: "policy.json", text: made });
+    }
+
     /// Reads what was made: nobody should find out by `pileus check`.
     fn read_back(&mut self) {
         let mut report = Report::default();
@@ -178,7 +196,10 @@ impl Conversion {
                     }
                 }
                 "api-paste.toml" => self::paste::read_back(&output.text, &mut report),
-                _ => {}
+                _ => {
+                    let source = Source { name: output.name.into(), text: output.text.clone() };
+                    report.extend(Policy::parse(Arc::new(source)).1);
+                }
             }
         }
         for problem in report.sorted().into_iter().filter(|it| !it.warning) {
@@ -195,13 +216,19 @@ impl Conversion {
 /// What a file is, by its content first, then by its name.
 fn recognise(input: &Input) -> Result<FileKind, Diagnostic> {
     let name = Path::new(&input.name);
+    let extension = name.extension().and_then(|it| it.to_str()).unwrap_or_default().to_lowercase();
     let file = name.file_name().and_then(|it| it.to_str()).unwrap_or_default().to_lowercase();
     let text = input.text.trim_start_matches('\u{feff}');
     let first = text.lines().map(str::trim).find(|line| !line.is_empty() && !line.starts_with(['#', ';']));
     let says = |words: &[&str]| words.iter().any(|word| file.contains(word));
-    if let Some((what, key)) = as_it_is(text) {
-        let told = format!("{}: these are {what}, which need no conversion", input.name);
-        return Err(Diagnostic::error(told).help(format!("name the file in pileus.toml: `{key} = \"…\"`")));
+    if text.trim_start().starts_with('{') || matches!(extension.as_str(), "json" | "yaml" | "yml") {
+        return match as_it_is(text).filter(|_| !says(&["policy"])) {
+            Some((what, key)) => {
+                let told = format!("{}: these are {what}, which need no conversion", input.name);
+                Err(Diagnostic::error(told).help(format!("name the file in pileus.toml: `{key} = \"…\"`")))
+            }
+            None => Ok(FileKind::Policy),
+        };
     }
     if first.is_some_and(|line| line.starts_with('[')) {
         let headers: Vec<&str> =
@@ -229,6 +256,7 @@ fn recognise(input: &Input) -> Result<FileKind, Diagnostic> {
         (&["resource"][..], FileKind::Resources),
         (&["cloud_scheduler", "cloudscheduler"], FileKind::Scheduler),
         (&["paste"], FileKind::Paste),
+        (&["policy"], FileKind::Policy),
     ];
     if let Some((_, kind)) = by_name.iter().find(|(words, _)| says(words)) {
         return Ok(*kind);

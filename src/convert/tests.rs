@@ -26,6 +26,20 @@ fn inputs(folder: &Path) -> Vec<Input> {
     inputs
 }
 
+/// What a made file has that the shipped one of its name has not: whoever changes that one need not
+/// bless this.
+fn own(output: &Output) -> String {
+    let shipped = match output.name {
+        "policy.json" => crate::files::SHIPPED_POLICY,
+        "api-paste.toml" if output.text.starts_with("# Which server") => crate::paste::SHIPPED,
+        _ => return output.text.clone(),
+    };
+    let bare = |line: &str| line.trim().trim_end_matches(',').to_owned();
+    let known: Vec<String> = shipped.lines().map(bare).collect();
+    let own = output.text.lines().filter(|line| !known.contains(&bare(line)));
+    own.map(|line| format!("{}\n", line.trim_end_matches(','))).collect()
+}
+
 fn said(made: &Conversion) -> String {
     match made.errors.errors() {
         0 => made.notes.report().render(false) + &made.notes.summary() + "\n",
@@ -48,7 +62,7 @@ fn every_file_becomes_what_was_expected() {
         let mut found: BTreeMap<String, String> = BTreeMap::new();
         found.insert("expected.stderr".into(), said(&made));
         for output in &made.outputs {
-            found.insert(format!("expected.{}", output.name), output.text.clone());
+            found.insert(format!("expected.{}", output.name), own(output));
         }
         for name in MADE.iter().map(|name| format!("expected.{name}")).chain(["expected.stderr".into()]) {
             let path = folder.join(&name);
@@ -138,6 +152,10 @@ fn files_are_recognised() {
         ("cloud_resources.conf", "garbage", FileKind::Resources),
         ("x", "[DEFAULT]\na = 1\n[filter:a]\nuse = b\n", FileKind::Paste),
         ("/etc/nova/api-paste.ini", "", FileKind::Paste),
+        ("policy.yaml", "", FileKind::Policy),
+        ("x.json", r#"{"a": [["role:x"]], "b": []}"#, FileKind::Policy),
+        ("/etc/nova/policy.json", r#"{"a": ["x"]}"#, FileKind::Policy),
+        ("x.yml", "a: role:b", FileKind::Policy),
     ];
     for (name, text, kind) in ok {
         let input = Input { name: name.into(), text: text.into() };

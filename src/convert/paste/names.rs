@@ -111,7 +111,7 @@ impl Paste<'_> {
             Some(Is::Authenticator) => {
                 let text =
                     "it needs the filter `authtoken`, which is not there yet: `tokens` stands in its place";
-                let help = "`tokens` knows the tokens of `pileus token create`, not those of Keystone";
+                let help = "`tokens` knows the tokens of this service (`/v2/{project_id}/tokens`), not those of Keystone";
                 self.out.notes.add_help(place, what, Fate::NotYet, text, help);
             }
             Some(_) => self.out.notes.add(place, what, Fate::Gone, "an app stands where a filter has to"),
