@@ -17,6 +17,7 @@ use crate::{diagnostic::Diagnostic, limits, router::Router, tokens};
 pub static EXTENSIONS: &[&Extension] = &[
     &pileus_ext_aliases::EXTENSION,
     &pileus_ext_clouds::EXTENSION,
+    &pileus_ext_events::EXTENSION,
     &pileus_ext_jobs::EXTENSION,
     &pileus_ext_users::EXTENSION,
     &pileus_ext_vms::EXTENSION,

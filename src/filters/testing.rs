@@ -7,7 +7,7 @@ use std::{
 
 use http::Method;
 use pileus_model::{
-    Actor, Beat, BoxFuture, Command, Engine, ManualClock, Output, Receipt, Refusal, Time, View,
+    Actor, Beat, BoxFuture, Command, Engine, History, ManualClock, Name, Output, Receipt, Refusal, Time, View,
 };
 use pileus_sdk::{Body, Caller, Context, Fault, Filter, Match, Mount, Request, Response, Route, Stack};
 use serde_json::Value;
@@ -34,6 +34,10 @@ impl Engine for Shown {
     }
 
     fn output(&self, _: &str) -> BoxFuture<Result<Option<Output>, Refusal>> {
+        Box::pin(async { Err(Refusal::Unavailable) })
+    }
+
+    fn events(&self, _: u64, _: usize, _: Option<Name>) -> BoxFuture<Result<History, Refusal>> {
         Box::pin(async { Err(Refusal::Unavailable) })
     }
 

@@ -1,10 +1,10 @@
 //! The edge: where hyper's request becomes ours, and a fault that nobody caught becomes a response.
 
-use std::{convert::Infallible, net::SocketAddr, time::Duration};
+use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
 
 use http::{HeaderMap, HeaderName};
 use hyper::body::{Body as _, Incoming};
-use pileus_sdk::{Body, Context, Fault, Response, Stack};
+use pileus_sdk::{Body, Context, Draining, Fault, Response, Stack};
 use tokio::time::timeout;
 
 /// Headers that say who calls. Whatever a client sends in them is dropped, under every spelling
@@ -31,12 +31,13 @@ pub async fn answer(
     request: http::Request<Incoming>,
     peer: SocketAddr,
     local: Option<SocketAddr>,
+    draining: Arc<Draining>,
     app: Stack,
     limit: Duration,
 ) -> Result<Response, Infallible> {
     let (mut head, body) = request.into_parts();
     drop_identity(&mut head.headers);
-    head.extensions.insert(Context { local, ..Context::new(peer) });
+    head.extensions.insert(Context { local, draining: Some(draining), ..Context::new(peer) });
     let body = if body.is_end_stream() { Body::Empty } else { Body::Stream(Box::pin(Lent(body))) };
     let answered = timeout(limit, app.send(http::Request::from_parts(head, body))).await;
     let answered = answered.unwrap_or_else(|_| {
@@ -67,6 +68,39 @@ fn is_identity(name: &str) -> bool {
             && name.bytes().zip(family.bytes()).all(|(a, b)| if a == b'_' { b == b'-' } else { a == b })
     };
     IDENTITY.iter().any(|family| same(family)) && name.replace('_', "-") != "x-service-token"
+}
+
+/// Keeps `guard` until a streamed body has ended; else lets go of it at once.
+pub fn hold<G: Send + Unpin + 'static>(body: Body, guard: G) -> Body {
+    match body {
+        Body::Stream(stream) => Body::Stream(Box::pin(Held { stream, _guard: guard })),
+        body => body,
+    }
+}
+
+struct Held<G> {
+    stream: pileus_sdk::body::Stream,
+    _guard: G,
+}
+
+impl<G: Unpin> http_body::Body for Held<G> {
+    type Data = bytes::Bytes;
+    type Error = pileus_sdk::body::BoxError;
+
+    fn poll_frame(
+        mut self: std::pin::Pin<&mut Self>,
+        cx: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Result<http_body::Frame<Self::Data>, Self::Error>>> {
+        self.stream.as_mut().poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.stream.is_end_stream()
+    }
+
+    fn size_hint(&self) -> http_body::SizeHint {
+        self.stream.size_hint()
+    }
 }
 
 /// hyper's body, with its error behind a box.

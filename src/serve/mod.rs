@@ -12,7 +12,7 @@ use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::{conn::auto, graceful::GracefulShutdown},
 };
-use pileus_sdk::Stack;
+use pileus_sdk::{Draining, Stack};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -92,6 +92,12 @@ impl Bound {
         let builder = Arc::new(self.builder());
         let graceful = GracefulShutdown::new();
         let mut connections = JoinSet::new();
+        let drains = stopped.clone();
+        let draining: Arc<Draining> = Arc::new(move || {
+            let mut drains = drains.clone();
+            // Without a sender there is nobody left who would wait.
+            Box::pin(async move { drop(drains.wait_for(|stopped| *stopped).await) })
+        });
         loop {
             // Taken before accepting, so that what is over the cap waits in the kernel's backlog.
             let accepted = async {
@@ -112,7 +118,14 @@ impl Bound {
                     continue;
                 }
             };
-            let connection = self.connection(stream, peer, app.clone(), builder.clone(), graceful.watcher());
+            let connection = self.connection(
+                stream,
+                peer,
+                draining.clone(),
+                app.clone(),
+                builder.clone(),
+                graceful.watcher(),
+            );
             connections.spawn(async move {
                 connection.await;
                 drop(permit);
@@ -135,6 +148,7 @@ impl Bound {
         &self,
         stream: TcpStream,
         peer: SocketAddr,
+        draining: Arc<Draining>,
         app: Stack,
         builder: Arc<auto::Builder<TokioExecutor>>,
         watcher: hyper_util::server::graceful::Watcher,
@@ -153,11 +167,10 @@ impl Bound {
             let socket = TokioIo::new(Guard::new(stream, patience, busy.clone()));
             let service = service_fn(move |request| {
                 let in_flight = busy.enter();
-                let answer = edge::answer(request, peer, local, app.clone(), limit);
+                let answer = edge::answer(request, peer, local, draining.clone(), app.clone(), limit);
                 async move {
-                    let answer = answer.await;
-                    drop(in_flight);
-                    answer
+                    // A connection whose answer still comes is not idle.
+                    answer.await.map(|answer| answer.map(|body| edge::hold(body, in_flight)))
                 }
             });
             let connection = builder.serve_connection(socket, service).into_owned();
@@ -170,13 +183,13 @@ impl Bound {
     fn builder(&self) -> auto::Builder<TokioExecutor> {
         let it = &self.settings;
         let mut builder = auto::Builder::new(TokioExecutor::new());
-        // No `header_read_timeout`: the guard around the socket does it for less.
+        // No `header_read_timeout`: the guard around the socket does it for less. No `pipeline_flush`:
+        // with it hyper buffers without a bound for a client that does not read.
         builder
             .http1()
             .timer(TokioTimer::new())
             .header_read_timeout(None)
-            .max_buf_size(it.max_header_bytes.get() as usize)
-            .pipeline_flush(true);
+            .max_buf_size(it.max_header_bytes.get() as usize);
         // hyper has room for its default on the stack, and makes more of it anew for every request.
         if it.max_headers.get() != HYPERS_MAX_HEADERS {
             builder.http1().max_headers(it.max_headers.get() as usize);

@@ -12,6 +12,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("pileus-sdk", &["pileus-model"]),
     ("pileus-ext-aliases", &["pileus-sdk"]),
     ("pileus-ext-clouds", &["pileus-sdk"]),
+    ("pileus-ext-events", &["pileus-sdk"]),
     ("pileus-ext-jobs", &["pileus-sdk"]),
     ("pileus-ext-users", &["pileus-sdk"]),
     ("pileus-ext-vms", &["pileus-sdk"]),

@@ -7,6 +7,7 @@
 mod bad_files;
 mod convert;
 mod crash;
+mod events;
 mod floors;
 mod http_edge;
 mod main_job;

@@ -7,7 +7,7 @@
 use std::{fmt, io, time::Duration};
 
 use bytes::Bytes;
-use http::{Method, Request, header};
+use http::{HeaderValue, Method, Request, header};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
@@ -61,6 +61,23 @@ pub struct Server {
     pub timeout: Duration,
     /// `X-Auth-Token`.
     pub token: Option<Secret>,
+    /// `X-Pileus-Comment`: why, for the history of events. Another server does not read it.
+    pub comment: Option<HeaderValue>,
+}
+
+/// Longest comment that a server takes, in bytes.
+const COMMENT_MAX: usize = 1024;
+
+/// A comment as a header: on one line, and cut where it is too long.
+pub fn comment(text: &str) -> Option<HeaderValue> {
+    let mut line = String::new();
+    for letter in text.trim().chars().map(|letter| if letter.is_control() { ' ' } else { letter }) {
+        if line.len() + letter.len_utf8() > COMMENT_MAX {
+            break;
+        }
+        line.push(letter);
+    }
+    HeaderValue::from_bytes(line.as_bytes()).ok().filter(|value| !value.is_empty())
 }
 
 /// What is asked.
@@ -151,6 +168,9 @@ impl Server {
         if let Some(Secret(token)) = &self.token {
             request = request.header("x-auth-token", token);
         }
+        if let Some(comment) = &self.comment {
+            request = request.header("x-pileus-comment", comment);
+        }
         let mut body = Bytes::new();
         if let Some((kind, text)) = &call.body {
             request = request.header(header::CONTENT_TYPE, *kind);
@@ -197,6 +217,24 @@ mod tests {
         ];
         for (part, quoted) in cases {
             assert_eq!(quote(part), quoted);
+        }
+    }
+
+    #[test]
+    fn a_comment_is_one_line_of_bounded_length() {
+        let long = "é".repeat(600);
+        let cases = [
+            (" the roof leaks\nfür immer\t", Some("the roof leaks für immer")),
+            (long.as_str(), Some(&long[..1024])),
+            ("", None),
+            (" \n", None),
+        ];
+        for (text, wanted) in cases {
+            assert_eq!(
+                comment(text).as_ref().map(HeaderValue::as_bytes),
+                wanted.map(str::as_bytes),
+                "{text}"
+            );
         }
     }
 

@@ -8,7 +8,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::{
     audit::Audit,
     config::{self, Bad, Config},
-    http::{Secret, Server},
+    http::{Secret, Server, comment},
     native::{self, Api},
     old::{self, run::Run},
     options::Id,
@@ -88,6 +88,7 @@ fn server(program: &Program, given: &Given, config: &Config, token: Option<Secre
         port: given.text(Id::Port).map_or_else(|| port.to_string(), str::to_owned),
         timeout: Duration::from_secs(given.seconds(Id::Timeout).unwrap_or(TIMEOUT_S)),
         token,
+        comment: given.text(Id::Comment).and_then(comment),
     }
 }
 

@@ -8,7 +8,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 use pileus_model::{
-    Actor, Beat, BoxFuture, Clock, Command, Engine, Name, Output, Receipt, Refusal, Time, View,
+    Actor, Beat, BoxFuture, Clock, Command, Engine, History, Name, Output, Receipt, Refusal, Time, View,
 };
 use tokio::{
     runtime::Handle,
@@ -24,6 +24,7 @@ use crate::{
     fleet::{Fleet, within},
     state::FILES,
     store::Store,
+    tail::Tail,
     writer::{Item, Work},
 };
 
@@ -39,6 +40,8 @@ pub struct Hub {
     pub view: ArcSwap<View>,
     /// The newest view's sequence number; sent after the view is there.
     pub seq: watch::Sender<u64>,
+    /// The newest events.
+    pub tail: Tail,
     pub queue: mpsc::Sender<Item>,
     pub runtime: Handle,
     pub aliases_file: Option<PathBuf>,
@@ -169,6 +172,18 @@ impl Engine for Door {
     fn output(&self, job: &str) -> BoxFuture<Result<Option<Output>, Refusal>> {
         let output = self.0.store.output(job.into());
         Box::pin(async move { Ok(output.await?) })
+    }
+
+    fn events(&self, after: u64, limit: usize, project: Option<Name>) -> BoxFuture<Result<History, Refusal>> {
+        let last = self.0.view.load().seq;
+        if after >= last {
+            return Box::pin(async { Ok(History::default()) });
+        }
+        if let Some(history) = self.0.tail.read(after, limit, project.as_deref()) {
+            return Box::pin(async { Ok(history) });
+        }
+        let read = self.0.store.events(after, last, limit, project);
+        Box::pin(async move { Ok(read.await?) })
     }
 
     fn changed_since(&self, seq: u64) -> BoxFuture<()> {

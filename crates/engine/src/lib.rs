@@ -14,6 +14,7 @@ mod files;
 mod fleet;
 mod hub;
 mod ids;
+mod owner;
 mod reconcile;
 mod schedule;
 #[cfg(test)]
@@ -22,19 +23,25 @@ pub mod sources;
 mod start;
 mod state;
 mod store;
+mod tail;
 #[cfg(test)]
 mod testing;
+#[cfg(test)]
+mod two_days;
 mod writer;
 
+pub use change::Change;
 pub use clock::SystemClock;
 pub use command::decide;
-pub use config::{Algorithm, Config, Distribution, SchedulerConfig};
+pub use config::{Algorithm, Config, Distribution, Metric, SchedulerConfig, Weight};
 pub use files::FileError;
 pub use fleet::DriverFactory;
 pub use ids::Ids;
 pub use schedule::{
     assign::assign,
+    cleanup::cleanup,
     plan::{Intent, plan},
+    rebalance::rebalance,
 };
 pub use start::{Running, StartError, start};
 pub use state::apply;

@@ -120,6 +120,7 @@ pub(crate) async fn start_upon(
         fleet: Fleet::new(drivers),
         seq: watch::Sender::new(view.seq),
         view: ArcSwap::from_pointee(view),
+        tail: crate::tail::Tail::default(),
         queue,
         runtime: Handle::current(),
         aliases_file: config.cloud_aliases,

@@ -4,7 +4,7 @@ use pileus_model::{
     Actor, Cloud, CloudSpec, Event, Job, JobState, Kind, Origin, Size, Time, Token, View, Vm, VmState,
 };
 
-use crate::state::apply;
+use crate::{owner::owner, state::apply};
 
 /// A cloud with ample memory.
 pub fn spec(vm_slots: u32) -> CloudSpec {
@@ -59,6 +59,11 @@ pub fn job(id: &str) -> Job {
         cloud: None,
         attempts: 0,
         exit: None,
+        image: None,
+        user_type_limit: None,
+        failures: Vec::new(),
+        blocked_clouds: Vec::new(),
+        banned_until: None,
     }
 }
 
@@ -90,6 +95,8 @@ pub fn vm(id: &str, cloud: &str) -> Vm {
         hostname: String::new(),
         address: String::new(),
         handle: String::new(),
+        image: None,
+        booted_for: None,
     }
 }
 
@@ -117,7 +124,10 @@ pub fn add(view: &mut View, jobs: impl IntoIterator<Item = Job>, vms: impl IntoI
 /// Lets events happen, one after the other.
 pub fn happen(view: &mut View, time: Time, kinds: impl IntoIterator<Item = Kind>) {
     for kind in kinds {
-        apply(view, &Event { seq: view.seq + 1, time, by: Actor::default(), kind });
+        apply(
+            view,
+            &Event { seq: view.seq + 1, time, by: Actor::default(), owner: owner(view, &kind), kind },
+        );
     }
 }
 

@@ -15,6 +15,9 @@ pub struct Actor {
     pub project: Name,
     /// The request that asked; empty for the engine.
     pub request_id: Name,
+    /// What the caller said of it, for people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub comment: Option<Name>,
 }
 
 /// A job as it is submitted.
@@ -42,6 +45,10 @@ pub struct JobSpec {
     pub keep_alive_s: Option<u64>,
     /// Clouds or aliases where it may run; empty: anywhere.
     pub target_clouds: Vec<String>,
+    /// The image that its VM is booted from.
+    pub image: Option<Name>,
+    /// The user's own limit of VMs of this type; at least one.
+    pub user_type_limit: Option<u32>,
 }
 
 /// A change that somebody asks for. Checked against the state, made into events, durable, applied,

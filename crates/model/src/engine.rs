@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::{Actor, BoxFuture, Command, Output, Refusal, Time, View};
+use crate::{Actor, BoxFuture, Command, History, Name, Output, Refusal, Time, View};
 
 /// Answer to a [`Command`] that was done: it is durable and can be seen.
 #[derive(Debug, Clone)]
@@ -39,6 +39,10 @@ pub trait Engine: Send + Sync {
     /// What a finished job wrote; `None` where there is nothing.
     fn output(&self, job: &str) -> BoxFuture<Result<Option<Output>, Refusal>>;
 
+    /// What happened after the event `after`, at most `limit` events, fewer where they are long. For
+    /// a project: what it owns and what is everybody's; for `None` all of it. Waits for no writer.
+    fn events(&self, after: u64, limit: usize, project: Option<Name>) -> BoxFuture<Result<History, Refusal>>;
+
     /// Ends once a view with a higher `seq` than this has been published.
     fn changed_since(&self, seq: u64) -> BoxFuture<()>;
 
@@ -61,6 +65,10 @@ impl Engine for Idle {
     }
 
     fn output(&self, _: &str) -> BoxFuture<Result<Option<Output>, Refusal>> {
+        Box::pin(async { Err(Refusal::Unavailable) })
+    }
+
+    fn events(&self, _: u64, _: usize, _: Option<Name>) -> BoxFuture<Result<History, Refusal>> {
         Box::pin(async { Err(Refusal::Unavailable) })
     }
 

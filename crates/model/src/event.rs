@@ -2,9 +2,11 @@
 
 #![allow(missing_docs)] // A variant says what its fields are.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
-use crate::{Actor, Cloud, Exit, Job, JobState, Name, Override, Time, Token, Vm, VmState};
+use crate::{Actor, BootFailure, Cloud, Exit, Job, JobState, Name, Override, Time, Token, Vm, VmState};
 
 /// One thing that happened. Numbers have no gaps and never repeat.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -15,9 +17,45 @@ pub struct Event {
     pub time: Time,
     /// Who did it, for which project, in which request.
     pub by: Actor,
+    /// Whose it is: who may read of it.
+    #[serde(default)]
+    pub owner: Owner,
     /// What.
     #[serde(flatten)]
     pub kind: Kind,
+}
+
+/// Whose an event is, settled when it happened: what it names may be gone when somebody reads of it.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Owner {
+    /// The administrators': tokens, limits of users, and whatever nobody said otherwise of.
+    #[default]
+    Service,
+    /// Everybody's: clouds and aliases.
+    Shared,
+    /// That of the VM or the job, whoever did it.
+    Project(Name),
+}
+
+impl Owner {
+    /// Whether those of `project` may read of it.
+    pub fn is_seen_by(&self, project: &str) -> bool {
+        match self {
+            Self::Service => false,
+            Self::Shared => true,
+            Self::Project(own) => **own == *project,
+        }
+    }
+}
+
+/// A part of what happened.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct History {
+    /// In their order.
+    pub events: Vec<Arc<Event>>,
+    /// Whether there are more after the last one.
+    pub more: bool,
 }
 
 /// What can happen. A stored event must stay readable for ever: add variants and optional fields,
@@ -49,6 +87,16 @@ pub enum Kind {
     VmDestroy { vm: Name, why: String },
     /// Something went wrong with a VM.
     VmFailed { vm: Name, error: String, error_count: u32 },
+    /// A VM never took a job: a boot for `job` came to nothing. Clouds are barred for the job, and the
+    /// job itself, until the times named.
+    BootFailed {
+        vm: Name,
+        job: Option<Name>,
+        image: Option<Name>,
+        failure: BootFailure,
+        blocked_until: Option<Time>,
+        banned_until: Option<Time>,
+    },
     /// The cloud has let go of the VM, or an administrator had it forgotten. Its job, if it had
     /// one, goes back to the queue.
     VmGone { vm: Name, why: String },
@@ -75,5 +123,9 @@ pub enum Kind {
     /// A token was made.
     TokenCreated(Token),
     /// A token was revoked.
-    TokenRevoked { sha256: Name },
+    TokenRevoked {
+        sha256: Name,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        name: Option<Name>,
+    },
 }

@@ -38,6 +38,54 @@ impl Body {
     }
 }
 
+/// A stream whose pieces are made one after the other: `next` is asked for a piece, and for the state
+/// to ask the next one with, only once the piece before was taken. `None` ends it. So a reader that is
+/// slow costs no memory.
+pub fn pieces<S, B, F>(state: S, next: impl FnMut(S) -> F + Send + 'static) -> Stream
+where
+    S: Send + 'static,
+    B: Into<Bytes> + 'static,
+    F: Future<Output = Option<(B, S)>> + Send + 'static,
+{
+    Box::pin(Pieces { state: Some(state), next, making: None })
+}
+
+struct Pieces<S, N, F> {
+    state: Option<S>,
+    next: N,
+    making: Option<Pin<Box<F>>>,
+}
+
+// Nothing is pinned but what stands in its own box.
+impl<S, N, F> Unpin for Pieces<S, N, F> {}
+
+impl<S, B, N, F> http_body::Body for Pieces<S, N, F>
+where
+    B: Into<Bytes>,
+    N: FnMut(S) -> F,
+    F: Future<Output = Option<(B, S)>>,
+{
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let this = &mut *self;
+        if let Some(state) = this.state.take() {
+            this.making = Some(Box::pin((this.next)(state)));
+        }
+        let Some(making) = &mut this.making else { return Poll::Ready(None) };
+        let made = std::task::ready!(making.as_mut().poll(cx));
+        this.making = None;
+        Poll::Ready(made.map(|(piece, state)| {
+            this.state = Some(state);
+            Ok(Frame::data(piece.into()))
+        }))
+    }
+}
+
 impl<T: Into<Bytes>> From<T> for Body {
     fn from(bytes: T) -> Self {
         let bytes = bytes.into();

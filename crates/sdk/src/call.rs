@@ -3,12 +3,12 @@
 use std::borrow::Cow;
 
 use bytes::Bytes;
-use http::{header, request::Parts, uri::Scheme};
-use pileus_model::Actor;
+use http::{HeaderName, header, request::Parts, uri::Scheme};
+use pileus_model::{Actor, Name};
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
-use crate::{Body, Caller, Context, Fault, Request};
+use crate::{Body, Caller, Context, Fault, Mount, Request};
 
 /// A request that has found its route. Made by the router; a test makes it with
 /// [`testing`](crate::testing).
@@ -22,7 +22,14 @@ struct Inner {
     head: Parts,
     body: Bytes,
     context: Context,
+    comment: Option<Name>,
 }
+
+/// What the caller says of the change, for people who read of it later.
+static COMMENT: HeaderName = HeaderName::from_static("x-pileus-comment");
+
+/// Longest comment, in bytes.
+pub const COMMENT_MAX: usize = 1024;
 
 impl Call {
     /// From a request that was matched and whose body is whole.
@@ -35,7 +42,32 @@ impl Call {
             Body::Whole(bytes) => bytes,
             Body::Stream(_) => return Err(Fault::internal("the pipeline has no sizelimit above its app")),
         };
-        Ok(Self(Box::new(Inner { head, body, context })))
+        let mut call = Self(Box::new(Inner { head, body, context, comment: None }));
+        call.0.comment = call.read_comment()?;
+        Ok(call)
+    }
+
+    /// The header `X-Pileus-Comment`; on the old admin port the parameter `comment`.
+    fn read_comment(&self) -> Result<Option<Name>, Fault> {
+        let wrong = |problem: &str| Err(Fault::BadRequest(format!("The comment {problem}.")));
+        let mount = self.0.context.matched.as_ref().map(|matched| matched.route.mount);
+        let comment = match self.0.head.headers.get(&COMMENT) {
+            Some(header) => match std::str::from_utf8(header.as_bytes()) {
+                Ok(text) => text.trim().to_owned(),
+                Err(_) => return wrong("must be UTF-8"),
+            },
+            None if mount == Some(Mount::CloudAdmin) => {
+                self.query_or_form().get("comment").unwrap_or_default().trim().to_owned()
+            }
+            None => return Ok(None),
+        };
+        if comment.len() > COMMENT_MAX {
+            return wrong(&format!("must not be longer than {COMMENT_MAX} bytes"));
+        }
+        if comment.contains('\0') {
+            return wrong("must not hold a NUL character");
+        }
+        Ok((!comment.is_empty()).then(|| comment.into()))
     }
 
     /// Who calls, on what mount, by which route.
@@ -107,7 +139,7 @@ impl Call {
 
     /// On whose behalf this call changes something.
     pub fn actor(&self) -> Actor {
-        self.0.context.actor()
+        Actor { comment: self.0.comment.clone(), ..self.0.context.actor() }
     }
 
     /// Whether the caller may do what another rule guards. The action names it with

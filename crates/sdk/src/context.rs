@@ -8,7 +8,7 @@ use std::{
 };
 
 use percent_encoding::percent_decode_str;
-use pileus_model::{Actor, Name};
+use pileus_model::{Actor, BoxFuture, Name};
 use serde_json::Value;
 
 use crate::{Fault, Request, Route};
@@ -94,6 +94,9 @@ pub struct Seen {
 /// The `rate` member of the `limits` document, for the caller of this context.
 pub type RateLimits = dyn Fn(&Context) -> Value + Send + Sync;
 
+/// Ends once the server is told to stop: for replies that would go on for ever.
+pub type Draining = dyn Fn() -> BoxFuture<()> + Send + Sync;
+
 /// What is known of a request beside its bytes. Put in by the server before the first stage.
 #[derive(Clone)]
 pub struct Context {
@@ -118,6 +121,8 @@ pub struct Context {
     pub rate_limits: Option<Arc<RateLimits>>,
     /// Where to leave what the reply's report names; set by `trace` while somebody listens to it.
     pub seen: Option<Arc<Seen>>,
+    /// Tells when the server drains; `None`: never.
+    pub draining: Option<Arc<Draining>>,
 }
 
 impl Context {
@@ -134,6 +139,7 @@ impl Context {
             policy: None,
             rate_limits: None,
             seen: None,
+            draining: None,
         }
     }
 
@@ -165,7 +171,7 @@ impl Context {
             Some(caller) => (caller.user.clone(), caller.project.clone()),
             None => (Name::default(), Name::default()),
         };
-        Actor { user, project, request_id: self.request_id.clone() }
+        Actor { user, project, request_id: self.request_id.clone(), comment: None }
     }
 
     /// The caller, or 401.

@@ -23,7 +23,7 @@ mod watch;
 pub use action::{Action, Handler, Mount, Parent, Resource, Route};
 pub use body::Body;
 pub use call::{Call, Nothing, Params};
-pub use context::{Caller, Context, Decide, Match, RateLimits, Seen};
+pub use context::{Caller, Context, Decide, Draining, Match, RateLimits, Seen};
 pub use extension::{Deps, Extension};
 pub use fault::Fault;
 pub use http::{Method, StatusCode, header};

@@ -52,6 +52,11 @@ impl Page {
         Ok(Self { limit, marker: query.get("marker").map(str::to_owned) })
     }
 
+    /// Most members of it.
+    pub fn limit(&self) -> usize {
+        self.limit
+    }
+
     /// Cuts from a map in the order of its keys, what `seen` lets through. Steps over everything
     /// before the marker at once. 400 for a marker that names nothing that is seen.
     pub fn of_map<'a, T: ?Sized>(

@@ -18,7 +18,7 @@ fn done(view: &mut View, by: &str, change: Change) -> usize {
     for kind in kinds {
         let by = pileus_model::Actor { user: by.into(), ..Default::default() };
         let seq = view.seq + 1;
-        apply(view, &Event { seq, time: Time(9), by, kind });
+        apply(view, &Event { seq, time: Time(9), by, owner: Default::default(), kind });
     }
     count
 }

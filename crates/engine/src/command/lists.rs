@@ -59,7 +59,7 @@ pub fn create_token(view: &View, token: Token) -> Result<Vec<Kind>, Refusal> {
 pub fn revoke_token(view: &View, name: &str) -> Result<Vec<Kind>, Refusal> {
     let token = view.tokens.values().find(|token| &*token.name == name);
     let token = token.ok_or_else(|| Refusal::NotFound { kind: "Token", id: name.into() })?;
-    Ok(vec![Kind::TokenRevoked { sha256: token.sha256.clone() }])
+    Ok(vec![Kind::TokenRevoked { sha256: token.sha256.clone(), name: Some(token.name.clone()) }])
 }
 
 /// What a file says would win again at the next start; so nobody shall believe otherwise.

@@ -23,6 +23,8 @@ fn job_spec() -> JobSpec {
         high_priority: false,
         keep_alive_s: None,
         target_clouds: Vec::new(),
+        image: None,
+        user_type_limit: None,
     }
 }
 
@@ -154,7 +156,7 @@ fn commands_become_events() {
         (
             "a token goes",
             Command::RevokeToken { name: "t".into() },
-            vec![Kind::TokenRevoked { sha256: token("t").sha256 }],
+            vec![Kind::TokenRevoked { sha256: token("t").sha256, name: Some("t".into()) }],
         ),
     ];
     for (what, command, wanted) in cases {

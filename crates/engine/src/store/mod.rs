@@ -5,6 +5,7 @@ mod snapshot;
 pub mod sqlite;
 #[cfg(test)]
 mod tests;
+mod upgrade;
 
 use std::{
     io,
@@ -12,13 +13,13 @@ use std::{
     sync::Arc,
 };
 
-use pileus_model::{BoxFuture, Event, Name, Output, Refusal, View};
+use pileus_model::{BoxFuture, Event, History, Name, Output, Refusal, View};
 
 /// Every store that `store = "…"` may name.
 pub static STORES: &[&str] = &["sqlite"];
 
 /// What becomes durable together, or not at all.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Batch {
     /// In order, and going on right after the last one that was appended.
     pub events: Vec<Event>,
@@ -37,6 +38,16 @@ pub trait Store: Send + Sync {
 
     /// What a finished job wrote; `None` where there is nothing.
     fn output(&self, job: Name) -> BoxFuture<Result<Option<Output>, StoreError>>;
+
+    /// What happened after the event `after` and up to `last`, at most `limit` events: what a project
+    /// owns and what is everybody's, or all of it. Fewer where they are long, but one at least.
+    fn events(
+        &self,
+        after: u64,
+        last: u64,
+        limit: usize,
+        project: Option<Name>,
+    ) -> BoxFuture<Result<History, StoreError>>;
 
     /// Finishes what was begun and lets go of the folder. Everything fails afterwards.
     fn close(&self) -> BoxFuture<()>;

@@ -1,12 +1,12 @@
 //! A view as bytes. A snapshot in another format than this is ignored: the events are all there.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
-use pileus_model::{Cloud, Job, Name, Token, View, Vm};
+use pileus_model::{Cloud, ImageRecord, Job, Name, Token, View, Vm};
 use serde::{Deserialize, Serialize};
 
 /// To be raised whenever the fold or the shape below changes, so that old snapshots are not used.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
 
 #[derive(Serialize, Deserialize)]
 struct Snapshot {
@@ -19,11 +19,13 @@ struct Snapshot {
     file_aliases: Vec<Name>,
     file_limits: Vec<Name>,
     tokens: Vec<Arc<Token>>,
+    images: Vec<(Name, Arc<BTreeMap<Name, ImageRecord>>)>,
 }
 
 pub fn encode(view: &View) -> serde_json::Result<Vec<u8>> {
     // Every field is named, so that a new one cannot be forgotten here.
-    let View { seq, clouds, vms, jobs, aliases, user_limits, file_aliases, file_limits, tokens } = view;
+    let View { seq, clouds, vms, jobs, aliases, user_limits, file_aliases, file_limits, tokens, images } =
+        view;
     serde_json::to_vec(&Snapshot {
         seq: *seq,
         clouds: clouds.values().cloned().collect(),
@@ -34,6 +36,7 @@ pub fn encode(view: &View) -> serde_json::Result<Vec<u8>> {
         file_aliases: file_aliases.iter().cloned().collect(),
         file_limits: file_limits.iter().cloned().collect(),
         tokens: tokens.values().cloned().collect(),
+        images: images.iter().map(|(cloud, images)| (cloud.clone(), images.clone())).collect(),
     })
 }
 
@@ -49,5 +52,6 @@ pub fn decode(bytes: &[u8]) -> serde_json::Result<View> {
         file_aliases: it.file_aliases.into_iter().collect(),
         file_limits: it.file_limits.into_iter().collect(),
         tokens: it.tokens.into_iter().map(|token| (token.sha256.clone(), token)).collect(),
+        images: it.images.into_iter().collect(),
     })
 }

@@ -18,18 +18,18 @@ use std::{
     thread,
 };
 
-use pileus_model::{Actor, BoxFuture, Event, Kind, Name, Output, Time, View};
+use pileus_model::{Actor, BoxFuture, Event, History, Kind, Name, Output, Owner, Time, View};
 use rusqlite::{
     Connection, ErrorCode, OpenFlags, OptionalExtension, TransactionBehavior, config::DbConfig, params,
 };
 use tokio::sync::oneshot;
 use tracing::{error, warn};
 
-use super::{Batch, OpenError, Store, StoreError, folder, snapshot};
+use super::{Batch, OpenError, Store, StoreError, folder, snapshot, upgrade};
 use crate::state::apply;
 
 /// The version of the tables below, in `PRAGMA user_version`.
-const SCHEMA: u32 = 1;
+const SCHEMA: u32 = 2;
 
 /// Says in the file's header whose it is: `PILE`.
 const APPLICATION: u32 = 0x5049_4c45;
@@ -42,8 +42,11 @@ const TABLES: &str = "
         project TEXT NOT NULL,
         request_id TEXT NOT NULL,
         body TEXT NOT NULL,
-        kind TEXT GENERATED ALWAYS AS (body ->> '$.kind') VIRTUAL
+        kind TEXT GENERATED ALWAYS AS (body ->> '$.kind') VIRTUAL,
+        comment TEXT,
+        owner TEXT
     ) STRICT;
+    CREATE INDEX events_of ON events (owner);
     CREATE TABLE snapshots (seq INTEGER PRIMARY KEY, format INTEGER NOT NULL, body BLOB NOT NULL) STRICT;
     CREATE TABLE outputs (
         job TEXT PRIMARY KEY,
@@ -54,6 +57,12 @@ const TABLES: &str = "
     CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;
 ";
 
+/// What [`event`] reads.
+const EVENT: &str = "seq, time_ms, user, project, request_id, body, comment, owner";
+
+/// Most bytes of events that are read in one go.
+const READ_MAX: usize = 1 << 20;
+
 /// The store.
 #[derive(Debug)]
 pub struct Sqlite {
@@ -61,6 +70,8 @@ pub struct Sqlite {
     writer: mpsc::Sender<Request>,
     /// `None` once closed.
     reader: Arc<Mutex<Option<Connection>>>,
+    /// The same for events: a long history keeps nobody from reading an output.
+    history: Arc<Mutex<Option<Connection>>>,
 }
 
 #[derive(Debug)]
@@ -94,15 +105,20 @@ impl Sqlite {
         }
         if found == 0 {
             create(&mut db).map_err(|cause| refused(dir, &cause))?;
+        } else if found < SCHEMA {
+            let damaged = |cause| OpenError::Damaged { dir: dir.to_owned(), cause };
+            upgrade::upgrade(&mut db, found).map_err(damaged)?;
         }
         let view = load(&db).map_err(|cause| OpenError::Damaged { dir: dir.to_owned(), cause })?;
         let flags = OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_READ_ONLY;
-        let reader = Connection::open_with_flags(&path, flags).map_err(|cause| refused(dir, &cause))?;
+        let reader = || Connection::open_with_flags(&path, flags).map_err(|cause| refused(dir, &cause));
+        let (reader, history) = (reader()?, reader()?);
         let (writer, requests) = mpsc::channel();
         let next = view.seq + 1;
         let serve = move || Writer { db, next, suspect: false, lock }.serve(&requests);
         thread::Builder::new().name("store".into()).spawn(serve).map_err(unusable)?;
-        Ok((Self { writer, reader: Arc::new(Mutex::new(Some(reader))) }, view))
+        let shared = |db| Arc::new(Mutex::new(Some(db)));
+        Ok((Self { writer, reader: shared(reader), history: shared(history) }, view))
     }
 
     fn ask<T: Send + 'static>(
@@ -163,10 +179,32 @@ impl Store for Sqlite {
         )
     }
 
+    fn events(
+        &self,
+        after: u64,
+        last: u64,
+        limit: usize,
+        project: Option<Name>,
+    ) -> BoxFuture<Result<History, StoreError>> {
+        let history = self.history.clone();
+        let read = move || {
+            let db = history.lock().unwrap_or_else(PoisonError::into_inner);
+            let Some(db) = &*db else { return Err(StoreError::Unavailable) };
+            history_of(db, after, last, limit, project.as_deref()).map_err(|cause| {
+                error!(error = cause, "events not read");
+                StoreError::Unavailable
+            })
+        };
+        Box::pin(
+            async move { tokio::task::spawn_blocking(read).await.unwrap_or(Err(StoreError::Unavailable)) },
+        )
+    }
+
     fn close(&self) -> BoxFuture<()> {
-        let reader = self.reader.clone();
+        let (reader, history) = (self.reader.clone(), self.history.clone());
         let closed = self.ask(Request::Close);
         Box::pin(async move {
+            drop(history.lock().unwrap_or_else(PoisonError::into_inner).take());
             drop(reader.lock().unwrap_or_else(PoisonError::into_inner).take());
             drop(closed.await); // It fails where it was closed before.
         })
@@ -191,6 +229,8 @@ impl Writer {
                 Request::Append(batch, answer) => {
                     let done = self.append(&batch);
                     self.suspect = done.is_err();
+                    // Whoever gets the answer has the batch for itself.
+                    drop(batch);
                     let done = done.map_err(|cause| failed("events not written", &cause));
                     let _ = answer.send(done);
                 }
@@ -228,11 +268,12 @@ impl Writer {
         let mut next = self.next;
         {
             let mut insert = tx.prepare_cached(
-                "INSERT INTO events (seq, time_ms, user, project, request_id, body) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+                "INSERT INTO events (seq, time_ms, user, project, request_id, body, comment, owner)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
             )?;
             let mut put = tx.prepare_cached("INSERT OR REPLACE INTO outputs VALUES (?1, ?2, ?3, ?4)")?;
             let mut forget = tx.prepare_cached("DELETE FROM outputs WHERE job = ?1")?;
-            for Event { seq, time, by, kind } in &batch.events {
+            for Event { seq, time, by, owner, kind } in &batch.events {
                 let body = serde_json::to_string(kind)
                     .map_err(|cause| rusqlite::Error::ToSqlConversionFailure(cause.into()))?;
                 insert.execute(params![
@@ -241,7 +282,9 @@ impl Writer {
                     &*by.user,
                     &*by.project,
                     &*by.request_id,
-                    body
+                    body,
+                    by.comment.as_deref(),
+                    owner_text(owner)
                 ])?;
                 next = seq + 1;
             }
@@ -315,11 +358,8 @@ fn load(db: &Connection) -> Result<View, String> {
         }),
         None => View::default(),
     };
-    let mut query = db
-        .prepare(
-            "SELECT seq, time_ms, user, project, request_id, body FROM events WHERE seq > ?1 ORDER BY seq",
-        )
-        .map_err(text)?;
+    let mut query =
+        db.prepare(&format!("SELECT {EVENT} FROM events WHERE seq > ?1 ORDER BY seq")).map_err(text)?;
     let mut rows = query.query(params![view.seq.cast_signed()]).map_err(text)?;
     while let Some(row) = rows.next().map_err(text)? {
         let event = event(row)?;
@@ -331,15 +371,76 @@ fn load(db: &Connection) -> Result<View, String> {
     Ok(view)
 }
 
+/// Events of all, or of everybody and one project: two runs over the index, merged.
+fn history_of(
+    db: &Connection,
+    after: u64,
+    last: u64,
+    limit: usize,
+    project: Option<&str>,
+) -> Result<History, String> {
+    let text = |cause: rusqlite::Error| cause.to_string();
+    let part =
+        |of| format!("SELECT {EVENT} FROM events WHERE {of}seq > ?1 AND seq <= ?2 ORDER BY seq LIMIT ?3");
+    let query = match project {
+        None => part(""),
+        Some(_) => format!(
+            "SELECT * FROM ({}) UNION ALL SELECT * FROM ({}) ORDER BY seq LIMIT ?3",
+            part("owner = ?4 AND owner <> '' AND "),
+            part("owner = '' AND "),
+        ),
+    };
+    let bound = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+    let (after, last, rows) = (bound(after), bound(last), bound(limit as u64).saturating_add(1));
+    let mut query = db.prepare_cached(&query).map_err(text)?;
+    let mut rows = match project {
+        None => query.query(params![after, last, rows]),
+        Some(project) => query.query(params![after, last, rows, project]),
+    }
+    .map_err(text)?;
+    let mut history = History::default();
+    let mut bytes = 0;
+    while let Some(row) = rows.next().map_err(text)? {
+        if history.events.len() == limit || bytes > READ_MAX {
+            history.more = true;
+            break;
+        }
+        bytes += row.get_ref(5).and_then(|body| Ok(body.as_str()?.len())).map_err(text)?;
+        history.events.push(Arc::new(event(row)?));
+    }
+    Ok(history)
+}
+
+/// How `owner` stands in its column: what is shared as an empty text, what is not anybody's as NULL.
+pub fn owner_text(owner: &Owner) -> Option<&str> {
+    match owner {
+        Owner::Service => None,
+        Owner::Shared => Some(""),
+        Owner::Project(project) => Some(project),
+    }
+}
+
+/// From the columns [`EVENT`].
 fn event(row: &rusqlite::Row<'_>) -> Result<Event, String> {
     let text = |cause: rusqlite::Error| cause.to_string();
     let name = |at| row.get::<_, String>(at).map(Name::from).map_err(text);
+    let maybe = |at| row.get::<_, Option<String>>(at).map_err(text);
     let seq = row.get::<_, i64>(0).map_err(text)?.cast_unsigned();
     let body: String = row.get(5).map_err(text)?;
     Ok(Event {
         seq,
         time: Time(row.get(1).map_err(text)?),
-        by: Actor { user: name(2)?, project: name(3)?, request_id: name(4)? },
+        by: Actor {
+            user: name(2)?,
+            project: name(3)?,
+            request_id: name(4)?,
+            comment: maybe(6)?.map(Name::from),
+        },
+        owner: match maybe(7)? {
+            None => Owner::Service,
+            Some(shared) if shared.is_empty() => Owner::Shared,
+            Some(project) => Owner::Project(project.into()),
+        },
         kind: serde_json::from_str(&body).map_err(|cause| format!("event {seq}: {cause}"))?,
     })
 }

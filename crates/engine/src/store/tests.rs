@@ -2,7 +2,7 @@
 
 use std::{fs, os::unix::fs::PermissionsExt, path::Path, sync::Arc};
 
-use pileus_model::{Actor, Event, Exit, Kind, Output, Time, View};
+use pileus_model::{Actor, Event, Exit, Kind, Output, Owner, Time, View};
 
 use super::{Batch, OpenError, Store, StoreError, open, sqlite::Sqlite};
 use crate::{
@@ -12,8 +12,8 @@ use crate::{
 };
 
 fn event(seq: u64, kind: Kind) -> Event {
-    let by = Actor { user: "ann".into(), project: "p".into(), request_id: "req-1".into() };
-    Event { seq, time: Time(1000), by, kind }
+    let by = Actor { user: "ann".into(), project: "p".into(), request_id: "req-1".into(), comment: None };
+    Event { seq, time: Time(1000), by, owner: Owner::Service, kind }
 }
 
 fn batch(events: impl IntoIterator<Item = Event>) -> Arc<Batch> {
@@ -152,11 +152,7 @@ fn folders_that_cannot_be_used_are_told_apart_and_left_alone() {
     let cases: [(&str, Is, &str); 5] = [
         ("held", |error| matches!(error, OpenError::InUse { .. }), "stop that one, or name another folder"),
         ("file/below", |error| matches!(error, OpenError::Unusable { .. }), "this user may write"),
-        (
-            "newer",
-            |error| matches!(error, OpenError::Newer { found: 99, known: 1, .. }),
-            "run the newer program",
-        ),
+        ("newer", |error| matches!(error, OpenError::Newer { found: 99, .. }), "run the newer program"),
         ("foreign", |error| matches!(error, OpenError::Damaged { .. }), "not a state of this program"),
         ("torn", |error| matches!(error, OpenError::Damaged { .. }), "restore it from a backup"),
     ];
@@ -227,4 +223,102 @@ fn contents(path: &Path) -> Vec<(std::ffi::OsString, Vec<u8>)> {
     all.retain(|(name, _)| name != "lock");
     all.sort();
     all
+}
+
+/// As a program of version 1 of the tables left it.
+const FIRST: &str = "
+    CREATE TABLE events (
+        seq INTEGER PRIMARY KEY,
+        time_ms INTEGER NOT NULL,
+        user TEXT NOT NULL,
+        project TEXT NOT NULL,
+        request_id TEXT NOT NULL,
+        body TEXT NOT NULL,
+        kind TEXT GENERATED ALWAYS AS (body ->> '$.kind') VIRTUAL
+    ) STRICT;
+    CREATE TABLE snapshots (seq INTEGER PRIMARY KEY, format INTEGER NOT NULL, body BLOB NOT NULL) STRICT;
+    CREATE TABLE outputs (
+        job TEXT PRIMARY KEY,
+        stdout BLOB NOT NULL,
+        stderr BLOB NOT NULL,
+        truncated INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;
+    PRAGMA application_id = 0x50494c45;
+    PRAGMA user_version = 1;
+";
+
+#[tokio::test]
+async fn a_state_of_an_older_version_is_brought_up_to_date() {
+    let dir = tempfile::tempdir().unwrap();
+    let db = rusqlite::Connection::open(dir.path().join("pileus.db")).unwrap();
+    db.execute_batch(FIRST).unwrap();
+    let mut simulation = Simulation::new(11);
+    let mut events: Vec<Event> = Vec::new();
+    let mut wanted = View::default();
+    while events.len() < 300 {
+        events.extend(simulation.step());
+    }
+    for event in &events {
+        apply(&mut wanted, event);
+        let body = serde_json::to_string(&event.kind).unwrap();
+        db.execute(
+            "INSERT INTO events (seq, time_ms, user, project, request_id, body) VALUES (?1, ?2, 'ann', '', '', ?3)",
+            rusqlite::params![event.seq.cast_signed(), event.time.0, body],
+        )
+        .unwrap();
+    }
+    drop(db);
+    let (store, view) = Sqlite::open(dir.path()).unwrap();
+    assert_eq!(view, wanted);
+    let read = store.events(0, u64::MAX, 1000, None).await.unwrap();
+    let read: Vec<_> = read.events.iter().map(|event| Event::clone(event)).collect();
+    assert_eq!(read, events, "with the owners that they would have today");
+    store.append(batch([event(view.seq + 1, Kind::JobSubmitted(job("new")))])).await.unwrap();
+    store.close().await;
+    assert_eq!(reopened(dir.path()).seq, view.seq + 1);
+}
+
+#[tokio::test]
+async fn history_is_read_in_parts_by_whose_it_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, _) = Sqlite::open(dir.path()).unwrap();
+    let owners = [
+        Owner::Shared,
+        Owner::Project("p".into()),
+        Owner::Project("q".into()),
+        Owner::Service,
+        Owner::Project("p".into()),
+    ];
+    let made = |(seq, owner)| {
+        let mut event = event(seq, Kind::AliasGone { alias: "a".into() });
+        event.by.comment = (seq == 2).then(|| "tidy up".into());
+        Event { owner, ..event }
+    };
+    let mut events: Vec<_> = (1..).zip(owners).map(made).collect();
+    let long = job(&"j".repeat(700_000));
+    events.extend((6..9).map(|seq| event(seq, Kind::JobSubmitted(long.clone()))));
+    store.append(batch(events.clone())).await.unwrap();
+    // after, up to, limit, project, sequence numbers, more
+    type Part<'a> = (u64, u64, usize, Option<&'a str>);
+    let cases: [(Part<'_>, &[u64], bool); 9] = [
+        ((0, 5, 9, None), &[1, 2, 3, 4, 5], false),
+        ((0, 5, 9, Some("p")), &[1, 2, 5], false),
+        ((0, 5, 2, Some("p")), &[1, 2], true),
+        ((2, 5, 9, Some("p")), &[5], false),
+        ((2, 4, 9, Some("p")), &[], false),
+        ((0, 5, 9, Some("nobody")), &[1], false),
+        ((0, 5, 9, Some("")), &[1], false),
+        ((0, 5, 0, None), &[], true),
+        // Long ones come a few at a time, whatever the limit.
+        ((4, 9, 9, None), &[5, 6, 7], true),
+    ];
+    for ((after, last, limit, project), wanted, more) in cases {
+        let read = store.events(after, last, limit, project.map(Into::into)).await.unwrap();
+        let seqs: Vec<_> = read.events.iter().map(|event| event.seq).collect();
+        assert_eq!((&*seqs, read.more), (wanted, more), "{after}..={last}, {limit} of {project:?}");
+        assert!(read.events.iter().all(|event| **event == events[event.seq as usize - 1]));
+    }
+    store.close().await;
+    assert_eq!(store.events(0, 9, 9, None).await, Err(StoreError::Unavailable));
 }

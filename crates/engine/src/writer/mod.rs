@@ -18,6 +18,7 @@ use crate::{
     command::decide,
     hub::Hub,
     ids::Ids,
+    owner::owner,
     state::apply,
     store::Batch,
 };
@@ -92,6 +93,8 @@ async fn write(hub: &Hub, items: Vec<Item>, ids: &mut Ids) -> usize {
         let written = hub.store.append(batch.clone()).await;
         written.map(|()| {
             batch.events.iter().for_each(|event| log(event.seq, &event.kind));
+            // Before the view: whoever sees an event's number finds the event.
+            hub.tail.push(Arc::unwrap_or_clone(batch).events);
             let view = Arc::new(view);
             hub.view.store(view.clone());
             hub.seq.send_replace(view.seq);
@@ -158,7 +161,8 @@ fn happen(
     let mut events = Vec::with_capacity(settled.kinds.len());
     guarded(|| {
         for kind in settled.kinds {
-            let event = Event { seq: next.seq + 1, time: now, by: by.clone(), kind };
+            let event =
+                Event { seq: next.seq + 1, time: now, by: by.clone(), owner: owner(&next, &kind), kind };
             apply(&mut next, &event);
             events.push(event);
         }
@@ -186,6 +190,9 @@ fn log(seq: u64, kind: &Kind) {
         Kind::VmRegistered { vm } => info!(seq, vm.id = %vm, "vm registered"),
         Kind::VmOverride { vm, state, .. } => info!(seq, vm.id = %vm, ?state, "vm overridden"),
         Kind::VmDestroy { vm, why } => info!(seq, vm.id = %vm, why, "vm to be destroyed"),
+        Kind::BootFailed { vm, failure, .. } => {
+            warn!(seq, vm.id = %vm, cloud = %failure.cloud, fault = failure.fault.as_str(), "boot failed");
+        }
         Kind::VmGone { vm, why } => info!(seq, vm.id = %vm, why, "vm gone"),
         Kind::VmFailed { vm, error, error_count } => {
             warn!(seq, vm.id = %vm, error, error_count, "vm failed");

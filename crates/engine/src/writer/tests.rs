@@ -5,7 +5,7 @@ use std::sync::{
     atomic::{AtomicBool, Ordering},
 };
 
-use pileus_model::{BoxFuture, Engine, ManualClock, Name, Output};
+use pileus_model::{BoxFuture, Engine, History, ManualClock, Name, Output};
 
 use super::*;
 use crate::{
@@ -54,6 +54,25 @@ impl Store for Shared {
             let found = batches.iter().flat_map(|batch| &batch.outputs).find(|(of, _)| *of == job);
             Ok(found.map(|(_, output)| output.clone()))
         })
+    }
+
+    fn events(
+        &self,
+        after: u64,
+        last: u64,
+        limit: usize,
+        project: Option<Name>,
+    ) -> BoxFuture<Result<History, StoreError>> {
+        let batches = lock(&self.0.batches);
+        let events = batches.iter().flat_map(|batch| &batch.events);
+        let seen = |event: &&Event| {
+            let owned = project.as_ref().is_none_or(|project| event.owner.is_seen_by(project));
+            event.seq > after && event.seq <= last && owned
+        };
+        let mut rest = events.filter(seen);
+        let events = rest.by_ref().take(limit).cloned().map(Arc::new).collect();
+        let history = History { more: rest.next().is_some(), events };
+        Box::pin(async { Ok(history) })
     }
 
     fn close(&self) -> BoxFuture<()> {

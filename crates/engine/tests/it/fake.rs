@@ -170,6 +170,8 @@ pub fn job() -> JobSpec {
         high_priority: false,
         keep_alive_s: None,
         target_clouds: Vec::new(),
+        image: None,
+        user_type_limit: None,
     }
 }
 
@@ -197,7 +199,7 @@ impl Bench {
     }
 
     pub async fn submit(&self, command: Command) -> Result<Receipt, Refusal> {
-        let by = Actor { user: "ann".into(), project: "p".into(), request_id: "r".into() };
+        let by = Actor { user: "ann".into(), project: "p".into(), request_id: "r".into(), comment: None };
         self.engine.submit(command, by).await
     }
 

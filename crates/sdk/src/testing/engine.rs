@@ -8,7 +8,9 @@ use std::{
     task::{Poll, Waker},
 };
 
-use pileus_model::{Actor, Beat, BoxFuture, Command, Engine, Output, Receipt, Refusal, View};
+use pileus_model::{
+    Actor, Beat, BoxFuture, Command, Engine, Event, History, Name, Output, Receipt, Refusal, View,
+};
 
 type React = Box<dyn FnMut(&Command, &mut View) -> Result<String, Refusal> + Send>;
 
@@ -25,6 +27,7 @@ struct Inner {
     react: Option<React>,
     outputs: BTreeMap<String, Output>,
     beats: Vec<Beat>,
+    events: Vec<Arc<Event>>,
     waiting: Vec<Waker>,
 }
 
@@ -63,6 +66,17 @@ impl FakeEngine {
     /// Says the signs of life.
     pub fn put_beats(&self, beats: Vec<Beat>) {
         self.lock().beats = beats;
+    }
+
+    /// Lets events have happened: they can be read, and the picture has the number of the last one.
+    /// What they mean for the picture is [`edit`](Self::edit)'s.
+    pub fn happen(&self, events: Vec<Event>) {
+        let mut inner = self.lock();
+        let last = events.last().map_or(0, |event| event.seq);
+        inner.events.extend(events.into_iter().map(Arc::new));
+        inner.publish(|_| ());
+        let view = Arc::make_mut(&mut inner.view);
+        view.seq = view.seq.max(last);
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -108,6 +122,18 @@ impl Engine for FakeEngine {
     fn output(&self, job: &str) -> BoxFuture<Result<Option<Output>, Refusal>> {
         let output = self.lock().outputs.get(job).cloned();
         Box::pin(async { Ok(output) })
+    }
+
+    fn events(&self, after: u64, limit: usize, project: Option<Name>) -> BoxFuture<Result<History, Refusal>> {
+        let inner = self.lock();
+        let seen = |event: &&Arc<Event>| {
+            let owned = project.as_ref().is_none_or(|project| event.owner.is_seen_by(project));
+            event.seq > after && owned
+        };
+        let mut rest = inner.events.iter().filter(seen);
+        let events = rest.by_ref().take(limit).cloned().collect();
+        let history = History { more: rest.next().is_some(), events };
+        Box::pin(async { Ok(history) })
     }
 
     fn changed_since(&self, seq: u64) -> BoxFuture<()> {

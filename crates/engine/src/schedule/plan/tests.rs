@@ -311,7 +311,8 @@ fn a_job_does_not_overtake_an_earlier_one_where_that_could_run() {
 fn a_cloud_in_back_off_is_passed_over() {
     let mut view = testing::view([cloud("c", 5), cloud("d", 5)]);
     testing::add(&mut view, [job("1")], []);
-    let closed = |names: &[&str]| names.iter().map(|&name| name.into()).collect::<HashSet<Name>>();
+    let closed =
+        |names: &[&str]| names.iter().map(|&name| name.into()).collect::<std::collections::HashSet<Name>>();
     let told = |names: &[&str]| plan_without(&view, Time(0), &SchedulerConfig::default(), &closed(names));
     assert_eq!(told(&["c"]), [Intent::Boot { job: "1".into(), cloud: "d".into() }]);
     let wanted = Intent::Reason { job: "1".into(), reason: Some(CLOSED.into()) };
