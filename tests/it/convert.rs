@@ -83,8 +83,8 @@ fn what_was_converted_can_be_checked() {
     }
     let (code, out, error) = told(&convert(folder.path(), &["api-paste.ini", "old.json", "--out", "."]));
     assert_eq!((code, &*out), (1, "./api-paste.toml\n./policy.json\n"), "{error}");
-    let check = Command::new(env!("CARGO_BIN_EXE_pileus")).arg("check").current_dir(folder.path());
-    let (code, out, error) = told(&{ check }.output().unwrap());
+    let mut check = Command::new(env!("CARGO_BIN_EXE_pileus"));
+    let (code, out, error) = told(&check.arg("check").current_dir(folder.path()).output().unwrap());
     assert_eq!(code, 0, "{error}");
     assert!(out.starts_with("ok: 1 servers"), "{out}");
 }
