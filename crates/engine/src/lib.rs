@@ -26,6 +26,8 @@ mod store;
 mod testing;
 #[cfg(test)]
 mod two_days;
+#[cfg(test)]
+mod vectors;
 mod writer;
 
 pub use change::Change;

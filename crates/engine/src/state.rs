@@ -3,11 +3,16 @@
 //! Pure. An event that names something unknown changes nothing but the sequence number: whether it
 //! may happen was settled before it was written.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashSet},
+    sync::{Arc, LazyLock, Mutex},
+};
 
 use pileus_model::{
     BlockedCloud, BootFailure, Event, ImageRecord, Job, JobState, Kind, Name, Size, Time, View, Vm, VmState,
 };
+
+use crate::hub::lock;
 
 /// Who reads the alias file and the user-limit file. What it sets goes when it goes from the file.
 pub const FILES: &str = "[files]";
@@ -47,7 +52,7 @@ pub fn apply(view: &mut View, event: &Event) {
             with(&mut view.clouds, cloud, |cloud| cloud.vm_slots_by_admin = Some(*vm_slots));
         }
         Kind::VmRequested(vm) => {
-            view.vms.insert(vm.id.clone(), Arc::new(vm.clone()));
+            view.vms.insert(vm.id.clone(), Arc::new(vm_sharing(vm.clone())));
             with(&mut view.clouds, &vm.cloud, |cloud| cloud.used = plus(cloud.used, vm.size()));
         }
         Kind::VmHandle { vm, handle, hostname, address } => with(&mut view.vms, vm, |vm| {
@@ -84,7 +89,9 @@ pub fn apply(view: &mut View, event: &Event) {
             }
         }
         Kind::VmGone { vm, why } => vm_gone(view, vm, why),
-        Kind::JobSubmitted(job) => drop(view.jobs.insert(job.id.clone(), Arc::new(job.clone()))),
+        Kind::JobSubmitted(job) => {
+            view.jobs.insert(job.id.clone(), Arc::new(job_sharing(job.clone())));
+        }
         Kind::JobScheduled { job, vm: _ } => with(&mut view.jobs, job, |job| {
             (job.state, job.reason) = (JobState::Scheduled, None);
         }),
@@ -126,6 +133,40 @@ pub fn apply(view: &mut View, event: &Event) {
         }
         Kind::TokenRevoked { sha256 } => drop(view.tokens.remove(sha256)),
     }
+}
+
+/// Names that many jobs and VMs have in common. They are kept once: that saves memory, and whoever looks
+/// at 100 000 jobs knows their users and types by the address.
+static SHARED: LazyLock<Mutex<HashSet<Name>>> = LazyLock::new(Mutex::default);
+
+/// So many shared names are kept before it is looked which of them nobody has any more.
+const SHARED_FEW: usize = 4096;
+
+/// The same name, at the one address that it has.
+fn shared(names: &mut HashSet<Name>, name: &mut Name) {
+    match names.get(name) {
+        Some(known) => *name = known.clone(),
+        None => {
+            if names.len() >= SHARED_FEW && names.len() == names.capacity() {
+                names.retain(|name| Arc::strong_count(name) > 1);
+            }
+            names.insert(name.clone());
+        }
+    }
+}
+
+pub fn job_sharing(mut job: Job) -> Job {
+    let mut names = lock(&SHARED);
+    let Job { project, user, vm_type, source, .. } = &mut job;
+    [project, user, vm_type, source].into_iter().for_each(|name| shared(&mut names, name));
+    job
+}
+
+pub fn vm_sharing(mut vm: Vm) -> Vm {
+    let mut names = lock(&SHARED);
+    let Vm { project, user, vm_type, cloud, .. } = &mut vm;
+    [project, user, vm_type, cloud].into_iter().for_each(|name| shared(&mut names, name));
+    vm
 }
 
 /// Changes one thing; nothing where it is not there.

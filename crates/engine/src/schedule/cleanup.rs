@@ -193,15 +193,6 @@ mod tests {
     }
 
     #[test]
-    fn vector_10_surplus_scheduled_jobs_wait_anew() {
-        let mut view = testing::view([cloud("c", 3)]);
-        let scheduled = |id| Job { state: JobState::Scheduled, ..job(id) };
-        let jobs = [scheduled("1"), scheduled("2"), scheduled("3"), job("4"), job("5")];
-        testing::add(&mut view, jobs, [vm("v", "c")]);
-        assert_eq!(cleaned(&view, 1), ["unschedule 2", "unschedule 3"]);
-    }
-
-    #[test]
     fn clouds_shrink_and_go() {
         let busy = |id: &str| Vm { job: Some(format!("j{id}").into()), ..idle_vm(id, "c") };
         let going = |id: &str| Vm { override_state: Some(Override::Retiring), ..busy(id) };

@@ -16,7 +16,7 @@ pub mod shelf;
 pub mod survey;
 pub mod targets;
 
-use pileus_model::{Job, JobState, View, Vm, VmState};
+use pileus_model::{Job, JobState, Name, View, Vm, VmState};
 
 use self::{
     barred::Barred,
@@ -132,7 +132,31 @@ pub enum Jobs {
     WithFreeVm,
 }
 
-/// Sorts jobs and VMs by key. `free` says which VMs take a job.
+/// Finds the group of a job or a VM. Names that are shared have one address (see `state::shared`), so that
+/// most are found without a look at a single letter.
+#[derive(Default)]
+struct Finder<'a> {
+    by_address: HashMap<[usize; 3], usize>,
+    by_key: HashMap<Key<'a>, usize>,
+    groups: Vec<(Key<'a>, Group<'a>)>,
+}
+
+impl<'a> Finder<'a> {
+    fn get(&mut self, project: &'a Name, user: &'a Name, vm_type: &'a Name) -> &mut Group<'a> {
+        let address = [project, user, vm_type].map(|name| name.as_ptr().addr());
+        let Self { by_address, by_key, groups } = self;
+        let place = *by_address.entry(address).or_insert_with(|| {
+            let key = Key { project, user, vm_type };
+            *by_key.entry(key).or_insert_with(|| {
+                groups.push((key, Group::default()));
+                groups.len() - 1
+            })
+        });
+        &mut groups[place].1
+    }
+}
+
+/// Sorts jobs and VMs by key, in no order that means anything. `free` says which VMs take a job.
 pub fn groups<'a>(
     view: &'a View,
     targets: &mut Targets<'a>,
@@ -140,10 +164,10 @@ pub fn groups<'a>(
     algorithm: Algorithm,
     jobs: Jobs,
     free: impl Fn(&Vm) -> bool,
-) -> HashMap<Key<'a>, Group<'a>> {
-    let mut groups: HashMap<Key<'a>, Group<'a>> = HashMap::default();
+) -> Vec<(Key<'a>, Group<'a>)> {
+    let mut finder = Finder::default();
     for vm in view.vms.values() {
-        let group = groups.entry(Key::of_vm(vm)).or_default();
+        let group = finder.get(&vm.project, &vm.user, &vm.vm_type);
         group.held.add(vm);
         if free(vm)
             && let Some(cloud) = targets.cloud(&vm.cloud)
@@ -152,31 +176,26 @@ pub fn groups<'a>(
         }
     }
     for (order, job) in view.jobs.values().enumerate() {
-        if !matches!(job.state, JobState::New | JobState::Scheduled | JobState::Running) {
+        let waits = matches!(job.state, JobState::New | JobState::Scheduled);
+        let limits = job.user_type_limit.is_some() && (waits || job.state == JobState::Running);
+        if !waits && !limits {
             continue;
         }
+        let group = finder.get(&job.project, &job.user, &job.vm_type);
         if let Some(limit) = job.user_type_limit {
-            let group = groups.entry(Key::of_job(job)).or_default();
             group.limit = Some(group.limit.map_or(limit, |least| least.min(limit)));
         }
-        if job.state == JobState::Running {
-            continue;
-        }
-        let group = match jobs {
-            Jobs::All => Some(groups.entry(Key::of_job(job)).or_default()),
-            Jobs::WithFreeVm => groups.get_mut(&Key::of_job(job)).filter(|group| !group.free.is_empty()),
-        };
-        if let Some(group) = group {
+        if waits && (jobs == Jobs::All || !group.free.is_empty()) {
             let which = targets.of(&job.target_clouds);
             let boots = barred.but_for(job, which, targets);
             group.waiting.push(Waiting::of(job, order, which, boots, algorithm));
         }
     }
-    for group in groups.values_mut() {
+    for (_, group) in &mut finder.groups {
         // Stable: the view is in the order of the ids, which is that of submission.
         group.waiting.sort_by_key(|waiting| std::cmp::Reverse(waiting.rank));
     }
-    groups
+    finder.groups
 }
 
 /// Whether the VM takes a job now or once it has booted or ended its present one's clean-up.

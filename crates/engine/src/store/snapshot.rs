@@ -5,15 +5,17 @@ use std::{collections::BTreeMap, sync::Arc};
 use pileus_model::{Cloud, ImageRecord, Job, Name, Token, View, Vm};
 use serde::{Deserialize, Serialize};
 
+use crate::state::{job_sharing, vm_sharing};
+
 /// To be raised whenever the fold or the shape below changes, so that old snapshots are not used.
 pub const FORMAT: u32 = 2;
 
 #[derive(Serialize, Deserialize)]
-struct Snapshot {
+struct Snapshot<V, J> {
     seq: u64,
     clouds: Vec<Arc<Cloud>>,
-    vms: Vec<Arc<Vm>>,
-    jobs: Vec<Arc<Job>>,
+    vms: Vec<V>,
+    jobs: Vec<J>,
     aliases: Vec<(Name, Arc<[String]>)>,
     user_limits: Vec<(Name, u32)>,
     file_aliases: Vec<Name>,
@@ -41,12 +43,12 @@ pub fn encode(view: &View) -> serde_json::Result<Vec<u8>> {
 }
 
 pub fn decode(bytes: &[u8]) -> serde_json::Result<View> {
-    let it: Snapshot = serde_json::from_slice(bytes)?;
+    let it: Snapshot<Vm, Job> = serde_json::from_slice(bytes)?;
     Ok(View {
         seq: it.seq,
         clouds: it.clouds.into_iter().map(|cloud| (cloud.name.clone(), cloud)).collect(),
-        vms: it.vms.into_iter().map(|vm| (vm.id.clone(), vm)).collect(),
-        jobs: it.jobs.into_iter().map(|job| (job.id.clone(), job)).collect(),
+        vms: it.vms.into_iter().map(|vm| (vm.id.clone(), Arc::new(vm_sharing(vm)))).collect(),
+        jobs: it.jobs.into_iter().map(|job| (job.id.clone(), Arc::new(job_sharing(job)))).collect(),
         aliases: it.aliases.into_iter().collect(),
         user_limits: it.user_limits.into_iter().collect(),
         file_aliases: it.file_aliases.into_iter().collect(),

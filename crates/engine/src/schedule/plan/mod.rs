@@ -349,4 +349,4 @@ fn is_ours(reason: &str) -> bool {
 }
 
 #[cfg(test)]
-mod tests;
+pub mod tests;

@@ -8,7 +8,8 @@
 //! Source: cloud-scheduler 1.x, `cloud_scheduler`, `clean_balance_vms_fairshare`.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    ops::Bound,
     sync::Arc,
     time::Duration,
 };
@@ -21,6 +22,7 @@ use super::{
     room::{Needs, Room},
     shares::{self, ALL, Billionths},
     survey::{Queue, Survey},
+    targets::Which,
 };
 use crate::{
     change::Change,
@@ -233,12 +235,19 @@ struct Swap<'r, 'a> {
     vm: &'r Arc<Vm>,
 }
 
+/// How soon a VM goes, and where it is: the smallest goes first.
+type Head = (Class, i64, usize);
+
 /// Finds a VM for each job.
 struct Match<'r, 'a> {
     survey: &'r Survey<'a>,
     gives: BTreeMap<Key<'a>, i64>,
     /// By place; what should go first is first.
-    candidates: Vec<Vec<Candidate<'r, 'a>>>,
+    candidates: Vec<VecDeque<Candidate<'r, 'a>>>,
+    /// The first of each place, as it was last looked at.
+    heads: BTreeSet<Head>,
+    /// Where jobs of a sort can run, by place.
+    homes: HashMap<(Needs, Which), Vec<bool>>,
     /// The best job that waits of each key.
     ranks: HashMap<Key<'a>, Rank>,
 }
@@ -297,8 +306,12 @@ impl<'r, 'a> Match<'r, 'a> {
         for vms in &mut candidates {
             vms.sort_by_key(|it| (it.class, it.turn, &it.vm.id));
         }
+        let heads = candidates.iter().enumerate();
+        let heads =
+            heads.filter_map(|(place, vms)| vms.first().map(|it| (it.class, it.turn, place))).collect();
+        let candidates = candidates.into_iter().map(VecDeque::from).collect();
         let ranks = survey.queues.iter().map(|queue| (queue.key, queue.jobs[0].rank)).collect();
-        Self { survey, gives, candidates, ranks }
+        Self { survey, gives, candidates, heads, homes: HashMap::default(), ranks }
     }
 
     /// The swaps that are new, those of keys which lack most first; keys take turns.
@@ -324,25 +337,53 @@ impl<'r, 'a> Match<'r, 'a> {
 
     /// The VM whose going costs least and makes room for the job.
     fn take(&mut self, waiting: &Waiting<'a>, to: Key<'a>) -> Option<Swap<'r, 'a>> {
-        let mut best: Option<(Class, i64, usize, usize)> = None;
-        for place in self.survey.homes(&waiting.needs, waiting.boots) {
-            // What cannot go any more is dropped from the front, once and for all.
-            let gone = |it: &Candidate<'_, 'a>, gives: &BTreeMap<Key<'a>, i64>| {
-                it.taken || (it.class != Class::Going && gives.get(&it.key).is_none_or(|left| *left <= 0))
+        let sort = (waiting.needs, waiting.boots);
+        let survey = self.survey;
+        let homes = self.homes.entry(sort).or_insert_with(|| {
+            let mut homes = vec![false; survey.rooms.len()];
+            survey.homes(&waiting.needs, waiting.boots).for_each(|place| homes[place] = true);
+            homes
+        });
+        let mut best: Option<Head> = None;
+        let mut at = 0;
+        let mut from = Bound::Unbounded;
+        while let Some(head) = self.heads.range((from, Bound::Unbounded)).next().copied() {
+            if best.is_some_and(|best| best <= head) {
+                break;
+            }
+            from = Bound::Excluded(head);
+            let (_, _, place) = head;
+            if !homes[place] {
+                continue;
+            }
+            let gone = |it: &Candidate<'_, 'a>| {
+                it.taken
+                    || (it.class != Class::Going && self.gives.get(&it.key).is_none_or(|left| *left <= 0))
             };
+            // What cannot go any more is dropped from the front, once and for all.
             let vms = &mut self.candidates[place];
-            let first = vms.iter().position(|it| !gone(it, &self.gives)).unwrap_or(vms.len());
-            vms.drain(..first);
-            let room = &self.survey.rooms[place];
+            while vms.front().is_some_and(&gone) {
+                vms.pop_front();
+            }
+            let now = vms.front().map(|it| (it.class, it.turn, place));
+            if now != Some(head) {
+                self.heads.remove(&head);
+                self.heads.extend(now);
+                continue;
+            }
             let may = |it: &Candidate<'_, 'a>| {
                 let yields = it.class == Class::Going || yields(it.key, to, waiting.rank, &self.ranks);
-                yields && !gone(it, &self.gives)
+                yields && !gone(it)
             };
+            let room = &survey.rooms[place];
             let mut found = vms.iter().enumerate().filter(|(_, it)| may(it)).take(TRIES);
-            let found = found.find(|(_, it)| makes_room(room, it.vm, &waiting.needs));
-            best = best.into_iter().chain(found.map(|(at, it)| (it.class, it.turn, place, at))).min();
+            if let Some((which, it)) = found.find(|(_, it)| makes_room(room, it.vm, &waiting.needs))
+                && best.is_none_or(|best| (it.class, it.turn, place) < best)
+            {
+                (best, at) = (Some((it.class, it.turn, place)), which);
+            }
         }
-        let (_, _, place, at) = best?;
+        let (_, _, place) = best?;
         let it = &mut self.candidates[place][at];
         it.taken = true;
         if it.class != Class::Going {
