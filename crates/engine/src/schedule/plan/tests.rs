@@ -248,3 +248,23 @@ fn many_sorts_of_jobs_and_vms_are_planned_soon() {
     let told = plan(&view, Time(0), &SchedulerConfig::default());
     assert_eq!(told.iter().filter(|intent| matches!(intent, Intent::Boot { .. })).count(), 7);
 }
+
+#[test]
+fn fifo_boots_for_the_oldest_and_lets_nobody_overtake() {
+    let fifo = SchedulerConfig { algorithm: crate::config::Algorithm::Fifo, ..SchedulerConfig::default() };
+    let aged = |age: usize, user: &str| Job { user: user.into(), ..job(&format!("{age}")) };
+    let urgent = Job { high_priority: true, priority: 9, ..aged(4, "carol") };
+    let large = Job { memory_mib: 900_000, target_clouds: vec!["c".into()], ..aged(2, "bob") };
+    let waiting = [aged(1, "alice"), large, aged(3, "alice"), urgent, aged(5, "bob"), aged(6, "alice")];
+    let mut view = testing::view([cloud("c", 5), cloud("d", 2)]);
+    let used = Vm { memory_mib: 600_000, job: Some("x".into()), ..vm("v", "c") };
+    testing::add(&mut view, waiting, [used]);
+    let boot = |job: &str, cloud: &str| Intent::Boot { job: job.into(), cloud: cloud.into() };
+    let reason = |job: &str| Intent::Reason { job: job.into(), reason: Some(FULL.into()) };
+    // The large one keeps `c` to itself until there is room; in `d` all go by age, whatever their rank.
+    let told = plan(&view, Time(0), &fifo);
+    assert_eq!(told, [boot("1", "d"), boot("3", "d"), reason("2"), reason("4")]);
+    happen(&mut view, Time(0), [Kind::UserLimit { user: "alice".into(), vms: Some(1) }]);
+    let told = plan(&view, Time(0), &fifo);
+    assert_eq!(told[..2], [boot("4", "d"), boot("5", "d")], "alice has a VM: {told:?}");
+}
