@@ -154,13 +154,16 @@ impl Call {
         Params::parse(self.0.head.uri.query().unwrap_or_default().as_bytes())
     }
 
-    /// The query's parameters and a urlencoded form's; the query wins.
+    /// The query's parameters and a form's, urlencoded or multipart; the query wins.
     pub fn query_or_form(&self) -> Params {
         let mut params = Params::default();
         let content_type = self.0.head.headers.get(header::CONTENT_TYPE).and_then(|it| it.to_str().ok());
-        let media_type = content_type.unwrap_or_default().split(';').next().unwrap_or_default().trim();
+        let content_type = content_type.unwrap_or_default();
+        let media_type = content_type.split(';').next().unwrap_or_default().trim();
         if media_type.eq_ignore_ascii_case("application/x-www-form-urlencoded") {
             params = Params::parse(&self.0.body);
+        } else if media_type.eq_ignore_ascii_case("multipart/form-data") {
+            params = Params(crate::form::multipart(content_type, &self.0.body));
         }
         params.0.extend(self.query().0);
         params

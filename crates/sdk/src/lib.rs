@@ -18,6 +18,7 @@ pub mod stack;
 pub mod testing;
 pub mod wire;
 
+mod form;
 mod watch;
 
 pub use action::{Action, Handler, Mount, Parent, Resource, Route};
