@@ -8,7 +8,8 @@ use std::{
 
 use arc_swap::ArcSwap;
 use pileus_model::{
-    Actor, Beat, BoxFuture, Clock, Command, Engine, History, Name, Output, Receipt, Refusal, Time, View,
+    Actor, Beat, BoxFuture, Clock, Command, Engine, FailedBoots, History, Holding, Name, Output, Receipt,
+    Refusal, Shares, Stray, Time, View,
 };
 use tokio::{
     runtime::Handle,
@@ -22,6 +23,7 @@ use crate::{
     desk::{Desk, End},
     files,
     fleet::{Fleet, within},
+    insight::{self, Insight},
     state::FILES,
     store::Store,
     tail::Tail,
@@ -51,6 +53,8 @@ pub struct Hub {
     pub closed: Mutex<BTreeMap<Name, Time>>,
     /// What is wrong with clouds now.
     pub troubles: Mutex<BTreeMap<Name, String>>,
+    /// What is told to people who ask.
+    pub insight: Insight,
 }
 
 /// The engine, as a type that is shared.
@@ -192,6 +196,22 @@ impl Engine for Door {
 
     fn beats(&self) -> Vec<Beat> {
         lock(&self.0.beats).clone()
+    }
+
+    fn shares(&self) -> Shares {
+        insight::shares(&self.0)
+    }
+
+    fn failed_boots(&self) -> Vec<FailedBoots> {
+        self.0.insight.failed_boots()
+    }
+
+    fn holdings(&self) -> Vec<Holding> {
+        insight::holdings(&self.0)
+    }
+
+    fn strays(&self) -> Vec<Stray> {
+        self.0.insight.strays()
     }
 }
 

@@ -14,6 +14,7 @@ mod files;
 mod fleet;
 mod hub;
 mod ids;
+mod insight;
 mod owner;
 mod reconcile;
 mod schedule;

@@ -27,6 +27,7 @@ use crate::{
     fleet::{DriverFactory, Fleet},
     hub::{Door, Hub, RECONCILERS},
     ids::Ids,
+    insight::Insight,
     reconcile::{self, decider::DECIDERS},
     state::FILES,
     store::{self, OpenError, Store},
@@ -128,6 +129,7 @@ pub(crate) async fn start_upon(
         beats: Mutex::new(RECONCILERS.into_iter().zip(intervals).map(beat).collect()),
         closed: Mutex::default(),
         troubles: Mutex::default(),
+        insight: Insight::default(),
         config: config.scheduler,
     });
     let writer = tokio::spawn(writer::run(hub.clone(), items, ids));
@@ -204,14 +206,20 @@ impl Running {
         Ok(())
     }
 
+    /// Stops in order, as `keep_vms_on_stop` says.
+    pub async fn stop(self) {
+        let keep_vms = self.hub.config.keep_vms_on_stop;
+        self.stop_with(keep_vms).await;
+    }
+
     /// Stops in order. Unless VMs shall be kept, all are destroyed; the jobs that ran on them wait
     /// again and run at the next start. Then a last snapshot, and the state folder is free.
-    pub async fn stop(mut self) {
+    pub async fn stop_with(mut self, keep_vms: bool) {
         self.stop_deciders.cancel();
         if let Some(mut deciders) = self.deciders.take() {
             while deciders.join_next().await.is_some() {}
         }
-        if !self.hub.config.keep_vms_on_stop {
+        if !keep_vms {
             let late = self.hub.clock.sleep(STOP_TIMEOUT);
             tokio::select! {
                 () = destroy_all(&self.hub) => (),

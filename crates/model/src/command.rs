@@ -72,6 +72,9 @@ pub enum Command {
     EnableCloud { cloud: Name, enabled: bool },
     /// Says how many VMs it may have; remembered. Surplus VMs, the youngest first, are retired.
     SetSlots { cloud: Name, vm_slots: u32 },
+    /// These are the configured clouds now, in their order. Those that the configuration brought and
+    /// names no more are retired; VMs, and what administrators said of clouds, stay. All or nothing.
+    Reconfigure { clouds: Vec<(String, CloudSpec)> },
     /// Destroys VMs at once; their jobs go back to the queue.
     ShutdownVms { vms: Vec<Name>, why: String },
     /// Lets VMs finish their jobs, then destroys them.

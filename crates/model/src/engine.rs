@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use crate::{Actor, BoxFuture, Command, History, Name, Output, Refusal, Time, View};
+use crate::{
+    Actor, BoxFuture, Command, FailedBoots, History, Holding, Name, Output, Refusal, Shares, Stray, Time,
+    View,
+};
 
 /// Answer to a [`Command`] that was done: it is durable and can be seen.
 #[derive(Debug, Clone)]
@@ -48,6 +51,26 @@ pub trait Engine: Send + Sync {
 
     /// Signs of life.
     fn beats(&self) -> Vec<Beat>;
+
+    /// The shares by which the scheduler would decide now.
+    fn shares(&self) -> Shares {
+        Shares::default()
+    }
+
+    /// What did not come up where, in the order of clouds and types.
+    fn failed_boots(&self) -> Vec<FailedBoots> {
+        Vec::new()
+    }
+
+    /// What each reconciler holds, in the order of [`beats`](Engine::beats).
+    fn holdings(&self) -> Vec<Holding> {
+        Vec::new()
+    }
+
+    /// Machines that no VM matched when their driver looked last. It ended them.
+    fn strays(&self) -> Vec<Stray> {
+        Vec::new()
+    }
 }
 
 /// The engine that is not there: an empty picture, and no to everything. `pileus check` builds the

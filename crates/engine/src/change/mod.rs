@@ -161,7 +161,7 @@ pub fn settle(
 
 /// Brings the configured clouds in, keeps what administrators said of them, and retires those of the
 /// file that it names no more. Clouds of the API come after those of the file.
-fn configure(view: &View, clouds: Vec<(String, CloudSpec)>) -> Vec<Kind> {
+pub fn configure(view: &View, clouds: Vec<(String, CloudSpec)>) -> Vec<Kind> {
     let mut kinds = Vec::new();
     let mut set = |old: Option<&Arc<Cloud>>, new: Cloud| {
         if old.is_none_or(|old| (Cloud { used: Size::default(), ..Cloud::clone(old) }) != new) {

@@ -1,10 +1,11 @@
 //! Commands that concern clouds. A cloud is found in any ASCII case; its own spelling is kept.
 
-use std::{cmp::Reverse, sync::Arc};
+use std::{cmp::Reverse, collections::HashSet, sync::Arc};
 
 use pileus_model::{Cloud, CloudSpec, Kind, Name, Origin, Refusal, Size, View, Vm};
 
 use super::{valid, vms::retired};
+use crate::change::configure;
 
 pub fn create(view: &View, name: Name, spec: CloudSpec) -> Result<Vec<Kind>, Refusal> {
     valid::cloud(&name, &spec)?;
@@ -68,6 +69,22 @@ pub fn set_slots(view: &View, name: &str, vm_slots: u32) -> Result<Vec<Kind>, Re
     let mut events = vec![Kind::CloudSlots { cloud: cloud.name.clone(), vm_slots }];
     events.extend(surplus(view, cloud, vm_slots));
     Ok(events)
+}
+
+/// The clouds of the configuration, as they are now. One that makes no sense refuses all of them.
+pub fn reconfigure(view: &View, clouds: Vec<(String, CloudSpec)>) -> Result<Vec<Kind>, Refusal> {
+    let mut seen = HashSet::new();
+    for (name, spec) in &clouds {
+        valid::cloud(name, spec)?;
+        if !seen.insert(name.to_ascii_lowercase()) {
+            return Err(Refusal::Conflict(format!("Cloud {name} is there twice, and names ignore case.")));
+        }
+        let old = view.cloud(name).filter(|old| old.used.vm_slots > 0);
+        if old.is_some_and(|old| old.spec.driver != spec.driver) {
+            return Err(Refusal::Conflict(format!("Cloud {name} has VMs: its driver cannot change.")));
+        }
+    }
+    Ok(configure(view, clouds))
 }
 
 /// Retires as many VMs of `cloud` as it has above `vm_slots`, the youngest first.

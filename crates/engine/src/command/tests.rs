@@ -277,3 +277,42 @@ fn a_cloud_of_the_api_lives_through_update_and_deletion() {
     done(&mut view, Command::DeleteCloud { cloud: name() });
     assert!(!view.clouds.contains_key("c"), "nothing has to drain");
 }
+
+#[test]
+fn the_configuration_is_brought_in_whole_or_not_at_all() {
+    let mut view = testing::view([cloud("a", 3), cloud("b", 3)]);
+    testing::add(&mut view, [], [testing::vm("v", "a"), testing::vm("w", "b")]);
+    let mut ids = Ids::default();
+    let enable = Command::EnableCloud { cloud: "a".into(), enabled: false };
+    let kinds = decide(&view, enable, Time(0), &mut ids).unwrap();
+    happen(&mut view, Time(0), kinds);
+    let mut ask = |view: &View, clouds: &[(&str, pileus_model::CloudSpec)]| {
+        let clouds = clouds.iter().map(|(name, spec)| ((*name).to_owned(), spec.clone())).collect();
+        decide(view, Command::Reconfigure { clouds }, Time(0), &mut ids)
+    };
+    let strange = pileus_model::CloudSpec { driver: "vmware".into(), ..spec(1) };
+    type Clouds<'a> = &'a [(&'a str, pileus_model::CloudSpec)];
+    let broken: [(&str, Clouds<'_>, &str); 3] = [
+        ("a driver that is not there", &[("c", spec(1)), ("d", strange)], "Invalid driver"),
+        ("one cloud twice", &[("c", spec(1)), ("C", spec(1))], "Cloud C is there twice"),
+        ("no name", &[("", spec(1))], "Invalid name"),
+    ];
+    for (what, clouds, problem) in broken {
+        let refusal = ask(&view, clouds).expect_err(what).to_string();
+        assert!(refusal.starts_with(problem), "{what}: {refusal}");
+    }
+    let kinds = ask(&view, &[("new", spec(1)), ("A", spec(5))]).unwrap();
+    happen(&mut view, Time(0), kinds);
+    let shown: Vec<_> = view.clouds_in_order().iter().map(|cloud| cloud.name.to_string()).collect();
+    assert_eq!(shown, ["new", "a", "b"]);
+    let a = &view.clouds["a"];
+    assert_eq!(
+        (a.vm_slots(), a.enabled(), a.used.vm_slots),
+        (5, false, 1),
+        "what an administrator said stays"
+    );
+    assert!(view.clouds["b"].retired && view.vms.contains_key("w"), "a VM of a cloud that goes drains");
+    assert!(view.vms["w"].override_state.is_some());
+    let again = ask(&view, &[("new", spec(1)), ("a", spec(5))]).unwrap();
+    assert_eq!(again, [], "the same once more changes nothing");
+}

@@ -185,6 +185,7 @@ fn sweep(hub: &Arc<Hub>, driver: String, slot: &Arc<Slot>, sweeps: &mut JoinSet<
         let known = hub.view.load().vms.keys().cloned().collect();
         match within(&*hub.clock, slot.driver.sweep(known)).await {
             Ok(strays) => {
+                hub.insight.swept(&driver, &strays);
                 strays.iter().for_each(|vm| info!(vm.id = %vm, driver, "stray vm swept"));
             }
             Err(error) => warn!(driver, %error, "strays not swept"),

@@ -93,6 +93,7 @@ async fn write(hub: &Hub, items: Vec<Item>, ids: &mut Ids) -> usize {
         let written = hub.store.append(batch.clone()).await;
         written.map(|()| {
             batch.events.iter().for_each(|event| log(event.seq, &event.kind));
+            hub.insight.learn(&before, &view, &batch.events);
             // Before the view: whoever sees an event's number finds the event.
             hub.tail.push(Arc::unwrap_or_clone(batch).events);
             let view = Arc::new(view);

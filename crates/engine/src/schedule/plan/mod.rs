@@ -6,6 +6,8 @@
 //! idle or booting VM will take; and nobody is held because clouds are disabled.
 //! Source: cloud-scheduler 1.x, `cloud_scheduler`, `scheduler_fair_share`.
 
+pub mod shown;
+
 use std::{
     borrow::Cow,
     cmp::Reverse,
