@@ -19,6 +19,7 @@ pub static EXTENSIONS: &[&Extension] = &[
     &pileus_ext_clouds::EXTENSION,
     &pileus_ext_events::EXTENSION,
     &pileus_ext_jobs::EXTENSION,
+    &pileus_ext_service::EXTENSION,
     &pileus_ext_users::EXTENSION,
     &pileus_ext_vms::EXTENSION,
 ];

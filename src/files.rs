@@ -30,10 +30,15 @@ pub struct Files {
 }
 
 impl Files {
+    /// Reads `pileus.toml` alone, by the same rule.
+    pub fn read_config(options: &Options, report: &mut Report) -> Option<Arc<Source>> {
+        text(options.config.as_deref(), "pileus.toml", config::SHIPPED, report)
+    }
+
     /// Reads the files that the options name; of those that they do not name, the working folder's;
     /// of those that are not there, the built-in ones.
     pub fn read(options: &Options, report: &mut Report) -> Self {
-        let config = text(options.config.as_deref(), "pileus.toml", config::SHIPPED, report);
+        let config = Self::read_config(options, report);
         let policy = text(options.policy.as_deref(), "policy.json", SHIPPED_POLICY, report);
         let environment = |name: &str| std::env::var(name).ok();
         let default = Path::new("api-paste.toml");

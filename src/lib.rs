@@ -13,6 +13,7 @@ pub mod diagnostic;
 pub mod extensions;
 pub mod files;
 pub mod filters;
+pub mod host;
 pub mod identity;
 pub mod limits;
 pub mod paste;
@@ -40,6 +41,7 @@ use crate::{
     diagnostic::{Diagnostic, Report},
     extensions::Loaded,
     files::Files,
+    host::ThisProcess,
     paste::Plan,
     pipeline::BuildDeps,
     policy::Policy,
@@ -58,6 +60,8 @@ pub struct Checked {
     pub policy: Arc<Policy>,
     /// The extensions that were selected, built upon an engine that is not there.
     pub extensions: Loaded,
+    /// The process that this makes, as extensions see it.
+    pub host: Arc<ThisProcess>,
 }
 
 /// Parse, check, build: everything that can be wrong, in one report. What comes back must not be
@@ -93,7 +97,9 @@ pub fn check(options: &Options, report: &mut Report) -> Option<Checked> {
     let (config, plan, (policy, policy_name, policy_is_whole)) = (config?, plan?, policy?);
     let policy = Arc::new(policy);
     let clock: Arc<dyn Clock> = Arc::new(ManualClock::default());
-    let loaded = load(&config, Arc::new(Idle), clock.clone());
+    let keep_vms = scheduler.as_ref().is_some_and(|scheduler| scheduler.keep_vms_on_stop);
+    let host = Arc::new(ThisProcess::new(options, keep_vms));
+    let loaded = load(&config, Arc::new(Idle), clock.clone(), host.clone());
     let extensions = match loaded {
         Ok(loaded) => loaded,
         Err(clashes) => {
@@ -122,7 +128,7 @@ pub fn check(options: &Options, report: &mut Report) -> Option<Checked> {
         routers: extensions.routers.clone(),
     };
     paste::build(&plan, &deps, report);
-    Some(Checked { config, scheduler: scheduler?, plan, policy, extensions })
+    Some(Checked { config, scheduler: scheduler?, plan, policy, extensions, host })
 }
 
 impl Checked {
@@ -145,11 +151,12 @@ impl Checked {
     /// checked can be built; where it cannot, the report says why.
     pub fn build(&self, engine: Arc<dyn Engine>, clock: Arc<dyn Clock>) -> Result<Vec<Stack>, Report> {
         let mut report = Report::default();
-        let loaded = load(&self.config, engine.clone(), clock.clone()).map_err(|clashes| {
-            let mut report = Report::default();
-            report.extend(clashes);
-            report
-        })?;
+        let loaded =
+            load(&self.config, engine.clone(), clock.clone(), self.host.clone()).map_err(|clashes| {
+                let mut report = Report::default();
+                report.extend(clashes);
+                report
+            })?;
         let deps = BuildDeps { clock, engine, policy: self.policy.clone(), routers: loaded.routers };
         let built = paste::build(&self.plan, &deps, &mut report);
         if report.errors() > 0 || built.len() != self.plan.servers.len() {
@@ -159,7 +166,12 @@ impl Checked {
     }
 }
 
-fn load(config: &Config, engine: Arc<dyn Engine>, clock: Arc<dyn Clock>) -> Result<Loaded, Vec<Diagnostic>> {
+fn load(
+    config: &Config,
+    engine: Arc<dyn Engine>,
+    clock: Arc<dyn Clock>,
+    host: Arc<ThisProcess>,
+) -> Result<Loaded, Vec<Diagnostic>> {
     let selected: Vec<_> = match &config.extensions {
         config::Extensions::Standard => extensions::EXTENSIONS.to_vec(),
         config::Extensions::Listed(aliases) => extensions::EXTENSIONS
@@ -169,7 +181,7 @@ fn load(config: &Config, engine: Arc<dyn Engine>, clock: Arc<dyn Clock>) -> Resu
             .collect(),
     };
     let about = Arc::new(extension::About { version: env!("CARGO_PKG_VERSION") });
-    extensions::load(&selected, &extension::Deps { engine, clock, about })
+    extensions::load(&selected, &extension::Deps { engine, clock, host, about })
 }
 
 /// Makes the driver of a name of `DRIVERS`.

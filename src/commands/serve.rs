@@ -9,16 +9,22 @@ use std::{
 
 use pileus_engine::{OpenError, StartError, SystemClock};
 use pileus_model::{Clock, Engine};
+use pileus_sdk::Host;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{error, info, warn};
 use tracing_subscriber::EnvFilter;
 
 use super::{CONFIG, OK, SOFTWARE, UNAVAILABLE};
-use crate::{Checked, cli::Options, identity, serve};
+use crate::{
+    Checked,
+    cli::Options,
+    host::{SetFilter, ThisProcess},
+    identity, serve,
+};
 
 pub fn run(options: &Options) -> u8 {
     let Some(checked) = super::checked(options) else { return CONFIG };
-    log();
+    log(&checked.host);
     raise_file_limit();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -41,15 +47,30 @@ fn raise_file_limit() {
     }
 }
 
-/// Text for people, JSON for collectors (`PILEUS_LOG_FORMAT=json`), always on stderr.
-fn log() {
+/// Text for people, JSON for collectors (`PILEUS_LOG_FORMAT=json`), always on stderr. What it tells
+/// can be changed while it runs, by way of `host`.
+fn log(host: &ThisProcess) {
     let filter = EnvFilter::try_from_env("PILEUS_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    let words = filter.to_string();
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     // A second start in one process keeps the first one's log.
-    match std::env::var("PILEUS_LOG_FORMAT").as_deref() {
-        Ok("json") => builder.json().try_init().ok(),
-        _ => builder.with_ansi(std::io::stderr().is_terminal()).try_init().ok(),
+    let set: Option<SetFilter> = match std::env::var("PILEUS_LOG_FORMAT").as_deref() {
+        Ok("json") => {
+            let builder = builder.json().with_filter_reloading();
+            let handle = builder.reload_handle();
+            let set = move |filter| handle.reload(filter).map_err(|error| error.to_string());
+            builder.try_init().ok().map(|()| Box::new(set) as SetFilter)
+        }
+        _ => {
+            let builder = builder.with_ansi(std::io::stderr().is_terminal()).with_filter_reloading();
+            let handle = builder.reload_handle();
+            let set = move |filter| handle.reload(filter).map_err(|error| error.to_string());
+            builder.try_init().ok().map(|()| Box::new(set) as SetFilter)
+        }
     };
+    if let Some(set) = set {
+        host.attach_log(words, set);
+    }
 }
 
 fn fail(code: u8, text: &str) -> u8 {
@@ -99,15 +120,15 @@ async fn start(checked: Checked, options: &Options) -> u8 {
         bound.iter().map(|listener| (listener.name.clone(), listener.address)).collect();
     let serving = serve::start(bound.into_iter().zip(apps).collect());
     banner(&addresses, &options.state, &token);
-    stop.heard().await;
+    stop.heard(&*checked.host).await;
     info!("stopping: requests in flight finish first; a second signal stops at once");
     let orderly = async {
         serving.stop().await;
-        running.stop().await;
+        running.stop_with(checked.host.quick_shutdown()).await;
     };
     tokio::select! {
         () = orderly => info!("stopped"),
-        () = stop.heard() => warn!("stopped at once; the next start finds what was left"),
+        () = stop.heard(&*checked.host) => warn!("stopped at once; the next start finds what was left"),
     }
     OK
 }
@@ -122,11 +143,13 @@ fn code(error: &StartError) -> u8 {
     }
 }
 
-/// SIGTERM and Ctrl-C. A SIGHUP, with which other services read their files again, ends nothing.
+/// SIGTERM and Ctrl-C; SIGUSR2, which turns the flag of quick shutdown over, as it always did. A SIGHUP,
+/// with which other services read their files again, ends nothing.
 struct Stop {
     terminate: Signal,
     interrupt: Signal,
     hangup: Signal,
+    toggle: Signal,
 }
 
 impl Stop {
@@ -135,10 +158,11 @@ impl Stop {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
             hangup: signal(SignalKind::hangup())?,
+            toggle: signal(SignalKind::user_defined2())?,
         })
     }
 
-    async fn heard(&mut self) {
+    async fn heard(&mut self, host: &dyn Host) {
         loop {
             tokio::select! {
                 _ = self.terminate.recv() => return,
@@ -146,6 +170,7 @@ impl Stop {
                 _ = self.hangup.recv() => {
                     warn!("SIGHUP: the files are read at a start alone; `pileus check`, then stop and start");
                 }
+                Some(()) = self.toggle.recv() => drop(host.set_quick_shutdown(None)),
             }
         }
     }

@@ -12,15 +12,16 @@
 //! | `keep_alive_s` | 60 | how long an idle VM is kept, in seconds |
 //! | `boot_timeout_s` | 60 | how long a VM may take to start, in seconds |
 
-use std::num::NonZeroU32;
+use std::{num::NonZeroU32, sync::Arc};
 
 use pileus_model::CloudSpec;
+use pileus_sdk::host::CloudText;
 use serde::{Deserialize, Deserializer, de::Error};
 
 use super::{Known, Said, one_of, section};
 use crate::{
-    diagnostic::{Diagnostic, Report},
-    paste::{Kind, Setting, Table, in_order},
+    diagnostic::{Diagnostic, Report, Source},
+    paste::{Kind, Setting, Table, in_order, whole_table},
 };
 
 /// `[clouds.NAME]` as written.
@@ -103,6 +104,37 @@ pub fn clouds(top: &Table, known: &Known<'_>, report: &mut Report) -> Vec<(Strin
         found.push(("local".into(), Cloud::default().into()));
     }
     found
+}
+
+/// Every `[clouds.NAME]` as it stands in the file, understood or not, without its secrets. `None`:
+/// the file is no TOML.
+pub fn cloud_texts(source: &Arc<Source>, report: &mut Report) -> Option<Vec<CloudText>> {
+    let top = whole_table(source, report)?;
+    let Some(Kind::Table(clouds)) = top.get("clouds").map(|setting| &setting.value.kind) else {
+        return Some(Vec::new());
+    };
+    let text = |(name, setting): (&String, &Setting)| {
+        let options = match &setting.value.kind {
+            Kind::Table(options) => in_order(options),
+            _ => Vec::new(),
+        };
+        let options = options.into_iter().map(|(option, setting)| (option.to_lowercase(), &setting.value));
+        let options = options.filter(|(option, _)| !is_secret(option));
+        let options = options.map(|(option, value)| {
+            let value = value.as_text().map_or_else(|| value.to_string(), str::to_owned);
+            (option, value)
+        });
+        CloudText { name: name.clone(), options: options.collect() }
+    };
+    Some(in_order(clouds).into_iter().map(text).collect())
+}
+
+/// What nobody is shown: the four options of Cloud Scheduler, and whatever is called like them.
+/// Paths of files that hold a secret are not secret.
+fn is_secret(option: &str) -> bool {
+    let words =
+        ["password", "passphrase", "secret", "token", "secret_access_key", "access_key_id", "username"];
+    words.iter().any(|word| option == *word || option.ends_with(&format!("_{word}")))
 }
 
 /// Most VMs of a cloud, most cores of a VM: the engine's bound.

@@ -23,6 +23,7 @@ use std::{
     sync::Arc,
 };
 
+pub use clouds::cloud_texts;
 use pileus_model::CloudSpec;
 use serde::{
     Deserialize,

@@ -11,5 +11,6 @@ mod floors;
 mod http_edge;
 mod main_job;
 mod old_ports;
+mod service;
 mod support;
 mod tenants;

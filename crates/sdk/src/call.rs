@@ -319,6 +319,7 @@ mod tests {
         let deps = crate::Deps {
             engine: Arc::new(pileus_model::Idle),
             clock: Arc::new(pileus_model::ManualClock::default()),
+            host: Arc::new(crate::testing::FakeHost::default()),
             about: Arc::default(),
         };
         let route = Arc::new(routes("things", &resources(&deps)).remove(0));

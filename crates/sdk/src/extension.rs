@@ -4,7 +4,7 @@ use std::{fmt, sync::Arc};
 
 use pileus_model::{Clock, Engine};
 
-use crate::Resource;
+use crate::{Host, Resource};
 
 /// What an extension gets to build its controllers with.
 #[derive(Clone)]
@@ -13,6 +13,8 @@ pub struct Deps {
     pub engine: Arc<dyn Engine>,
     /// The one clock.
     pub clock: Arc<dyn Clock>,
+    /// The process that serves.
+    pub host: Arc<dyn Host>,
     /// Facts that some extensions show: what else is loaded, and what failed.
     pub about: Arc<About>,
 }

@@ -105,7 +105,8 @@ mod tests {
     #[test]
     fn fields_are_found() {
         let one = "--XX\r\nContent-Disposition: form-data; name=\"action\"\r\n\r\nshutdown\r\n--XX--\r\n";
-        let cases: &[(&str, &str, &str, &[(&str, &str)])] = &[
+        type Case<'a> = (&'a str, &'a str, &'a str, &'a [(&'a str, &'a str)]);
+        let cases: &[Case<'_>] = &[
             ("one field", TYPE, one, &[("action", "shutdown")]),
             (
                 "a quoted boundary",

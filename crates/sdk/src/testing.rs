@@ -14,6 +14,7 @@
 //! to *no such path* and *not allowed* may differ. Every rule is allowed until a test denies it.
 
 mod engine;
+mod host;
 mod samples;
 
 use std::{
@@ -29,6 +30,7 @@ use pileus_model::{ManualClock, Time};
 use serde_json::Value;
 
 pub use engine::FakeEngine;
+pub use host::FakeHost;
 pub use samples::{cloud, job, put_cloud, put_job, put_vm, vm};
 
 use crate::{
@@ -42,6 +44,8 @@ use crate::{
 pub struct Bench {
     /// The engine that the controllers speak to.
     pub engine: Arc<FakeEngine>,
+    /// The process that they believe to be in.
+    pub host: Arc<FakeHost>,
     /// The clock, which stands still at 2026-01-31T12:00:00Z until the test moves it.
     pub clock: ManualClock,
     routes: Vec<Arc<Route>>,
@@ -52,14 +56,22 @@ impl Bench {
     /// Builds the extension's controllers over an empty picture.
     pub fn new(extension: &Extension) -> Self {
         let engine = Arc::new(FakeEngine::default());
+        let host = Arc::new(FakeHost::default());
         let clock = ManualClock::at(Time(1_769_860_800_000));
         let deps = Deps {
             engine: engine.clone(),
             clock: Arc::new(clock.clone()),
+            host: host.clone(),
             about: Arc::new(About { version: "0.0.0-test" }),
         };
         let routes = routes(extension.alias, &(extension.resources)(&deps));
-        Self { engine, clock, routes: routes.into_iter().map(Arc::new).collect(), policy: Arc::default() }
+        Self {
+            engine,
+            host,
+            clock,
+            routes: routes.into_iter().map(Arc::new).collect(),
+            policy: Arc::default(),
+        }
     }
 
     /// The extension's routes.

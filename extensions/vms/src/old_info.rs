@@ -18,12 +18,12 @@ pub struct OldInfo {
 impl OldInfo {
     /// `GET /vms?metric=`: without one the table of all VMs.
     pub async fn vms(self: Arc<Self>, call: Call) -> Result<Reply, Fault> {
-        Reply::text(metric(&self.engine.view(), call.query().get("metric"))?)
+        Reply::text(metric(&*self.engine, &self.engine.view(), call.query().get("metric"))?)
     }
 
     /// `GET /vms/resources`: the table.
     pub async fn table(self: Arc<Self>, _: Call) -> Result<Reply, Fault> {
-        Reply::text(metric(&self.engine.view(), None)?)
+        Reply::text(metric(&*self.engine, &self.engine.view(), None)?)
     }
 
     /// `GET /clusters/{cloud}/vms?metric=`: `total` and `all` are of the cloud; what else is asked is
@@ -38,7 +38,7 @@ impl OldInfo {
             (Some("all"), None) => {
                 format!("Could not find cloud: {name} - check cloud_status for list of available clouds")
             }
-            (other, _) => metric(&view, other)?,
+            (other, _) => metric(&*self.engine, &view, other)?,
         })
     }
 
@@ -79,7 +79,7 @@ impl OldInfo {
     }
 }
 
-fn metric(view: &View, metric: Option<&str>) -> Result<String, Fault> {
+fn metric(engine: &dyn Engine, view: &View, metric: Option<&str>) -> Result<String, Fault> {
     let fleets = pool(view);
     let listed = || fleets.iter().flat_map(|fleet| fleet.listed.iter().copied());
     let mut text = String::new();
@@ -87,8 +87,12 @@ fn metric(view: &View, metric: Option<&str>) -> Result<String, Fault> {
         None => return Ok(table(&fleets)),
         Some("total") => text = listed().count().to_string(),
         Some("all") => text = counts(&listed().collect::<Vec<_>>()),
-        // Every machine that reports to Pileus is one of its VMs.
-        Some("missing") => text += "List of Condor Entries with no match in Cloud Scheduler(host:startd):\n",
+        // A machine without a VM is not let run on: these are what the drivers found last.
+        Some("missing") => {
+            text += "List of Condor Entries with no match in Cloud Scheduler(host:startd):\n";
+            let strays = engine.strays().into_iter();
+            text.extend(strays.map(|stray| format!("{} : {}\n", stray.machine, stray.driver)));
+        }
         Some("startup_time") => {
             for fleet in fleets.iter().filter(|fleet| !fleet.cloud.retired) {
                 text += &format!("Cluster: {} ", fleet.cloud.name);

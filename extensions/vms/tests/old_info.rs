@@ -3,7 +3,7 @@
 use pileus_ext_vms::EXTENSION;
 use pileus_sdk::{
     Mount, header,
-    model::{Override, Time, VmState},
+    model::{Override, Stray, Time, VmState},
     testing::{Answer, Ask, Bench, get, put_cloud, put_vm},
 };
 
@@ -225,4 +225,14 @@ async fn old_calls_are_guarded_by_their_rules() {
         bench.deny(rule);
         assert_eq!(bench.send(status(uri)).await.status, 403, "{rule} {uri}");
     }
+}
+
+#[tokio::test]
+async fn machines_without_a_vm_are_listed() {
+    let bench = bench();
+    let stray = |machine: &str| Stray { machine: machine.into(), driver: "local".into() };
+    bench.engine.put_strays(vec![stray("local-1"), stray("local-2")]);
+    let title = "List of Condor Entries with no match in Cloud Scheduler(host:startd):\n";
+    let reply = bench.send(status("/vms?metric=missing")).await;
+    assert_eq!(plain(&reply), format!("{title}local-1 : local\nlocal-2 : local\n"));
 }

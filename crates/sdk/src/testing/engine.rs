@@ -9,7 +9,8 @@ use std::{
 };
 
 use pileus_model::{
-    Actor, Beat, BoxFuture, Command, Engine, Event, History, Name, Output, Receipt, Refusal, View,
+    Actor, Beat, BoxFuture, Command, Engine, Event, FailedBoots, History, Holding, Name, Output, Receipt,
+    Refusal, Shares, Stray, View,
 };
 
 type React = Box<dyn FnMut(&Command, &mut View) -> Result<String, Refusal> + Send>;
@@ -28,6 +29,10 @@ struct Inner {
     outputs: BTreeMap<String, Output>,
     beats: Vec<Beat>,
     events: Vec<Arc<Event>>,
+    shares: Shares,
+    failures: Vec<FailedBoots>,
+    holdings: Vec<Holding>,
+    strays: Vec<Stray>,
     waiting: Vec<Waker>,
 }
 
@@ -77,6 +82,26 @@ impl FakeEngine {
         inner.publish(|_| ());
         let view = Arc::make_mut(&mut inner.view);
         view.seq = view.seq.max(last);
+    }
+
+    /// Says the shares.
+    pub fn put_shares(&self, shares: Shares) {
+        self.lock().shares = shares;
+    }
+
+    /// Says what did not come up.
+    pub fn put_failed_boots(&self, failures: Vec<FailedBoots>) {
+        self.lock().failures = failures;
+    }
+
+    /// Says what the reconcilers hold.
+    pub fn put_holdings(&self, holdings: Vec<Holding>) {
+        self.lock().holdings = holdings;
+    }
+
+    /// Says which machines no VM matches.
+    pub fn put_strays(&self, strays: Vec<Stray>) {
+        self.lock().strays = strays;
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -150,6 +175,22 @@ impl Engine for FakeEngine {
 
     fn beats(&self) -> Vec<Beat> {
         self.lock().beats.clone()
+    }
+
+    fn shares(&self) -> Shares {
+        self.lock().shares.clone()
+    }
+
+    fn failed_boots(&self) -> Vec<FailedBoots> {
+        self.lock().failures.clone()
+    }
+
+    fn holdings(&self) -> Vec<Holding> {
+        self.lock().holdings.clone()
+    }
+
+    fn strays(&self) -> Vec<Stray> {
+        self.lock().strays.clone()
     }
 }
 

@@ -1,0 +1,49 @@
+//! What the admin port does to the service itself.
+//!
+//! Source: Cloud Scheduler 1.13.2, observed on loopback. Mended: an unknown level is refused as any
+//! other unknown word (404, where there it was 500); `quick_shutdown` takes `value=on|off` beside its
+//! toggle; `reconfig` brings all of the file in or nothing of it, and a file that is broken answers
+//! with a sentence that says where, where there the pool was lost.
+
+use std::sync::Arc;
+
+use pileus_sdk::{Call, Deps, Fault, Reply, host::LogLevel, model::Refusal};
+
+use crate::service::reconfigure;
+
+pub struct OldAdmin {
+    pub deps: Deps,
+}
+
+impl OldAdmin {
+    /// `PUT /` with `log_level=WORD`: an empty body.
+    pub async fn set_log_level(self: Arc<Self>, call: Call) -> Result<Reply, Fault> {
+        let params = call.query_or_form();
+        let level = params.get("log_level").and_then(LogLevel::from_word).ok_or(Fault::NoRoute)?;
+        self.deps.host.set_log_level(level).map_err(Fault::internal)?;
+        Reply::text("")
+    }
+
+    /// `POST /` with `action=quick_shutdown` or `action=reconfig`: an empty body where it was done.
+    pub async fn post(self: Arc<Self>, call: Call) -> Result<Reply, Fault> {
+        let params = call.query_or_form();
+        match params.get("action") {
+            Some("quick_shutdown") => {
+                let on = match params.get("value") {
+                    None => None,
+                    Some(word) if word.eq_ignore_ascii_case("on") => Some(true),
+                    Some(word) if word.eq_ignore_ascii_case("off") => Some(false),
+                    Some(_) => return Err(Fault::NoRoute),
+                };
+                self.deps.host.set_quick_shutdown(on);
+                Reply::text("")
+            }
+            Some("reconfig") => match reconfigure(&self.deps, call.actor()).await {
+                Ok(_) => Reply::text(""),
+                Err(refusal @ (Refusal::Full | Refusal::Unavailable)) => Err(refusal.into()),
+                Err(refusal) => Reply::text(format!("Reconfig failed, nothing was changed: {refusal}")),
+            },
+            _ => Err(Fault::NoRoute),
+        }
+    }
+}

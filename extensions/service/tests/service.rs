@@ -1,0 +1,140 @@
+//! `/v2/{project_id}/service`.
+
+use pileus_ext_service::EXTENSION;
+use pileus_sdk::{
+    host::CloudText,
+    json,
+    model::{Beat, Command, FailedBoots, Holding, Refusal, Share, Shares, Time},
+    testing::{Bench, cloud, get, post, put_cloud, put_job},
+};
+
+#[tokio::test]
+async fn the_service_is_shown() {
+    let bench = Bench::new(&EXTENSION);
+    let beat = |name, error: Option<&str>| Beat {
+        name,
+        interval_s: 5,
+        last: Time(1_769_860_800_000),
+        error: error.map(str::to_owned),
+    };
+    bench.engine.put_beats(vec![beat("Scheduler", None), beat("VMPoller", Some("west: no answer"))]);
+    bench.engine.put_holdings(vec![Holding { name: "VMPoller", lines: vec!["cloud west: 1 VMs".into()] }]);
+    let shown = bench.send(get("/p1/service")).await.json();
+    let service = &shown["service"];
+    assert_eq!(service["version"], "0.0.0-test");
+    assert_eq!((&service["log_level"], &service["log_filter"]), (&json!("INFO"), &json!("info")));
+    assert_eq!(service["quick_shutdown"], false);
+    let at = "2026-01-31T12:00:00Z";
+    let expected = json!([
+        { "name": "Scheduler", "interval_s": 5, "last": at, "error": null, "holds": [] },
+        { "name": "VMPoller", "interval_s": 5, "last": at, "error": "west: no answer",
+          "holds": ["cloud west: 1 VMs"] },
+    ]);
+    assert_eq!(service["reconcilers"], expected);
+    assert_eq!(service["process"]["memory_resident_kib"], 20_480);
+}
+
+#[tokio::test]
+async fn its_switches_are_thrown() {
+    let bench = Bench::new(&EXTENSION);
+    // What is asked, status, quick shutdown and level afterwards.
+    let steps = [
+        (r#"{"quick_shutdown": {"enabled": true}}"#, 200, true, "INFO"),
+        (r#"{"quick_shutdown": null}"#, 200, false, "INFO"),
+        (r#"{"quick_shutdown": {}}"#, 400, false, "INFO"),
+        (r#"{"quick_shutdown": {"enabled": "on"}}"#, 400, false, "INFO"),
+        (r#"{"set_log_level": {"level": "debug"}}"#, 200, false, "DEBUG"),
+        (r#"{"set_log_level": {"level": "loud"}}"#, 400, false, "DEBUG"),
+        (r#"{"set_log_level": null}"#, 400, false, "DEBUG"),
+        (r#"{"stop": null}"#, 400, false, "DEBUG"),
+    ];
+    for (body, status, quick, level) in steps {
+        let reply = bench.send(post("/p1/service/action", body)).await;
+        assert_eq!(reply.status, status, "{body}: {}", reply.text);
+        let service = bench.send(get("/p1/service")).await.json()["service"].clone();
+        assert_eq!(
+            (&service["quick_shutdown"], &service["log_level"]),
+            (&json!(quick), &json!(level)),
+            "{body}"
+        );
+        assert!(status != 200 || reply.json()["service"] == service, "{body}: {}", reply.text);
+    }
+    let wrong = bench.send(post("/p1/service/action", r#"{"set_log_level": {"level": "loud"}}"#)).await;
+    assert!(wrong.text.contains("VERBOSE, DEBUG, INFO, WARNING, ERROR, CRITICAL"), "{}", wrong.text);
+}
+
+#[tokio::test]
+async fn clouds_are_read_again() {
+    let bench = Bench::new(&EXTENSION);
+    let ask = || post("/p1/service/action", r#"{"reconfig": null}"#);
+    let clouds = vec![("a".to_owned(), cloud("a").spec)];
+    bench.host.put_clouds(Ok(clouds.clone()));
+    bench.engine.react(|_, view| {
+        put_cloud(view, "a", |_| ());
+        put_cloud(view, "old", |cloud| cloud.retired = true);
+        Ok(String::new())
+    });
+    let reply = bench.send(ask()).await;
+    assert_eq!(
+        (reply.status, reply.json()),
+        (200, json!({ "reconfig": { "clouds": ["a"], "retired": ["old"] } }))
+    );
+    assert_eq!(bench.engine.commands(), [Command::Reconfigure { clouds }]);
+    let broken = "error: what is that?\n --> pileus.toml:7:1";
+    bench.host.put_clouds(Err(broken.into()));
+    let reply = bench.send(ask()).await;
+    assert_eq!((reply.status, reply.top()), (409, "conflictingRequest".to_owned()));
+    assert_eq!(reply.json()["conflictingRequest"]["message"], broken);
+    assert_eq!(bench.engine.commands(), []);
+    bench.host.put_clouds(Ok(Vec::new()));
+    bench.engine.refuse(Refusal::Unavailable);
+    assert_eq!(bench.send(ask()).await.status, 503);
+}
+
+#[tokio::test]
+async fn what_it_knows_is_told() {
+    let bench = Bench::new(&EXTENSION);
+    bench.engine.edit(|view| {
+        put_job(view, "e#1.0", |job| job.reason = Some("there is no cloud".into()));
+        put_job(view, "2", |_| ());
+    });
+    let failure =
+        FailedBoots { cloud: "west".into(), vm_type: "t".into(), why: "it did not boot".into(), at: Time(0) };
+    bench.engine.put_failed_boots(vec![failure]);
+    let share =
+        |billionths| Share { project: "p1".into(), user: "ada".into(), vm_type: "t".into(), billionths };
+    bench.engine.put_shares(Shares {
+        diff: vec![share(-500_000_000)],
+        current: Vec::new(),
+        desired: vec![share(500_000_000)],
+    });
+    let options = vec![("vm_slots".to_owned(), "4".to_owned())];
+    bench.host.put_texts(Ok(vec![CloudText { name: "West".into(), options }]));
+    let shown = |share: f64| json!([{ "project_id": "p1", "user": "ada", "vm_type": "t", "share": share }]);
+    let cases = [
+        (
+            "/p1/service/failures",
+            json!({ "failures": {
+                "jobs": [{ "id": "e#1.0", "project_id": "p1", "user": "ada", "state": "new",
+                           "reasons": ["there is no cloud"] }],
+                "vm_types": [{ "cloud": "west", "vm_type": "t", "reason": "it did not boot",
+                               "last": "1970-01-01T00:00:00Z" }],
+            } }),
+        ),
+        (
+            "/p1/service/shares",
+            json!({ "shares": { "diff": shown(-0.5), "current": [], "desired": shown(0.5) } }),
+        ),
+        (
+            "/p1/service/config",
+            json!({ "clouds": [{ "name": "West", "options": [{ "name": "vm_slots", "value": "4" }] }] }),
+        ),
+    ];
+    for (uri, expected) in cases {
+        let reply = bench.send(get(uri)).await;
+        assert_eq!((reply.status, reply.json()), (200, expected), "{uri}");
+    }
+    bench.host.put_texts(Err("pileus.toml:1: broken".into()));
+    let reply = bench.send(get("/p1/service/config")).await;
+    assert_eq!((reply.status, reply.top()), (409, "conflictingRequest".to_owned()));
+}
