@@ -129,6 +129,7 @@ pub enum Composite {
 /// Every filter. To add one: its file, and its line here.
 pub static FILTERS: &[FilterKind] = &[
     filters::faultwrap::KIND,
+    filters::idempotency::KIND,
     filters::noauth::KIND,
     filters::policy::KIND,
     filters::ratelimit::KIND,

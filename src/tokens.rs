@@ -6,7 +6,7 @@ use std::sync::Arc;
 use pileus_sdk::{
     Action, Call, Fault, Reply, Resource, StatusCode,
     extension::Deps,
-    json,
+    header, json,
     model::{Command, Engine, Token},
 };
 use serde::Deserialize;
@@ -72,7 +72,9 @@ impl Tokens {
         let token = made.view.tokens.get(sha256.as_str());
         let mut token = document(token.ok_or_else(|| Fault::internal("the token is not in the view"))?);
         token["secret"] = secret.into();
-        Reply::json(StatusCode::CREATED, &json!({ "token": token }))
+        // The secret is in this answer and nowhere else: nobody on its way shall keep it.
+        let reply = Reply::json(StatusCode::CREATED, &json!({ "token": token }))?;
+        Ok(reply.header(header::CACHE_CONTROL, "no-store"))
     }
 
     async fn delete(self: Arc<Self>, call: Call) -> Result<Reply, Fault> {

@@ -6,6 +6,7 @@
 //! moved, which is why these stages ask for `S::Future: Unpin` and need no pin projection.
 
 pub mod faultwrap;
+pub mod idempotency;
 pub mod noauth;
 pub mod policy;
 pub mod ratelimit;

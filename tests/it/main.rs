@@ -9,6 +9,7 @@ mod crash;
 mod events;
 mod floors;
 mod http_edge;
+mod idempotency;
 mod main_job;
 mod old_ports;
 mod service;

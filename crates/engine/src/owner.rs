@@ -31,7 +31,14 @@ pub fn owner(view: &View, kind: &Kind) -> Owner {
             let first = projects.next().flatten();
             of(first.filter(|first| projects.all(|other| other == Some(first))))
         }
-        Kind::UserLimit { .. } | Kind::TokenCreated(_) | Kind::TokenRevoked { .. } => Owner::Service,
+        Kind::UserLimit { .. }
+        | Kind::TokenCreated(_)
+        | Kind::TokenRevoked { .. }
+        | Kind::CredentialSet { .. }
+        | Kind::CredentialRenewed { .. }
+        | Kind::KeyUsed { .. }
+        | Kind::KeyAnswered { .. }
+        | Kind::KeysForgotten { .. } => Owner::Service,
     }
 }
 

@@ -3,9 +3,11 @@
 //! Pure. An event that names something unknown changes nothing but the sequence number: whether it
 //! may happen was settled before it was written.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
-use pileus_model::{Event, Job, JobState, Kind, Name, Size, Time, View, Vm, VmState};
+use pileus_model::{
+    Credential, Event, Job, JobState, Kind, MyProxy, Name, Proxy, Size, Time, UsedKey, View, Vm, VmState,
+};
 
 /// Who reads the alias file and the user-limit file. What it sets goes when it goes from the file.
 pub const FILES: &str = "[files]";
@@ -108,6 +110,25 @@ pub fn apply(view: &mut View, event: &Event) {
             drop(view.tokens.insert(token.sha256.clone(), Arc::new(token.clone())));
         }
         Kind::TokenRevoked { sha256, name: _ } => drop(view.tokens.remove(sha256)),
+        Kind::CredentialSet { user, proxy, from } => credential_set(view, user, *proxy, from.as_ref()),
+        Kind::CredentialRenewed { user, proxy, expires } => with(&mut view.credentials, user, |all| {
+            if let Some(it) = all.get_mut(proxy) {
+                (it.renewed, it.expires) = (Some(now), Some(*expires));
+            }
+        }),
+        Kind::KeyUsed { key, request, command, id } => {
+            with_key(view, key, request, event, |it| it.done.push((command.clone(), id.clone())));
+        }
+        Kind::KeyAnswered { key, request, answer } => {
+            with_key(view, key, request, event, |it| it.answer = Some(answer.clone()));
+        }
+        Kind::KeysForgotten { keys } => {
+            for key in keys {
+                if let Some(old) = view.keys.remove(key) {
+                    view.keys_by_age.remove(&old.seq);
+                }
+            }
+        }
     }
 }
 
@@ -116,6 +137,33 @@ fn with<T: Clone>(map: &mut imbl::OrdMap<Name, Arc<T>>, key: &str, change: impl 
     if let Some(it) = map.get_mut(key) {
         change(Arc::make_mut(it));
     }
+}
+
+fn credential_set(view: &mut View, user: &Name, proxy: Proxy, from: Option<&MyProxy>) {
+    let mut all = view.credentials.get(user).map(|all| BTreeMap::clone(all)).unwrap_or_default();
+    match from {
+        Some(from) => {
+            let fresh = Credential { from: from.clone(), renewed: None, expires: None };
+            all.entry(proxy).or_insert(fresh).from = from.clone();
+        }
+        None => drop(all.remove(&proxy)),
+    }
+    if all.is_empty() {
+        view.credentials.remove(user);
+    } else {
+        view.credentials.insert(user.clone(), Arc::new(all));
+    }
+}
+
+/// Changes a key that was used; from now on, where it is new.
+fn with_key(view: &mut View, key: &Name, request: &Name, event: &Event, change: impl FnOnce(&mut UsedKey)) {
+    if !view.keys.contains_key(key) {
+        let (seq, since, request) = (event.seq, event.time, request.clone());
+        let new = UsedKey { seq, since, request, done: Vec::new(), answer: None };
+        view.keys.insert(key.clone(), Arc::new(new));
+        view.keys_by_age.insert(seq, key.clone());
+    }
+    with(&mut view.keys, key, change);
 }
 
 fn plus(a: Size, b: Size) -> Size {

@@ -2,9 +2,11 @@
 
 #![allow(missing_docs)] // A variant says what its fields are.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
-use crate::{CloudSpec, Name};
+use crate::{CloudSpec, KeptAnswer, MyProxy, Name, Proxy, RequestKey, Time};
 
 /// On whose behalf something happens; kept with the event.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -18,6 +20,9 @@ pub struct Actor {
     /// What the caller said of it, for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub comment: Option<Name>,
+    /// The key of the request, where it has one: a command of it that was done is not done again.
+    #[serde(skip)]
+    pub key: Option<Arc<RequestKey>>,
 }
 
 /// A job as it is submitted.
@@ -97,6 +102,12 @@ pub enum Command {
     CreateToken { sha256: Name, name: Name, user: Name, project: Name, roles: Vec<String> },
     /// Forgets a token, by its name.
     RevokeToken { name: Name },
+    /// Says where a user's credential is renewed; `None` forgets it.
+    SetCredential { user: Name, proxy: Proxy, from: Option<MyProxy> },
+    /// A user's credential was renewed.
+    CredentialRenewed { user: Name, proxy: Proxy, expires: Time },
+    /// Keeps the answer to a request, for whoever sends it again.
+    KeepAnswer { key: Name, request: Name, answer: KeptAnswer },
 }
 
 /// Why the engine did not do it. `Display` is for the client.

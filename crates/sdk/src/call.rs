@@ -142,6 +142,12 @@ impl Call {
         Actor { comment: self.0.comment.clone(), ..self.0.context.actor() }
     }
 
+    /// Whether this request was done before, and is sent again because nobody heard the answer. The
+    /// engine does none of its commands a second time.
+    pub fn is_repeated(&self) -> bool {
+        self.0.context.key.as_ref().is_some_and(|key| key.repeated)
+    }
+
     /// Whether the caller may do what another rule guards. The action names it with
     /// [`Action::asks`](crate::Action::asks).
     pub fn may(&self, rule: &str) -> bool {

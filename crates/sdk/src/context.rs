@@ -8,7 +8,7 @@ use std::{
 };
 
 use percent_encoding::percent_decode_str;
-use pileus_model::{Actor, BoxFuture, Name};
+use pileus_model::{Actor, BoxFuture, Name, RequestKey};
 use serde_json::Value;
 
 use crate::{Fault, Request, Route};
@@ -121,6 +121,8 @@ pub struct Context {
     pub rate_limits: Option<Arc<RateLimits>>,
     /// Where to leave what the reply's report names; set by `trace` while somebody listens to it.
     pub seen: Option<Arc<Seen>>,
+    /// The request's idempotency key; set by `idempotency`.
+    pub key: Option<Arc<RequestKey>>,
     /// Tells when the server drains; `None`: never.
     pub draining: Option<Arc<Draining>>,
 }
@@ -139,6 +141,7 @@ impl Context {
             policy: None,
             rate_limits: None,
             seen: None,
+            key: None,
             draining: None,
         }
     }
@@ -171,7 +174,8 @@ impl Context {
             Some(caller) => (caller.user.clone(), caller.project.clone()),
             None => (Name::default(), Name::default()),
         };
-        Actor { user, project, request_id: self.request_id.clone(), comment: None }
+        let key = self.key.clone();
+        Actor { user, project, request_id: self.request_id.clone(), comment: None, key }
     }
 
     /// The caller, or 401.

@@ -60,6 +60,9 @@ pub enum Fault {
     /// 415: a body of a type that this resource does not read.
     #[error("Unsupported Content-Type")]
     UnsupportedMediaType,
+    /// 422: understood, and contrary to what was said before.
+    #[error("{0}")]
+    Unprocessable(String),
     /// 429: faster than the limit allows.
     #[error("This request was rate-limited.")]
     OverLimit {
@@ -100,6 +103,7 @@ impl Fault {
             Self::Conflict(_) => (StatusCode::CONFLICT, "conflictingRequest"),
             Self::TooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "overLimit"),
             Self::UnsupportedMediaType => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "badMediaType"),
+            Self::Unprocessable(_) => (StatusCode::UNPROCESSABLE_ENTITY, "unprocessableEntity"),
             Self::OverLimit { .. } => (StatusCode::TOO_MANY_REQUESTS, "overLimit"),
             Self::NotImplemented(_) => (StatusCode::NOT_IMPLEMENTED, "notImplemented"),
             Self::Unavailable { .. } => (StatusCode::SERVICE_UNAVAILABLE, "serviceUnavailable"),

@@ -59,7 +59,7 @@ impl<'a> Document<'a> {
 }
 
 /// Every kind, in the order of what it is about.
-pub const KINDS: [&str; 25] = [
+pub const KINDS: [&str; 30] = [
     "cloud_set",
     "cloud_retired",
     "cloud_gone",
@@ -85,7 +85,17 @@ pub const KINDS: [&str; 25] = [
     "user_limit",
     "token_created",
     "token_revoked",
+    "credential_set",
+    "credential_renewed",
+    "key_used",
+    "key_answered",
+    "keys_forgotten",
 ];
+
+/// A moment in what an event tells.
+#[derive(Serialize)]
+#[serde(crate = "pileus_sdk::serde")]
+struct Moment(#[serde(serialize_with = "at")] Time);
 
 /// The kind's name and what it tells. No `_` arm: a new kind has to choose what it shows.
 pub fn told(kind: &Kind) -> (&'static str, Value) {
@@ -149,6 +159,19 @@ pub fn told(kind: &Kind) -> (&'static str, Value) {
             json!({ "token": token.name, "user": token.user, "project": token.project, "roles": token.roles }),
         ),
         Kind::TokenRevoked { sha256: _, name } => ("token_revoked", json!({ "token": name })),
+        Kind::CredentialSet { user, proxy, from } => {
+            ("credential_set", json!({ "user": user, "proxy": proxy, "from": from }))
+        }
+        Kind::CredentialRenewed { user, proxy, expires } => {
+            let expires = Moment(*expires);
+            ("credential_renewed", json!({ "user": user, "proxy": proxy, "expires": expires }))
+        }
+        // What was answered is the caller's; an answer may be long, too.
+        Kind::KeyUsed { key, request: _, command: _, id } => ("key_used", json!({ "key": key, "made": id })),
+        Kind::KeyAnswered { key, request: _, answer } => {
+            ("key_answered", json!({ "key": key, "status": answer.status }))
+        }
+        Kind::KeysForgotten { keys } => ("keys_forgotten", json!({ "keys": keys.len() })),
     }
 }
 
@@ -163,7 +186,7 @@ fn settings(spec: &CloudSpec) -> Value {
 #[cfg(test)]
 mod tests {
     use pileus_sdk::{
-        model::{Actor, Name, Token},
+        model::{Actor, KeptAnswer, Name, Proxy, Token},
         testing::{cloud, job, vm},
     };
 
@@ -189,6 +212,15 @@ mod tests {
                 created: Time(0),
             }),
             Kind::TokenRevoked { sha256: "secret".into(), name: Some(x()) },
+            Kind::CredentialSet { user: x(), proxy: Proxy::JobProxy, from: None },
+            Kind::CredentialRenewed { user: x(), proxy: Proxy::VmProxy, expires: Time(0) },
+            Kind::KeyUsed { key: x(), request: x(), command: x(), id: String::new() },
+            Kind::KeyAnswered {
+                key: x(),
+                request: x(),
+                answer: KeptAnswer { status: 201, headers: vec![], body: "secret".into() },
+            },
+            Kind::KeysForgotten { keys: vec![x()] },
         ];
         for kind in kinds {
             let (name, data) = told(&kind);
@@ -205,6 +237,7 @@ mod tests {
             project: "ops".into(),
             request_id: "req-1".into(),
             comment: Some("fire".into()),
+            key: None,
         };
         let kind = Kind::VmDestroy { vm: "v".into(), why: "told so".into() };
         let event =

@@ -5,6 +5,7 @@
 
 mod clouds;
 mod jobs;
+pub mod keys;
 mod lists;
 #[cfg(test)]
 mod tests;
@@ -45,5 +46,10 @@ pub fn decide(view: &View, command: Command, now: Time, ids: &mut Ids) -> Result
             lists::create_token(view, token)
         }
         Command::RevokeToken { name } => lists::revoke_token(view, &name),
+        Command::SetCredential { user, proxy, from } => lists::set_credential(view, user, proxy, from),
+        Command::CredentialRenewed { user, proxy, expires } => {
+            lists::credential_renewed(view, user, proxy, expires)
+        }
+        Command::KeepAnswer { key, request, answer } => keys::answered(view, key, request, answer, now),
     }
 }

@@ -435,6 +435,7 @@ fn event(row: &rusqlite::Row<'_>) -> Result<Event, String> {
             project: name(3)?,
             request_id: name(4)?,
             comment: maybe(6)?.map(Name::from),
+            key: None,
         },
         owner: match maybe(7)? {
             None => Owner::Service,

@@ -12,7 +12,8 @@ use crate::{
 };
 
 fn event(seq: u64, kind: Kind) -> Event {
-    let by = Actor { user: "ann".into(), project: "p".into(), request_id: "req-1".into(), comment: None };
+    let by =
+        Actor { user: "ann".into(), project: "p".into(), request_id: "req-1".into(), ..Actor::default() };
     Event { seq, time: Time(1000), by, owner: Owner::Service, kind }
 }
 

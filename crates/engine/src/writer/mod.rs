@@ -15,7 +15,7 @@ use tracing::{debug, error, info, warn};
 
 use crate::{
     change::{Change, Settled, settle},
-    command::decide,
+    command::{decide, keys},
     hub::Hub,
     ids::Ids,
     owner::owner,
@@ -121,18 +121,28 @@ fn perform(
     view: &mut View,
     batch: &mut Batch,
     work: Work,
-    by: Actor,
+    mut by: Actor,
     now: Time,
     ids: &mut Ids,
     hub: &Hub,
 ) -> Result<String, Refusal> {
+    let key = by.key.take();
     match work {
         Work::Command(command) => {
-            let kinds = guarded(|| decide(view, command, now, ids))?;
+            let hash = key.as_ref().map(|_| keys::hash(&command));
+            if let (Some(key), Some(hash)) = (&key, &hash)
+                && let Some(id) = keys::done(view, key, hash, now)?
+            {
+                return Ok(id);
+            }
+            let mut kinds = guarded(|| decide(view, command, now, ids))?;
             let id = match kinds.first() {
                 Some(Kind::JobSubmitted(job)) => job.id.to_string(),
                 _ => String::new(),
             };
+            if let (Some(key), Some(hash)) = (&key, hash) {
+                kinds.extend(keys::used(view, key, hash, &id, now));
+            }
             happen(view, batch, kinds.into(), &by, now).map(|()| id)
         }
         Work::Changes(changes) => {
@@ -215,6 +225,15 @@ fn log(seq: u64, kind: &Kind) {
         Kind::UserLimit { user, vms } => info!(seq, user.id = %user, vms, "user limit set"),
         Kind::TokenCreated(token) => info!(seq, token = %token.name, user.id = %token.user, "token made"),
         Kind::TokenRevoked { .. } => info!(seq, "token revoked"),
+        Kind::CredentialSet { user, proxy, from } => {
+            info!(seq, user.id = %user, proxy = proxy.as_str(), set = from.is_some(), "credential set");
+        }
+        Kind::CredentialRenewed { user, proxy, .. } => {
+            info!(seq, user.id = %user, proxy = proxy.as_str(), "credential renewed");
+        }
+        Kind::KeyUsed { .. } => debug!(seq, "idempotency key used"),
+        Kind::KeyAnswered { .. } => debug!(seq, "answer kept"),
+        Kind::KeysForgotten { keys } => debug!(seq, keys = keys.len(), "idempotency keys forgotten"),
     }
 }
 

@@ -197,7 +197,8 @@ impl Bench {
     }
 
     pub async fn submit(&self, command: Command) -> Result<Receipt, Refusal> {
-        let by = Actor { user: "ann".into(), project: "p".into(), request_id: "r".into(), comment: None };
+        let by =
+            Actor { user: "ann".into(), project: "p".into(), request_id: "r".into(), ..Actor::default() };
         self.engine.submit(command, by).await
     }
 

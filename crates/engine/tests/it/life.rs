@@ -1,7 +1,11 @@
 //! What happens when all goes well.
 
+use std::{sync::Arc, time::Duration};
+
 use pileus_engine::desk::End;
-use pileus_model::{Command, Exit, JobSpec, JobState, Origin, Output, VmState};
+use pileus_model::{
+    Actor, Clock, Command, Exit, JobSpec, JobState, Origin, Output, Refusal, RequestKey, VmState,
+};
 
 use crate::fake::{Bench, Fake, config, job};
 
@@ -196,4 +200,47 @@ async fn files_are_read_at_start_and_on_demand() {
     bench.stop().await;
     let error = Bench::try_start(config, &cloud, &Default::default()).await.map(drop).unwrap_err();
     assert!(error.to_string().contains("aliases.json:2:2: "), "{error}");
+}
+
+/// A crash right after the change loses the answer at most: the key is in the change's transaction.
+#[tokio::test]
+async fn a_command_with_a_key_is_done_once_also_over_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let cloud = Fake::default();
+    let by = |request: &str| {
+        let key = RequestKey { key: "k".into(), request: request.into(), repeated: false };
+        Actor { user: "ann".into(), project: "p".into(), key: Some(Arc::new(key)), ..Actor::default() }
+    };
+    let submit = || Command::SubmitJob(Box::new(job()));
+    let bench = Bench::start(config(dir.path(), &[("c", 0)]), &cloud).await;
+    let first = bench.engine.submit(submit(), by("r")).await.unwrap();
+    assert_eq!(bench.engine.submit(submit(), by("r")).await.unwrap().id, first.id);
+    // Two at once are one, too: the second sees what the first did, in one transaction.
+    let other = Command::SubmitJob(Box::new(JobSpec { user: "bob".into(), ..job() }));
+    let both = tokio::join!(
+        bench.engine.submit(other.clone(), by("r")),
+        bench.engine.submit(other.clone(), by("r"))
+    );
+    assert_eq!(both.0.unwrap().id, both.1.unwrap().id);
+    let refusal = bench.engine.submit(submit(), by("another")).await.unwrap_err();
+    assert!(matches!(refusal, Refusal::Conflict(_)), "{refusal}");
+    assert_eq!(bench.engine.view().jobs.len(), 2);
+    // A refused command uses no key.
+    let hold = Command::HoldJob { job: "nobody".into(), reason: String::new() };
+    let asked = Actor {
+        key: Some(Arc::new(RequestKey { key: "h".into(), request: "r".into(), repeated: false })),
+        ..by("r")
+    };
+    assert!(bench.engine.submit(hold, asked).await.is_err());
+    assert_eq!(bench.engine.view().keys.len(), 1);
+    let clock = bench.clock.clone();
+    bench.stop().await;
+
+    let bench = Bench::try_start(config(dir.path(), &[("c", 0)]), &cloud, &clock).await.unwrap();
+    assert_eq!(bench.engine.submit(submit(), by("r")).await.unwrap().id, first.id);
+    assert_eq!(bench.engine.view().jobs.len(), 2);
+    bench.clock.advance(Duration::from_secs(24 * 60 * 60));
+    let next = bench.engine.submit(submit(), by("another")).await.unwrap();
+    assert_ne!(next.id, first.id, "after a day it is a new key, at {}", bench.clock.now().secs());
+    bench.stop().await;
 }
