@@ -11,6 +11,7 @@ mod floors;
 mod http_edge;
 mod idempotency;
 mod main_job;
+mod old_operations;
 mod old_ports;
 mod service;
 mod support;

@@ -1,13 +1,14 @@
 //! What the admin port does to the service itself.
 //!
-//! Source: Cloud Scheduler 1.13.2, observed on loopback. Mended: an unknown level is refused as any
-//! other unknown word (404, where there it was 500); `quick_shutdown` takes `value=on|off` beside its
-//! toggle; `reconfig` brings all of the file in or nothing of it, and a file that is broken answers
+//! Source: Cloud Scheduler 1.13.2, observed on loopback. Kept: a level that there is not is 500, where
+//! any other unknown word is 404. Mended: `quick_shutdown` takes `value=on|off` beside its toggle; `reconfig` brings all of the file in or nothing of it, and a file that is broken answers
 //! with a sentence that says where, where there the pool was lost.
 
 use std::sync::Arc;
 
-use pileus_sdk::{Call, Deps, Fault, Reply, host::LogLevel, model::Refusal};
+use pileus_sdk::{
+    Body, Call, Deps, Fault, Reply, Response, StatusCode, header, host::LogLevel, model::Refusal,
+};
 
 use crate::service::reconfigure;
 
@@ -19,7 +20,8 @@ impl OldAdmin {
     /// `PUT /` with `log_level=WORD`: an empty body.
     pub async fn set_log_level(self: Arc<Self>, call: Call) -> Result<Reply, Fault> {
         let params = call.query_or_form();
-        let level = params.get("log_level").and_then(LogLevel::from_word).ok_or(Fault::NoRoute)?;
+        let word = params.get("log_level").ok_or(Fault::NoRoute)?;
+        let Some(level) = LogLevel::from_word(word) else { return Ok(unknown_level()) };
         self.deps.host.set_log_level(level).map_err(Fault::internal)?;
         Reply::text("")
     }
@@ -46,4 +48,13 @@ impl OldAdmin {
             _ => Err(Fault::NoRoute),
         }
     }
+}
+
+/// As a mistake of ours would look, and without a line in the log: it is the caller's.
+fn unknown_level() -> Reply {
+    let mut response = Response::new(Body::from("internal server error"));
+    *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
+    let html = header::HeaderValue::from_static("text/html");
+    response.headers_mut().insert(header::CONTENT_TYPE, html);
+    response.into()
 }

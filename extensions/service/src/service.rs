@@ -55,6 +55,13 @@ impl Service {
         Reply::member(StatusCode::OK, "failures", &Failures { jobs: jobs.collect(), vm_types })
     }
 
+    /// `{"strays": [{"machine", "driver"}]}`. Their drivers ended them.
+    pub async fn strays(self: Arc<Self>, _: Call) -> Result<Reply, Fault> {
+        let strays = self.deps.engine.strays().into_iter();
+        let shown = strays.map(|stray| json!({ "machine": &*stray.machine, "driver": stray.driver }));
+        Reply::member(StatusCode::OK, "strays", &shown.collect::<Vec<_>>())
+    }
+
     /// `{"reconfig": null}`: 200 with the names of the clouds. 409: the file is broken, and where;
     /// nothing was changed.
     pub async fn reconfig(self: Arc<Self>, call: Call) -> Result<Reply, Fault> {

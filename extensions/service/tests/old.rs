@@ -156,8 +156,8 @@ async fn the_log_level_is_set() {
         ("/", "log_level=verbose", 200, "VERBOSE"),
         ("/?log_level=Critical", "log_level=info", 200, "CRITICAL"),
         ("/", "", 404, "CRITICAL"),
-        ("/", "log_level=", 404, "CRITICAL"),
-        ("/", "log_level=loud", 404, "CRITICAL"),
+        ("/", "log_level=", 500, "CRITICAL"),
+        ("/", "log_level=loud", 500, "CRITICAL"),
         ("/", "LOG_LEVEL=info", 404, "CRITICAL"),
     ];
     for (uri, form, status, level) in cases {

@@ -4,7 +4,7 @@ use pileus_ext_service::EXTENSION;
 use pileus_sdk::{
     host::CloudText,
     json,
-    model::{Beat, Command, FailedBoots, Holding, Refusal, Share, Shares, Time},
+    model::{Beat, Command, FailedBoots, Holding, Refusal, Share, Shares, Stray, Time},
     testing::{Bench, cloud, get, post, put_cloud, put_job},
 };
 
@@ -103,6 +103,7 @@ async fn what_it_knows_is_told() {
     bench.engine.put_failed_boots(vec![failure]);
     let share =
         |billionths| Share { project: "p1".into(), user: "ada".into(), vm_type: "t".into(), billionths };
+    bench.engine.put_strays(vec![Stray { machine: "slot1@lost".into(), driver: "local".into() }]);
     bench.engine.put_shares(Shares {
         diff: vec![share(-500_000_000)],
         current: Vec::new(),
@@ -121,6 +122,7 @@ async fn what_it_knows_is_told() {
                                "last": "1970-01-01T00:00:00Z" }],
             } }),
         ),
+        ("/p1/service/strays", json!({ "strays": [{ "machine": "slot1@lost", "driver": "local" }] })),
         (
             "/p1/service/shares",
             json!({ "shares": { "diff": shown(-0.5), "current": [], "desired": shown(0.5) } }),

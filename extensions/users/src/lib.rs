@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use pileus_sdk::{
     Action, Deps, Extension, Method, Mount, Resource,
-    action::Place::{Custom, Verb},
+    action::Place::{BulkVerb, Custom, Verb},
 };
 
 use crate::{old::Old, users::Users};
@@ -42,6 +42,7 @@ fn resources(deps: &Deps) -> Vec<Resource> {
         Action::update("users:update", "Sets or takes away a user's limit of VMs", &it, Users::update).asks(&[ALL]),
         Action::new("set_credential", Method::POST, Verb, "users:set_credential", "Says where a user's credential is renewed", &it, Users::set_credential).asks(&[ALL]),
         Action::new("refresh", Method::POST, Verb, "users:refresh", "Renews a user's credentials", &it, Users::refresh).asks(&[ALL]),
+        Action::new("reload", Method::POST, BulkVerb, "users:reload", "Reads the limit file again", &it, Users::reload),
         Action::new("old_refresh", Method::POST, user, "cloud_admin:refresh_proxy", "Renews a user's credentials", &old, Old::refresh),
         Action::new("old_limits", Method::GET, limits.clone(), "cloud_admin:user_limits", "Limits as a Python dict", &old, Old::limits),
         Action::new("old_reload_limits", Method::POST, limits, "cloud_admin:reload_user_limits", "Reads the limit file again", &old, Old::reload),

@@ -49,6 +49,13 @@ impl Users {
         answer(&call, &view, &scope, &name)
     }
 
+    /// `{"reload": null}`: 202. A file that cannot be read leaves the limits as they are, and is a fault.
+    pub async fn reload(self: Arc<Self>, call: Call) -> Result<Reply, Fault> {
+        call.nothing("reload")?;
+        self.deps.engine.submit(Command::ReloadUserLimits, call.actor()).await?;
+        Reply::status(StatusCode::ACCEPTED)
+    }
+
     /// `{"set_credential": {"proxy": "job_proxy", "server": "myproxy.example"}}`: 200 with the user.
     pub async fn set_credential(self: Arc<Self>, call: Call) -> Result<Reply, Fault> {
         let (scope, name) = (Scope::of(&call, ALL)?, call.id());

@@ -142,6 +142,7 @@ async fn every_action_is_guarded_by_its_rules() {
             "users:set_credential",
             post("/p1/users/ada/action", r#"{"set_credential": {"proxy": "vm_proxy"}}"#),
         ),
+        ("users:reload", post("/p1/users/action", r#"{"reload": null}"#)),
         ("users:refresh", post("/p1/users/ada/action", r#"{"refresh": null}"#)),
         ("cloud_admin:refresh_proxy", post("/users/ada?refresh=vm_proxy", "").on(Mount::CloudAdmin)),
         ("cloud_admin:user_limits", get("/user-limits").on(Mount::CloudAdmin)),
@@ -190,6 +191,20 @@ async fn the_admin_port_reloads_limits() {
 fn myproxy(server: &str) -> MyProxy {
     let (server, account) = (server.to_owned(), "ada".to_owned());
     MyProxy { server, port: 7512, account, credential: None, lifetime_h: 12 }
+}
+
+#[tokio::test]
+async fn limits_are_reloaded() {
+    let reload = || post("/p1/users/action", r#"{"reload": null}"#);
+    let bench = bench();
+    let reply = bench.send(reload()).await;
+    assert_eq!((reply.status, reply.text.as_str()), (202, ""));
+    assert_eq!(bench.engine.commands(), [Command::ReloadUserLimits]);
+    let broken = Refusal::Invalid { field: "user_limits", problem: "limits.json:1:2: no JSON".into() };
+    bench.engine.refuse(broken);
+    let reply = bench.send(reload()).await;
+    assert_eq!(reply.status, 400);
+    assert!(reply.text.contains("limits.json:1:2"), "{}", reply.text);
 }
 
 /// `ada` has both credentials, `bob` none.

@@ -103,12 +103,14 @@ impl<'a> Full<'a> {
     }
 }
 
-/// Which VMs a bulk verb means: `{"vms": ["…"]}`, or `{"cloud": "…"}` for all of a cloud.
+/// Which VMs a bulk verb means: `{"vms": ["…"]}`, or `{"cloud": "…"}` for all of a cloud, or, with
+/// `"count": N`, for its N oldest.
 #[derive(Deserialize)]
 #[serde(crate = "pileus_sdk::serde", deny_unknown_fields)]
 pub struct Which {
     pub vms: Option<Vec<String>>,
     pub cloud: Option<String>,
+    pub count: Option<usize>,
 }
 
 /// `{"results": […]}`, in the order in which the VMs were named.

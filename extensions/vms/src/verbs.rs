@@ -88,7 +88,8 @@ impl Verbs {
         Reply::status(StatusCode::ACCEPTED)
     }
 
-    /// `POST …/vms/action` `{"shutdown": {"vms": ["…"]}}` or `{"shutdown": {"cloud": "…"}}`: 200 with
+    /// `POST …/vms/action` `{"shutdown": {"vms": ["…"]}}` or `{"shutdown": {"cloud": "…"}}`, of a cloud also
+    /// the `"count": N` oldest alone: 200 with
     /// a result for each VM; 404 where there is no such cloud.
     pub async fn many(self: Arc<Self>, call: Call) -> Result<Reply, Fault> {
         let scope = Scope::of(&call, ALL)?;
@@ -96,17 +97,21 @@ impl Verbs {
         let which: Which = call.json(key)?;
         let view = self.engine.view();
         let asked: Vec<Name> = match (which.vms, which.cloud) {
-            (Some(vms), None) => {
+            // Which VMs these were was settled the first time: others are not meant now.
+            (None, Some(_)) if call.is_repeated() => return Reply::status(StatusCode::ACCEPTED),
+            (Some(vms), None) if which.count.is_none() => {
                 let mut seen = BTreeSet::new();
                 vms.into_iter().map(Name::from).filter(|vm| seen.insert(vm.clone())).collect()
             }
             (None, Some(name)) => {
                 let cloud = view.cloud(&name).ok_or(Fault::NotFound { kind: "Cloud", id: name })?;
                 let vms = view.vms_of(&cloud.name).filter(|vm| scope.sees(&vm.project));
-                vms.map(|vm| vm.id.clone()).collect()
+                vms.take(which.count.unwrap_or(usize::MAX)).map(|vm| vm.id.clone()).collect()
             }
             _ => {
-                let text = format!("Invalid input for field `{key}`: it needs either `vms` or `cloud`");
+                let text = format!(
+                    "Invalid input for field `{key}`: it needs either `vms` or `cloud`, and `count` goes with `cloud`"
+                );
                 return Err(Fault::BadRequest(text));
             }
         };
