@@ -27,7 +27,7 @@ pub mod tokens;
 use std::{path::Path, sync::Arc};
 
 use pileus_engine::{
-    DriverFactory, Running, SchedulerConfig, StartError,
+    DriverFactory, FileError, Running, SchedulerConfig, StartError,
     drivers::{
         Driver, DriverError,
         local::{Local, LocalConfig},
@@ -39,7 +39,7 @@ use pileus_sdk::{Stack, extension};
 use crate::{
     cli::Options,
     config::{Config, Known},
-    diagnostic::{Diagnostic, Report},
+    diagnostic::{Diagnostic, Place, Report, Source},
     extensions::Loaded,
     files::Files,
     host::ThisProcess,
@@ -87,6 +87,9 @@ pub fn check(options: &Options, report: &mut Report) -> Option<Checked> {
     });
     let catalog = &paste::Catalog::COMPILED_IN;
     let plan = files.paste.as_ref().map(|paste| paste::check(paste, catalog, strategy, report));
+    if let Some(config) = &config {
+        check_lists(config, report);
+    }
     let policy = files.policy.map(|source| {
         let name = source.name.clone();
         let before = report.errors();
@@ -130,6 +133,30 @@ pub fn check(options: &Options, report: &mut Report) -> Option<Checked> {
     };
     paste::build(&plan, &deps, report);
     Some(Checked { config, scheduler: scheduler?, plan, policy, extensions, host })
+}
+
+/// The files of aliases and limits: the engine reads them at its start, and a mistake in them is found
+/// before.
+fn check_lists(config: &Config, report: &mut Report) {
+    let said = [&config.cloud_aliases, &config.user_limits];
+    let [aliases, limits] = said.map(|said| said.as_ref().map(|said| said.value.as_path()));
+    for (said, checked) in said.into_iter().zip(pileus_engine::check_files(aliases, limits)) {
+        let Err(error) = checked else { continue };
+        let place = match &error {
+            FileError::Wrong { path, line, column, .. } => place_in(path, *line, *column),
+            FileError::Unreadable { .. } | FileError::Senseless { .. } => None,
+        };
+        let place = place.or_else(|| said.as_ref().and_then(|said| said.place.clone()));
+        report.push(place.into_iter().fold(Diagnostic::error(error.to_string()), Diagnostic::at));
+    }
+}
+
+/// A place in a file by line and column, which count from 1.
+fn place_in(path: &Path, line: usize, column: usize) -> Option<Place> {
+    let text = std::fs::read_to_string(path).ok()?;
+    let start: usize = text.split_inclusive('\n').take(line.checked_sub(1)?).map(str::len).sum();
+    let at = (start + column.saturating_sub(1)).min(text.len());
+    Some(Place { source: Arc::new(Source { name: path.display().to_string(), text }), span: at..at })
 }
 
 impl Checked {

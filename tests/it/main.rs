@@ -10,6 +10,7 @@ mod events;
 mod floors;
 mod http_edge;
 mod idempotency;
+mod lists;
 mod main_job;
 mod old_operations;
 mod old_ports;

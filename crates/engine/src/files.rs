@@ -53,6 +53,17 @@ pub fn user_limits(path: &Path) -> Result<BTreeMap<String, u32>, FileError> {
     Ok(limits)
 }
 
+/// What is wrong with the two files, each where it is named. Blocks.
+pub fn check_files(
+    cloud_aliases: Option<&Path>,
+    user_limits_at: Option<&Path>,
+) -> [Result<(), FileError>; 2] {
+    [
+        cloud_aliases.map_or(Ok(()), |path| aliases(path).map(drop)),
+        user_limits_at.map_or(Ok(()), |path| user_limits(path).map(drop)),
+    ]
+}
+
 fn check(path: &Path, name: &str, checked: Result<(), Refusal>) -> Result<(), FileError> {
     checked.map_err(|refusal| FileError::Senseless {
         path: path.into(),

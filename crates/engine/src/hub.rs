@@ -117,7 +117,11 @@ impl Hub {
         by: Actor,
     ) -> Result<Receipt, Refusal> {
         let read = tokio::task::spawn_blocking(read).await.map_err(|_| Refusal::Unavailable)?;
-        let read = read.map_err(|error| Refusal::Invalid { field, problem: error.to_string() })?;
+        let read = read.map_err(|error| {
+            // The old port answers with a word alone: here stands where.
+            warn!(%error, "file not read again, what it said before stays");
+            Refusal::Invalid { field, problem: error.to_string() }
+        })?;
         let by = Actor { user: FILES.into(), ..by };
         let answer = self.enqueue(Work::Changes(vec![change(read)]), by);
         answer.await.unwrap_or(Err(Refusal::Unavailable))

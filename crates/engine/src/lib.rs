@@ -32,7 +32,7 @@ mod writer;
 pub use clock::SystemClock;
 pub use command::decide;
 pub use config::{Algorithm, Config, Distribution, SchedulerConfig};
-pub use files::FileError;
+pub use files::{FileError, check_files};
 pub use fleet::DriverFactory;
 pub use ids::Ids;
 pub use schedule::{

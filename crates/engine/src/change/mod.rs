@@ -209,7 +209,11 @@ pub fn configure(view: &View, clouds: Vec<(String, CloudSpec)>) -> Vec<Kind> {
 }
 
 fn set_aliases(view: &View, aliases: BTreeMap<String, Vec<String>>) -> Vec<Kind> {
-    let gone = view.file_aliases.iter().filter(|alias| !aliases.contains_key(&***alias));
+    // Targets ignore case: what somebody else called the same goes, as what is called exactly the same does.
+    let of_file = |alias: &Name| aliases.keys().any(|it| it.eq_ignore_ascii_case(alias));
+    let gone = view.aliases.keys().filter(|alias| {
+        !aliases.contains_key(&***alias) && (view.file_aliases.contains(*alias) || of_file(alias))
+    });
     let mut kinds: Vec<_> = gone.map(|alias| Kind::AliasGone { alias: alias.clone() }).collect();
     for (alias, clouds) in aliases {
         let alias = Name::from(alias);
