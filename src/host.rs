@@ -6,14 +6,14 @@
 
 use std::{
     fmt, fs,
-    path::{Path, PathBuf},
+    path::Path,
     sync::{
         Mutex, OnceLock, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
 };
 
-use pileus_model::{BoxFuture, CloudSpec, MyProxy, Name, Proxy, Time};
+use pileus_model::{BoxFuture, CloudSpec};
 use pileus_sdk::host::{CloudText, Host, LogLevel, Logging, Process};
 use tokio::runtime::Handle;
 use tracing::info;
@@ -25,7 +25,6 @@ use crate::{
     diagnostic::Report,
     extensions,
     files::Files,
-    myproxy,
 };
 
 /// Puts another filter before the log.
@@ -34,8 +33,6 @@ pub type SetFilter = Box<dyn Fn(EnvFilter) -> Result<(), String> + Send + Sync>;
 /// This process.
 pub struct ThisProcess {
     options: Options,
-    /// What renews credentials.
-    myproxy_logon: PathBuf,
     quick_shutdown: AtomicBool,
     set_filter: OnceLock<SetFilter>,
     logging: Mutex<Logging>,
@@ -43,10 +40,9 @@ pub struct ThisProcess {
 
 impl ThisProcess {
     /// Of these files; VMs live on after it if `keep_vms`, until somebody says otherwise.
-    pub fn new(options: &Options, keep_vms: bool, myproxy_logon: &Path) -> Self {
+    pub fn new(options: &Options, keep_vms: bool) -> Self {
         Self {
             options: options.clone(),
-            myproxy_logon: myproxy_logon.to_path_buf(),
             quick_shutdown: AtomicBool::new(keep_vms),
             set_filter: OnceLock::new(),
             logging: Mutex::new(Logging { level: None, filter: String::new() }),
@@ -132,11 +128,6 @@ impl Host for ThisProcess {
         })
     }
 
-    fn renew(&self, user: Name, proxy: Proxy, from: MyProxy) -> BoxFuture<Result<Time, String>> {
-        let (program, state) = (self.myproxy_logon.clone(), self.options.state.clone());
-        Box::pin(async move { myproxy::renew(&program, &state, &user, proxy, &from).await })
-    }
-
     fn process(&self) -> Process {
         let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
         let of = |name: &str| {
@@ -201,7 +192,7 @@ mod tests {
         let path = folder.path().join("pileus.toml");
         fs::write(&path, text).unwrap();
         let options = Options { config: Some(path), ..Options::default() };
-        (folder, ThisProcess::new(&options, false, Path::new("myproxy-logon")))
+        (folder, ThisProcess::new(&options, false))
     }
 
     #[tokio::test]
@@ -259,7 +250,7 @@ mod tests {
 
     #[test]
     fn quick_shutdown_is_set_or_turned_over() {
-        let host = ThisProcess::new(&Options::default(), true, Path::new("myproxy-logon"));
+        let host = ThisProcess::new(&Options::default(), true);
         let steps = [(None, false), (None, true), (Some(true), true), (Some(false), false), (None, true)];
         for (asked, now) in steps {
             assert_eq!((host.set_quick_shutdown(asked), host.quick_shutdown()), (now, now));
@@ -268,7 +259,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_process_says_what_it_uses() {
-        let process = ThisProcess::new(&Options::default(), false, Path::new("myproxy-logon")).process();
+        let process = ThisProcess::new(&Options::default(), false).process();
         assert_eq!(process.pid, std::process::id());
         assert!(
             process.memory_resident_kib > 100 && process.threads > 0 && process.open_files > 2,

@@ -16,7 +16,6 @@ pub mod filters;
 pub mod host;
 pub mod identity;
 pub mod limits;
-pub mod myproxy;
 pub mod paste;
 pub mod pipeline;
 pub mod policy;
@@ -102,7 +101,7 @@ pub fn check(options: &Options, report: &mut Report) -> Option<Checked> {
     let policy = Arc::new(policy);
     let clock: Arc<dyn Clock> = Arc::new(ManualClock::default());
     let keep_vms = scheduler.as_ref().is_some_and(|scheduler| scheduler.keep_vms_on_stop);
-    let host = Arc::new(ThisProcess::new(options, keep_vms, &config.myproxy_logon));
+    let host = Arc::new(ThisProcess::new(options, keep_vms));
     let loaded = load(&config, Arc::new(Idle), clock.clone(), host.clone());
     let extensions = match loaded {
         Ok(loaded) => loaded,

@@ -6,7 +6,6 @@
 //! | `extensions` | `"standard"` | all extensions, or a list of aliases |
 //! | `store` | `"sqlite"` | where the state is kept |
 //! | `cloud_aliases`, `user_limits` | none | files, relative to this one |
-//! | `myproxy_logon` | `"myproxy-logon"` | the program that renews users' credentials |
 //! | `[scheduler]` | | read by the engine's own type: [`Config::scheduler`] |
 //! | `[clouds.NAME]` | one, `local` | see [`CloudSpec`]; with any, `local` is not added |
 //!
@@ -81,8 +80,6 @@ pub struct Config {
     pub cloud_aliases: Option<Said<PathBuf>>,
     /// The file of users' limits.
     pub user_limits: Option<Said<PathBuf>>,
-    /// The program that renews users' credentials; found as a shell finds it.
-    pub myproxy_logon: PathBuf,
     /// In the order of the file.
     pub clouds: Vec<(String, CloudSpec)>,
     scheduler: Section,
@@ -131,7 +128,6 @@ impl Config {
             store,
             cloud_aliases: path("cloud_aliases"),
             user_limits: path("user_limits"),
-            myproxy_logon: text("myproxy_logon").map_or("myproxy-logon".into(), |it| it.value.into()),
             clouds: clouds::clouds(&top.settings, known, report),
             scheduler: match top.settings.get("scheduler") {
                 Some(setting) => section("scheduler", setting),
@@ -161,8 +157,6 @@ struct Top {
     _cloud_aliases: Option<String>,
     #[serde(rename = "user_limits")]
     _user_limits: Option<String>,
-    #[serde(rename = "myproxy_logon")]
-    _myproxy_logon: Option<String>,
     #[serde(rename = "scheduler")]
     _scheduler: Option<BTreeMap<String, IgnoredAny>>,
     #[serde(rename = "clouds")]

@@ -34,8 +34,6 @@ pub fn owner(view: &View, kind: &Kind) -> Owner {
         Kind::UserLimit { .. }
         | Kind::TokenCreated(_)
         | Kind::TokenRevoked { .. }
-        | Kind::CredentialSet { .. }
-        | Kind::CredentialRenewed { .. }
         | Kind::KeyUsed { .. }
         | Kind::KeyAnswered { .. }
         | Kind::KeysForgotten { .. } => Owner::Service,

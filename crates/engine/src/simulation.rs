@@ -5,8 +5,8 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use pileus_model::{
-    Actor, CloudSpec, Command, Event, Exit, JobSpec, JobState, KeptAnswer, Kind, MyProxy, Name, Output,
-    Proxy, Refusal, Size, Time, View, VmState,
+    Actor, CloudSpec, Command, Event, Exit, JobSpec, JobState, KeptAnswer, Kind, Name, Output, Refusal, Size,
+    Time, View, VmState,
 };
 
 use crate::{
@@ -329,8 +329,6 @@ fn name(kind: &Kind) -> &'static str {
         Kind::UserLimit { .. } => "user_limit",
         Kind::TokenCreated(_) => "token_created",
         Kind::TokenRevoked { .. } => "token_revoked",
-        Kind::CredentialSet { .. } => "credential_set",
-        Kind::CredentialRenewed { .. } => "credential_renewed",
         Kind::KeyUsed { .. } => "key_used",
         Kind::KeyAnswered { .. } => "key_answered",
         Kind::KeysForgotten { .. } => "keys_forgotten",
@@ -354,14 +352,10 @@ fn whatever_happens_the_books_are_right_and_events_survive_json() {
         }
         kinds.extend(simulation.seen);
     }
-    let (user, key, request) = (|| "u".into(), || "k".into(), || "r".into());
-    let from =
-        MyProxy { server: "s".into(), port: 7512, account: "u".into(), credential: None, lifetime_h: 12 };
+    let (key, request) = (|| "k".into(), || "r".into());
     let answer = KeptAnswer { status: 201, headers: vec![("a".into(), "b".into())], body: "{}".into() };
     let missing = [
         Kind::TokenRevoked { sha256: "ab".into(), name: None },
-        Kind::CredentialSet { user: user(), proxy: Proxy::JobProxy, from: Some(from) },
-        Kind::CredentialRenewed { user: user(), proxy: Proxy::VmProxy, expires: Time(7) },
         Kind::KeyUsed { key: key(), request: request(), command: "c".into(), id: String::new() },
         Kind::KeyAnswered { key: key(), request: request(), answer },
         Kind::KeysForgotten { keys: vec![key()] },
@@ -371,5 +365,5 @@ fn whatever_happens_the_books_are_right_and_events_survive_json() {
         assert_eq!(serde_json::from_str::<Kind>(&text).unwrap(), missing);
         kinds.insert(name(&missing), 1);
     }
-    assert_eq!(kinds.len(), 30, "every kind of event happened: {kinds:?}");
+    assert_eq!(kinds.len(), 28, "every kind of event happened: {kinds:?}");
 }

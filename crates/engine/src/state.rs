@@ -3,11 +3,9 @@
 //! Pure. An event that names something unknown changes nothing but the sequence number: whether it
 //! may happen was settled before it was written.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
-use pileus_model::{
-    Credential, Event, Job, JobState, Kind, MyProxy, Name, Proxy, Size, Time, UsedKey, View, Vm, VmState,
-};
+use pileus_model::{Event, Job, JobState, Kind, Name, Size, Time, UsedKey, View, Vm, VmState};
 
 /// Who reads the alias file and the user-limit file. What it sets goes when it goes from the file.
 pub const FILES: &str = "[files]";
@@ -110,12 +108,6 @@ pub fn apply(view: &mut View, event: &Event) {
             drop(view.tokens.insert(token.sha256.clone(), Arc::new(token.clone())));
         }
         Kind::TokenRevoked { sha256, name: _ } => drop(view.tokens.remove(sha256)),
-        Kind::CredentialSet { user, proxy, from } => credential_set(view, user, *proxy, from.as_ref()),
-        Kind::CredentialRenewed { user, proxy, expires } => with(&mut view.credentials, user, |all| {
-            if let Some(it) = all.get_mut(proxy) {
-                (it.renewed, it.expires) = (Some(now), Some(*expires));
-            }
-        }),
         Kind::KeyUsed { key, request, command, id } => {
             with_key(view, key, request, event, |it| it.done.push((command.clone(), id.clone())));
         }
@@ -136,22 +128,6 @@ pub fn apply(view: &mut View, event: &Event) {
 fn with<T: Clone>(map: &mut imbl::OrdMap<Name, Arc<T>>, key: &str, change: impl FnOnce(&mut T)) {
     if let Some(it) = map.get_mut(key) {
         change(Arc::make_mut(it));
-    }
-}
-
-fn credential_set(view: &mut View, user: &Name, proxy: Proxy, from: Option<&MyProxy>) {
-    let mut all = view.credentials.get(user).map(|all| BTreeMap::clone(all)).unwrap_or_default();
-    match from {
-        Some(from) => {
-            let fresh = Credential { from: from.clone(), renewed: None, expires: None };
-            all.entry(proxy).or_insert(fresh).from = from.clone();
-        }
-        None => drop(all.remove(&proxy)),
-    }
-    if all.is_empty() {
-        view.credentials.remove(user);
-    } else {
-        view.credentials.insert(user.clone(), Arc::new(all));
     }
 }
 

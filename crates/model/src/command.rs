@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{CloudSpec, KeptAnswer, MyProxy, Name, Proxy, RequestKey, Time};
+use crate::{CloudSpec, KeptAnswer, Name, RequestKey};
 
 /// On whose behalf something happens; kept with the event.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -102,10 +102,6 @@ pub enum Command {
     CreateToken { sha256: Name, name: Name, user: Name, project: Name, roles: Vec<String> },
     /// Forgets a token, by its name.
     RevokeToken { name: Name },
-    /// Says where a user's credential is renewed; `None` forgets it.
-    SetCredential { user: Name, proxy: Proxy, from: Option<MyProxy> },
-    /// A user's credential was renewed.
-    CredentialRenewed { user: Name, proxy: Proxy, expires: Time },
     /// Keeps the answer to a request, for whoever sends it again.
     KeepAnswer { key: Name, request: Name, answer: KeptAnswer },
 }

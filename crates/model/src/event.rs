@@ -6,9 +6,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{
-    Actor, Cloud, Exit, Job, JobState, KeptAnswer, MyProxy, Name, Override, Proxy, Time, Token, Vm, VmState,
-};
+use crate::{Actor, Cloud, Exit, Job, JobState, KeptAnswer, Name, Override, Time, Token, Vm, VmState};
 
 /// One thing that happened. Numbers have no gaps and never repeat.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -120,10 +118,6 @@ pub enum Kind {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         name: Option<Name>,
     },
-    /// Where a user's credential is renewed; `None`: it is forgotten.
-    CredentialSet { user: Name, proxy: Proxy, from: Option<MyProxy> },
-    /// A user's credential was renewed.
-    CredentialRenewed { user: Name, proxy: Proxy, expires: Time },
     /// A command of a request with an idempotency key was done, in the same transaction.
     KeyUsed { key: Name, request: Name, command: Name, id: String },
     /// What such a request was answered.

@@ -6,7 +6,6 @@
 mod clock;
 mod cloud;
 mod command;
-mod credential;
 mod engine;
 mod event;
 mod insight;
@@ -21,7 +20,6 @@ use std::{future::Future, pin::Pin, sync::Arc};
 pub use clock::{Clock, ManualClock, Time};
 pub use cloud::{Cloud, CloudSpec, Origin, Size};
 pub use command::{Actor, Command, JobSpec, Refusal};
-pub use credential::{Credential, MyProxy, Proxy};
 pub use engine::{Beat, Engine, Idle, Receipt};
 pub use event::{Event, History, Kind, Owner};
 pub use imbl::OrdMap;

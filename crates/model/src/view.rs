@@ -1,10 +1,10 @@
 //! A consistent picture of everything, cheap to copy and never locked.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
 use imbl::{OrdMap, OrdSet};
 
-use crate::{Cloud, Credential, Job, Name, Proxy, Token, UsedKey, Vm};
+use crate::{Cloud, Job, Name, Token, UsedKey, Vm};
 
 /// The state after an event. The engine folds events into it; everybody else reads.
 ///
@@ -29,8 +29,6 @@ pub struct View {
     pub file_limits: OrdSet<Name>,
     /// Tokens by their hash.
     pub tokens: OrdMap<Name, Arc<Token>>,
-    /// What is renewed for a user.
-    pub credentials: OrdMap<Name, Arc<BTreeMap<Proxy, Credential>>>,
     /// Idempotency keys that were used of late.
     pub keys: OrdMap<Name, Arc<UsedKey>>,
     /// The same by their age, the oldest first.

@@ -4,7 +4,7 @@
 //! asked here is of this process alone and is not kept over a restart, but for what the commands that
 //! follow from it write.
 
-use pileus_model::{BoxFuture, CloudSpec, MyProxy, Name, Proxy, Time};
+use pileus_model::{BoxFuture, CloudSpec};
 use serde::Serialize;
 
 /// How much the log tells: Cloud Scheduler's words.
@@ -107,10 +107,6 @@ pub trait Host: Send + Sync {
 
     /// The same, checked and understood, for [`Command::Reconfigure`](pileus_model::Command).
     fn configured_clouds(&self) -> BoxFuture<Result<Vec<(String, CloudSpec)>, String>>;
-
-    /// Fetches a user's next credential and keeps it where the service's own user alone reads it.
-    /// Answers with the time until which it holds. `Err`: for people, why there is none.
-    fn renew(&self, user: Name, proxy: Proxy, from: MyProxy) -> BoxFuture<Result<Time, String>>;
 
     /// What it uses.
     fn process(&self) -> Process;

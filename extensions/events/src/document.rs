@@ -59,7 +59,7 @@ impl<'a> Document<'a> {
 }
 
 /// Every kind, in the order of what it is about.
-pub const KINDS: [&str; 30] = [
+pub const KINDS: [&str; 28] = [
     "cloud_set",
     "cloud_retired",
     "cloud_gone",
@@ -85,17 +85,10 @@ pub const KINDS: [&str; 30] = [
     "user_limit",
     "token_created",
     "token_revoked",
-    "credential_set",
-    "credential_renewed",
     "key_used",
     "key_answered",
     "keys_forgotten",
 ];
-
-/// A moment in what an event tells.
-#[derive(Serialize)]
-#[serde(crate = "pileus_sdk::serde")]
-struct Moment(#[serde(serialize_with = "at")] Time);
 
 /// The kind's name and what it tells. No `_` arm: a new kind has to choose what it shows.
 pub fn told(kind: &Kind) -> (&'static str, Value) {
@@ -159,13 +152,6 @@ pub fn told(kind: &Kind) -> (&'static str, Value) {
             json!({ "token": token.name, "user": token.user, "project": token.project, "roles": token.roles }),
         ),
         Kind::TokenRevoked { sha256: _, name } => ("token_revoked", json!({ "token": name })),
-        Kind::CredentialSet { user, proxy, from } => {
-            ("credential_set", json!({ "user": user, "proxy": proxy, "from": from }))
-        }
-        Kind::CredentialRenewed { user, proxy, expires } => {
-            let expires = Moment(*expires);
-            ("credential_renewed", json!({ "user": user, "proxy": proxy, "expires": expires }))
-        }
         // What was answered is the caller's; an answer may be long, too.
         Kind::KeyUsed { key, request: _, command: _, id } => ("key_used", json!({ "key": key, "made": id })),
         Kind::KeyAnswered { key, request: _, answer } => {
@@ -186,7 +172,7 @@ fn settings(spec: &CloudSpec) -> Value {
 #[cfg(test)]
 mod tests {
     use pileus_sdk::{
-        model::{Actor, KeptAnswer, Name, Proxy, Token},
+        model::{Actor, KeptAnswer, Name, Token},
         testing::{cloud, job, vm},
     };
 
@@ -212,8 +198,6 @@ mod tests {
                 created: Time(0),
             }),
             Kind::TokenRevoked { sha256: "secret".into(), name: Some(x()) },
-            Kind::CredentialSet { user: x(), proxy: Proxy::JobProxy, from: None },
-            Kind::CredentialRenewed { user: x(), proxy: Proxy::VmProxy, expires: Time(0) },
             Kind::KeyUsed { key: x(), request: x(), command: x(), id: String::new() },
             Kind::KeyAnswered {
                 key: x(),

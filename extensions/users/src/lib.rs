@@ -1,18 +1,14 @@
-//! Users: who has jobs and VMs, how many VMs each may have, and their credentials. `/v2/{project_id}/users`, and what the
+//! Users: who has jobs and VMs, and how many VMs each may have. `/v2/{project_id}/users`, and what the
 //! admin port says of limits.
 //!
 //! Depends on the SDK alone. The server knows of this crate by [`EXTENSION`] alone.
 
-mod credentials;
 mod old;
 mod users;
 
 use std::sync::Arc;
 
-use pileus_sdk::{
-    Action, Deps, Extension, Method, Mount, Resource,
-    action::Place::{BulkVerb, Custom, Verb},
-};
+use pileus_sdk::{Action, Deps, Extension, Method, Mount, Resource, action::Place::Custom};
 
 use crate::{old::Old, users::Users};
 
@@ -31,19 +27,14 @@ pub static EXTENSION: Extension = Extension {
 const ALL: &str = "users:index:all_projects";
 
 fn resources(deps: &Deps) -> Vec<Resource> {
-    let it = Arc::new(Users { deps: deps.clone() });
-    let old = Arc::new(Old { deps: deps.clone() });
-    let user = Custom(Mount::CloudAdmin, "/users/{user}");
+    let it = Arc::new(Users { engine: deps.engine.clone() });
+    let old = Arc::new(Old { engine: deps.engine.clone() });
     let limits = Custom(Mount::CloudAdmin, "/user-limits");
     #[rustfmt::skip]
     let actions = vec![
         Action::index("users:index", "Lists users: VMs, limit, jobs by state", &it, Users::index).asks(&[ALL]),
         Action::show("users:show", "Shows a user", &it, Users::show).asks(&[ALL]),
         Action::update("users:update", "Sets or takes away a user's limit of VMs", &it, Users::update).asks(&[ALL]),
-        Action::new("set_credential", Method::POST, Verb, "users:set_credential", "Says where a user's credential is renewed", &it, Users::set_credential).asks(&[ALL]),
-        Action::new("refresh", Method::POST, Verb, "users:refresh", "Renews a user's credentials", &it, Users::refresh).asks(&[ALL]),
-        Action::new("reload", Method::POST, BulkVerb, "users:reload", "Reads the limit file again", &it, Users::reload),
-        Action::new("old_refresh", Method::POST, user, "cloud_admin:refresh_proxy", "Renews a user's credentials", &old, Old::refresh),
         Action::new("old_limits", Method::GET, limits.clone(), "cloud_admin:user_limits", "Limits as a Python dict", &old, Old::limits),
         Action::new("old_reload_limits", Method::POST, limits, "cloud_admin:reload_user_limits", "Reads the limit file again", &old, Old::reload),
     ];

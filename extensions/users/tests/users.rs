@@ -3,7 +3,7 @@
 use pileus_ext_users::EXTENSION;
 use pileus_sdk::{
     Mount, Value, header, json,
-    model::{Command, Credential, JobState, MyProxy, Proxy, Refusal, Time},
+    model::{Command, JobState, Refusal},
     testing::{Bench, get, post, put, put_cloud, put_job, put_vm},
 };
 
@@ -34,7 +34,7 @@ fn user(name: &str, href: &str, vms: u32, limit: Option<u32>, jobs: &[(&str, u32
         counts[*state] = json!(count);
     }
     let href = format!("http://api.example:8774/v2/p1/users/{href}");
-    json!({ "id": name, "name": name, "vms": vms, "vm_limit": limit, "jobs": counts, "credentials": {},
+    json!({ "id": name, "name": name, "vms": vms, "vm_limit": limit, "jobs": counts,
             "links": [{ "rel": "self", "href": href }] })
 }
 
@@ -138,13 +138,6 @@ async fn every_action_is_guarded_by_its_rules() {
         ("users:index:all_projects", get("/p1/users/ada?all_projects=1")),
         ("users:update", put("/p1/users/ada", limit)),
         ("users:index:all_projects", put("/p1/users/ada?all_projects=1", limit)),
-        (
-            "users:set_credential",
-            post("/p1/users/ada/action", r#"{"set_credential": {"proxy": "vm_proxy"}}"#),
-        ),
-        ("users:reload", post("/p1/users/action", r#"{"reload": null}"#)),
-        ("users:refresh", post("/p1/users/ada/action", r#"{"refresh": null}"#)),
-        ("cloud_admin:refresh_proxy", post("/users/ada?refresh=vm_proxy", "").on(Mount::CloudAdmin)),
         ("cloud_admin:user_limits", get("/user-limits").on(Mount::CloudAdmin)),
         ("cloud_admin:reload_user_limits", post("/user-limits", "").on(Mount::CloudAdmin)),
     ];
@@ -186,138 +179,4 @@ async fn the_admin_port_reloads_limits() {
         assert!(status != 200 || reply.text == text, "{refusal:?}: {}", reply.text);
         assert_eq!(bench.engine.commands(), [Command::ReloadUserLimits]);
     }
-}
-
-fn myproxy(server: &str) -> MyProxy {
-    let (server, account) = (server.to_owned(), "ada".to_owned());
-    MyProxy { server, port: 7512, account, credential: None, lifetime_h: 12 }
-}
-
-#[tokio::test]
-async fn limits_are_reloaded() {
-    let reload = || post("/p1/users/action", r#"{"reload": null}"#);
-    let bench = bench();
-    let reply = bench.send(reload()).await;
-    assert_eq!((reply.status, reply.text.as_str()), (202, ""));
-    assert_eq!(bench.engine.commands(), [Command::ReloadUserLimits]);
-    let broken = Refusal::Invalid { field: "user_limits", problem: "limits.json:1:2: no JSON".into() };
-    bench.engine.refuse(broken);
-    let reply = bench.send(reload()).await;
-    assert_eq!(reply.status, 400);
-    assert!(reply.text.contains("limits.json:1:2"), "{}", reply.text);
-}
-
-/// `ada` has both credentials, `bob` none.
-fn renewable() -> Bench {
-    let bench = bench();
-    bench.engine.edit(|view| {
-        let of = |server| Credential { from: myproxy(server), renewed: None, expires: None };
-        let all = [(Proxy::JobProxy, of("one")), (Proxy::VmProxy, of("two"))];
-        view.credentials.insert("ada".into(), std::sync::Arc::new(all.into()));
-    });
-    bench.engine.react(|command, view| {
-        if let Command::CredentialRenewed { user, proxy, expires } = command {
-            let all = view.credentials.get_mut(user).map(std::sync::Arc::make_mut);
-            if let Some(credential) = all.and_then(|all| all.get_mut(proxy)) {
-                credential.expires = Some(*expires);
-            }
-        }
-        Ok(String::new())
-    });
-    bench
-}
-
-#[tokio::test]
-async fn credentials_are_set_and_shown() {
-    let bench = bench();
-    let set = |body: &str| post("/p1/users/cy%2Fd/action", &format!(r#"{{"set_credential": {body}}}"#));
-    let full = r#"{"proxy": "job_proxy", "server": "h", "port": 1, "account": "a", "credential": "c", "lifetime_h": 3}"#;
-    let from = MyProxy {
-        server: "h".into(),
-        port: 1,
-        account: "a".into(),
-        credential: Some("c".into()),
-        lifetime_h: 3,
-    };
-    let cases = [
-        (full, Proxy::JobProxy, Some(from)),
-        (
-            r#"{"proxy": "vm_proxy", "server": "h"}"#,
-            Proxy::VmProxy,
-            Some(MyProxy { account: "cy/d".into(), ..myproxy("h") }),
-        ),
-        (r#"{"proxy": "vm_proxy"}"#, Proxy::VmProxy, None),
-    ];
-    for (body, proxy, from) in cases {
-        let reply = bench.send(set(body)).await;
-        assert_eq!(reply.status, 200, "{body}: {}", reply.text);
-        assert_eq!(bench.engine.commands(), [Command::SetCredential { user: "cy/d".into(), proxy, from }]);
-    }
-    for body in ["null", r#"{"proxy": "x"}"#, r#"{"server": "h"}"#, r#"{"proxy": "vm_proxy", "port": 70000}"#]
-    {
-        assert_eq!(bench.send(set(body)).await.status, 400, "{body}");
-    }
-    let shown = renewable().send(get("/p1/users/ada")).await.json()["user"]["credentials"].take();
-    let expected = json!({ "server": "one", "port": 7512, "account": "ada", "credential": null,
-                           "lifetime_h": 12, "renewed": null, "expires": null });
-    assert_eq!(shown["job_proxy"], expected);
-}
-
-#[tokio::test]
-async fn credentials_are_renewed() {
-    let expires = Time(1_769_904_000_000);
-    let renewed = |proxy| Command::CredentialRenewed { user: "ada".into(), proxy, expires };
-    let both = [Proxy::JobProxy, Proxy::VmProxy];
-    let native = |body: &str| post("/p1/users/ada/action", &format!(r#"{{"refresh": {body}}}"#));
-    let old = |uri: &str| post(uri, "").on(Mount::CloudAdmin);
-    let cases: [(_, &[Proxy]); 5] = [
-        (native("null"), &both),
-        (native("{}"), &both),
-        (native(r#"{"proxy": "vm_proxy"}"#), &[Proxy::VmProxy]),
-        (old("/users/ada?refresh=job_proxy"), &[Proxy::JobProxy]),
-        (old("/users/ada?refresh=vm_proxy"), &[Proxy::VmProxy]),
-    ];
-    for (ask, proxies) in cases {
-        let (bench, what) = (renewable(), format!("{ask:?}"));
-        bench.host.put_renewal(Ok(expires));
-        let reply = bench.send(ask).await;
-        assert_eq!(reply.status, 200, "{what}: {}", reply.text);
-        let servers = proxies.iter().map(|proxy| if *proxy == Proxy::JobProxy { "one" } else { "two" });
-        let asked =
-            proxies.iter().zip(servers).map(|(proxy, server)| ("ada".into(), *proxy, myproxy(server)));
-        assert_eq!(bench.host.renewed(), asked.collect::<Vec<_>>(), "{what}");
-        assert_eq!(bench.engine.commands(), proxies.iter().copied().map(renewed).collect::<Vec<_>>());
-        let user = bench.send(get("/p1/users/ada")).await.json();
-        assert_eq!(user["user"]["credentials"][proxies[0].as_str()]["expires"], "2026-02-01T00:00:00Z");
-    }
-}
-
-#[tokio::test]
-async fn what_cannot_be_renewed_says_why() {
-    let bench = renewable();
-    bench.host.put_renewal(Err("The MyProxy server one:7512 did not answer.".into()));
-    let native = bench.send(post("/p1/users/ada/action", r#"{"refresh": null}"#)).await;
-    assert_eq!((native.status, native.top()), (503, "serviceUnavailable".into()), "{}", native.text);
-    assert!(native.text.contains("did not answer"), "{}", native.text);
-    let old = |uri: &str| post(uri, "").on(Mount::CloudAdmin);
-    let cases = [
-        (
-            "/users/ada?refresh=job_proxy",
-            200,
-            "Unable to refresh job_proxy of ada: The MyProxy server one:7512 did not answer.",
-        ),
-        ("/users/bob?refresh=job_proxy", 200, ""),
-        ("/users/n%2Fob%23?refresh=vm_proxy", 200, ""),
-    ];
-    for (uri, status, text) in cases {
-        let reply = bench.send(old(uri)).await;
-        assert_eq!((reply.status, reply.text.as_str()), (status, text), "{uri}");
-    }
-    for uri in ["/users/ada", "/users/ada?refresh=x", "/users/ada?refresh=", "/users/ada?refresh=JOB_PROXY"] {
-        assert_eq!(bench.send(old(uri)).await.status, 404, "{uri}");
-    }
-    let none = bench.send(post("/p1/users/bob/action", r#"{"refresh": {"proxy": "vm_proxy"}}"#)).await;
-    assert_eq!(none.status, 404);
-    assert!(none.text.contains("Credential vm_proxy of bob could not be found."), "{}", none.text);
-    assert_eq!(bench.engine.commands(), []);
 }

@@ -1,6 +1,6 @@
-//! Commands that concern aliases, user limits, tokens and credentials.
+//! Commands that concern aliases, user limits and tokens.
 
-use pileus_model::{Kind, MyProxy, Name, Proxy, Refusal, Time, Token, View};
+use pileus_model::{Kind, Name, Refusal, Token, View};
 
 use super::valid::{self, invalid};
 
@@ -61,45 +61,6 @@ pub fn revoke_token(view: &View, name: &str) -> Result<Vec<Kind>, Refusal> {
     let token = token.ok_or_else(|| Refusal::NotFound { kind: "Token", id: name.into() })?;
     Ok(vec![Kind::TokenRevoked { sha256: token.sha256.clone(), name: Some(token.name.clone()) }])
 }
-
-pub fn set_credential(
-    view: &View,
-    user: Name,
-    proxy: Proxy,
-    from: Option<MyProxy>,
-) -> Result<Vec<Kind>, Refusal> {
-    valid::name("user", &user)?;
-    if let Some(from) = &from {
-        // They become arguments of a program: what looks like an option of it is none.
-        valid::argument("server", &from.server)?;
-        valid::argument("account", &from.account)?;
-        from.credential.iter().try_for_each(|name| valid::argument("credential", name))?;
-        if from.port == 0 {
-            return invalid("port", "must not be 0");
-        }
-        if from.lifetime_h == 0 || from.lifetime_h > LIFETIME_MAX_H {
-            return invalid("lifetime_h", format!("must be from 1 to {LIFETIME_MAX_H}"));
-        }
-    }
-    let known = view.credentials.get(&user).and_then(|all| all.get(&proxy));
-    let unchanged = known.map(|known| &known.from) == from.as_ref();
-    Ok(if unchanged { Vec::new() } else { vec![Kind::CredentialSet { user, proxy, from }] })
-}
-
-pub fn credential_renewed(
-    view: &View,
-    user: Name,
-    proxy: Proxy,
-    expires: Time,
-) -> Result<Vec<Kind>, Refusal> {
-    if view.credentials.get(&user).is_none_or(|all| !all.contains_key(&proxy)) {
-        return Err(Refusal::NotFound { kind: "Credential", id: format!("{} of {user}", proxy.as_str()) });
-    }
-    Ok(vec![Kind::CredentialRenewed { user, proxy, expires }])
-}
-
-/// Longest life of a credential: a year.
-const LIFETIME_MAX_H: u32 = 24 * 366;
 
 /// What a file says would win again at the next start; so nobody shall believe otherwise.
 fn in_file(kind: &str, name: &str) -> Refusal {

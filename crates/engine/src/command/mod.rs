@@ -46,10 +46,6 @@ pub fn decide(view: &View, command: Command, now: Time, ids: &mut Ids) -> Result
             lists::create_token(view, token)
         }
         Command::RevokeToken { name } => lists::revoke_token(view, &name),
-        Command::SetCredential { user, proxy, from } => lists::set_credential(view, user, proxy, from),
-        Command::CredentialRenewed { user, proxy, expires } => {
-            lists::credential_renewed(view, user, proxy, expires)
-        }
         Command::KeepAnswer { key, request, answer } => keys::answered(view, key, request, answer, now),
     }
 }

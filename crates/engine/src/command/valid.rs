@@ -44,15 +44,6 @@ pub fn text(field: &'static str, value: &str, max: usize) -> Result<(), Refusal>
     Ok(())
 }
 
-/// What becomes an argument of a program: a name that cannot be taken for an option or for two.
-pub fn argument(field: &'static str, value: &str) -> Result<(), Refusal> {
-    name(field, value)?;
-    if value.starts_with('-') || value.contains(|c: char| c.is_control() || c.is_whitespace()) {
-        return invalid(field, "must not begin with `-`, and hold no blanks or control characters");
-    }
-    Ok(())
-}
-
 /// A list of keys.
 pub fn names(field: &'static str, values: &[String]) -> Result<(), Refusal> {
     if values.len() > LIST_MAX {

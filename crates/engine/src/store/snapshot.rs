@@ -1,8 +1,8 @@
 //! A view as bytes. A snapshot in another format than this is ignored: the events are all there.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
-use pileus_model::{Cloud, Credential, Job, Name, Proxy, Token, UsedKey, View, Vm};
+use pileus_model::{Cloud, Job, Name, Token, UsedKey, View, Vm};
 use serde::{Deserialize, Serialize};
 
 /// To be raised whenever the fold or the shape below changes, so that old snapshots are not used.
@@ -19,7 +19,6 @@ struct Snapshot {
     file_aliases: Vec<Name>,
     file_limits: Vec<Name>,
     tokens: Vec<Arc<Token>>,
-    credentials: Vec<(Name, Arc<BTreeMap<Proxy, Credential>>)>,
     keys: Vec<(Name, Arc<UsedKey>)>,
 }
 
@@ -35,7 +34,6 @@ pub fn encode(view: &View) -> serde_json::Result<Vec<u8>> {
         file_aliases,
         file_limits,
         tokens,
-        credentials,
         keys,
         keys_by_age: _,
     } = view;
@@ -49,7 +47,6 @@ pub fn encode(view: &View) -> serde_json::Result<Vec<u8>> {
         file_aliases: file_aliases.iter().cloned().collect(),
         file_limits: file_limits.iter().cloned().collect(),
         tokens: tokens.values().cloned().collect(),
-        credentials: credentials.iter().map(|(user, all)| (user.clone(), all.clone())).collect(),
         keys: keys.iter().map(|(key, used)| (key.clone(), used.clone())).collect(),
     })
 }
@@ -66,7 +63,6 @@ pub fn decode(bytes: &[u8]) -> serde_json::Result<View> {
         file_aliases: it.file_aliases.into_iter().collect(),
         file_limits: it.file_limits.into_iter().collect(),
         tokens: it.tokens.into_iter().map(|token| (token.sha256.clone(), token)).collect(),
-        credentials: it.credentials.into_iter().collect(),
         keys_by_age: it.keys.iter().map(|(key, used)| (used.seq, key.clone())).collect(),
         keys: it.keys.into_iter().collect(),
     })

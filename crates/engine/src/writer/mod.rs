@@ -225,12 +225,6 @@ fn log(seq: u64, kind: &Kind) {
         Kind::UserLimit { user, vms } => info!(seq, user.id = %user, vms, "user limit set"),
         Kind::TokenCreated(token) => info!(seq, token = %token.name, user.id = %token.user, "token made"),
         Kind::TokenRevoked { .. } => info!(seq, "token revoked"),
-        Kind::CredentialSet { user, proxy, from } => {
-            info!(seq, user.id = %user, proxy = proxy.as_str(), set = from.is_some(), "credential set");
-        }
-        Kind::CredentialRenewed { user, proxy, .. } => {
-            info!(seq, user.id = %user, proxy = proxy.as_str(), "credential renewed");
-        }
         Kind::KeyUsed { .. } => debug!(seq, "idempotency key used"),
         Kind::KeyAnswered { .. } => debug!(seq, "answer kept"),
         Kind::KeysForgotten { keys } => debug!(seq, keys = keys.len(), "idempotency keys forgotten"),

@@ -2,7 +2,7 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use pileus_model::{BoxFuture, CloudSpec, MyProxy, Name, Proxy, Time};
+use pileus_model::{BoxFuture, CloudSpec};
 
 use crate::host::{CloudText, Host, LogLevel, Logging, Process};
 
@@ -16,20 +16,11 @@ struct Inner {
     quick: bool,
     texts: Result<Vec<CloudText>, String>,
     clouds: Result<Vec<(String, CloudSpec)>, String>,
-    renewal: Result<Time, String>,
-    renewed: Vec<(Name, Proxy, MyProxy)>,
 }
 
 impl Default for Inner {
     fn default() -> Self {
-        Self {
-            level: LogLevel::Info,
-            quick: false,
-            texts: Ok(Vec::new()),
-            clouds: Ok(Vec::new()),
-            renewal: Ok(Time(0)),
-            renewed: Vec::new(),
-        }
+        Self { level: LogLevel::Info, quick: false, texts: Ok(Vec::new()), clouds: Ok(Vec::new()) }
     }
 }
 
@@ -42,16 +33,6 @@ impl FakeHost {
     /// Says what the file means.
     pub fn put_clouds(&self, clouds: Result<Vec<(String, CloudSpec)>, String>) {
         self.lock().clouds = clouds;
-    }
-
-    /// Says how the next renewals end.
-    pub fn put_renewal(&self, renewal: Result<Time, String>) {
-        self.lock().renewal = renewal;
-    }
-
-    /// What was to be renewed since the last time that somebody asked.
-    pub fn renewed(&self) -> Vec<(Name, Proxy, MyProxy)> {
-        std::mem::take(&mut self.lock().renewed)
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -88,13 +69,6 @@ impl Host for FakeHost {
     fn configured_clouds(&self) -> BoxFuture<Result<Vec<(String, CloudSpec)>, String>> {
         let clouds = self.lock().clouds.clone();
         Box::pin(async { clouds })
-    }
-
-    fn renew(&self, user: Name, proxy: Proxy, from: MyProxy) -> BoxFuture<Result<Time, String>> {
-        let mut inner = self.lock();
-        inner.renewed.push((user, proxy, from));
-        let renewal = inner.renewal.clone();
-        Box::pin(async { renewal })
     }
 
     fn process(&self) -> Process {
