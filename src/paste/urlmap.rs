@@ -7,8 +7,9 @@
 //! A request costs one look-up for each segment of the longest key, however many keys there are,
 //! and allocates nothing. Source: Paste, `paste/urlmap.py`; without its hosts and its own 404 page.
 
-use std::{collections::HashMap, future::ready, sync::Arc};
+use std::{future::ready, sync::Arc};
 
+use foldhash::HashMap;
 use pileus_sdk::{Context, Fault, Request, Stack};
 
 /// A key without repeated slashes, and without one at its end: `/` becomes the empty text.

@@ -10,7 +10,7 @@ mod old;
 use std::sync::Arc;
 
 use pileus_sdk::{
-    Action, Deps, Extension, Method, Mount, Resource,
+    Action, Deps, Extension, Memo, Method, Mount, Resource,
     action::Place::{Custom, MemberAction, Verb},
 };
 
@@ -33,7 +33,7 @@ const ALL: &str = "jobs:index:all_projects";
 const AS_USER: &str = "jobs:create:as_user";
 
 fn resources(deps: &Deps) -> Vec<Resource> {
-    let it = Arc::new(Jobs { engine: deps.engine.clone() });
+    let it = Arc::new(Jobs { engine: deps.engine.clone(), shown: Memo::default() });
     let old = Arc::new(Old { engine: deps.engine.clone() });
     let status = |path| Custom(Mount::CloudStatus, path);
     let (get, post) = (Method::GET, Method::POST);
