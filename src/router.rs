@@ -104,10 +104,11 @@ impl Router {
         }
         let Some(context) = Context::read(request) else { return Ok(()) };
         let (Some(caller), Some(matched)) = (&context.caller, &context.matched) else { return Ok(()) };
+        if self.mount != Mount::Tenant {
+            return Ok(());
+        }
         match matched.param(request.uri().path(), "project_id") {
-            Some(project) if self.mount == Mount::Tenant && *project != *caller.project => {
-                Err(not_the_callers())
-            }
+            Some(project) if *project != *caller.project => Err(not_the_callers()),
             _ => Ok(()),
         }
     }

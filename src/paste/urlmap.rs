@@ -45,7 +45,7 @@ pub fn urlmap(mounts: impl IntoIterator<Item = (String, Stack)>) -> Stack {
     }
     let root = Arc::new(root);
     Stack::forward(move |mut request: Request| {
-        let mounted = Context::of(&mut request).mounted as usize;
+        let mounted = Context::read(&request).map_or(0, |context| context.mounted as usize);
         match root.longest(request.uri().path(), mounted) {
             Some((app, mounted)) => {
                 Context::of(&mut request).mounted = mounted;
@@ -71,9 +71,14 @@ impl Node {
         let mut found = self.app.as_ref().map(|app| (app, mounted as u32));
         let mut at = mounted;
         loop {
+            if node.below.is_empty() {
+                return found;
+            }
             let rest = path.get(at..)?;
             let start = at + rest.len() - rest.trim_start_matches('/').len();
-            let segment = path.get(start..)?.split('/').next().filter(|segment| !segment.is_empty());
+            let rest = path.get(start..)?;
+            let end = rest.bytes().position(|byte| byte == b'/').unwrap_or(rest.len());
+            let segment = rest.get(..end).filter(|segment| !segment.is_empty());
             let Some(below) = segment.and_then(|segment| node.below.get(segment)) else { return found };
             node = below;
             at = start + segment.map_or(0, str::len);

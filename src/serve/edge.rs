@@ -34,9 +34,9 @@ pub fn answer(
     peer: SocketAddr,
     local: Option<SocketAddr>,
     draining: Arc<Draining>,
-    app: Stack,
+    app: &Stack,
     limit: Duration,
-) -> impl Future<Output = Result<Response, Infallible>> + Send + 'static {
+) -> impl Future<Output = Result<Response, Infallible>> + Send + use<> {
     let (mut head, body) = request.into_parts();
     drop_identity(&mut head.headers);
     head.extensions.insert(Context { local, draining: Some(draining), ..Context::new(peer) });
