@@ -2,7 +2,7 @@
 
 use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
 
-use http::{HeaderMap, HeaderName};
+use http::{HeaderMap, HeaderName, Method};
 use hyper::body::{Body as _, Incoming};
 use pileus_sdk::{Body, Context, Draining, Fault, Response, Stack};
 use tokio::time::timeout;
@@ -36,6 +36,11 @@ pub async fn answer(
     limit: Duration,
 ) -> Result<Response, Infallible> {
     let (mut head, body) = request.into_parts();
+    if head.method == Method::CONNECT {
+        // Any 2xx to it would promise a tunnel.
+        let fault = Fault::MethodNotAllowed { method: head.method, allow: String::new() };
+        return Ok(fault.into_response());
+    }
     drop_identity(&mut head.headers);
     head.extensions.insert(Context { local, draining: Some(draining), ..Context::new(peer) });
     let body = if body.is_end_stream() { Body::Empty } else { Body::Stream(Box::pin(Lent(body))) };
