@@ -10,6 +10,7 @@ mod events;
 mod floors;
 mod http_edge;
 mod main_job;
+mod myproxy;
 mod old_ports;
 mod support;
 mod tenants;

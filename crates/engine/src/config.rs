@@ -9,6 +9,8 @@ use std::{
 use pileus_model::CloudSpec;
 use serde::Deserialize;
 
+use crate::proxies::CredentialsConfig;
+
 /// Everything that the engine needs to start.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -26,6 +28,8 @@ pub struct Config {
     pub cloud_aliases: Option<PathBuf>,
     /// A JSON object: user name to the most VMs of that user.
     pub user_limits: Option<PathBuf>,
+    /// Where users' proxies come from.
+    pub credentials: CredentialsConfig,
 }
 
 /// The `[scheduler]` table. Every line may be left out.

@@ -22,6 +22,7 @@ use crate::{
     desk::{Desk, End},
     files,
     fleet::{Fleet, within},
+    proxies::Office,
     state::FILES,
     store::Store,
     tail::Tail,
@@ -37,6 +38,7 @@ pub struct Hub {
     pub config: SchedulerConfig,
     pub store: Arc<dyn Store>,
     pub fleet: Fleet,
+    pub office: Office,
     pub view: ArcSwap<View>,
     /// The newest view's sequence number; sent after the view is there.
     pub seq: watch::Sender<u64>,
@@ -159,6 +161,9 @@ impl Engine for Door {
                 let read = move || files::user_limits(&path);
                 let change = |limits| Change::UserLimits { limits };
                 self.0.runtime.spawn(hub.reload("user_limits", read, change, by))
+            }
+            (Command::RenewProxy { user, which }, _, _) => {
+                self.0.runtime.spawn(hub.renew_proxy(user, which, by))
             }
             (Command::RemoveVms { vms }, _, _) => self.0.runtime.spawn(hub.remove(vms, by)),
             (command, _, _) => {

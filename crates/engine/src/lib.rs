@@ -15,6 +15,7 @@ mod fleet;
 mod hub;
 mod ids;
 mod owner;
+mod proxies;
 mod reconcile;
 mod schedule;
 #[cfg(test)]
@@ -34,6 +35,7 @@ pub use config::{Algorithm, Config, Distribution, SchedulerConfig};
 pub use files::FileError;
 pub use fleet::DriverFactory;
 pub use ids::Ids;
+pub use proxies::{CredentialsConfig, UserCredentials};
 pub use schedule::{
     assign::assign,
     plan::{Intent, plan},

@@ -31,7 +31,10 @@ pub fn owner(view: &View, kind: &Kind) -> Owner {
             let first = projects.next().flatten();
             of(first.filter(|first| projects.all(|other| other == Some(first))))
         }
-        Kind::UserLimit { .. } | Kind::TokenCreated(_) | Kind::TokenRevoked { .. } => Owner::Service,
+        Kind::UserLimit { .. }
+        | Kind::ProxyRenewed { .. }
+        | Kind::TokenCreated(_)
+        | Kind::TokenRevoked { .. } => Owner::Service,
     }
 }
 

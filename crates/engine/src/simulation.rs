@@ -327,6 +327,7 @@ fn name(kind: &Kind) -> &'static str {
         Kind::AliasSet { .. } => "alias_set",
         Kind::AliasGone { .. } => "alias_gone",
         Kind::UserLimit { .. } => "user_limit",
+        Kind::ProxyRenewed { .. } => "proxy_renewed",
         Kind::TokenCreated(_) => "token_created",
         Kind::TokenRevoked { .. } => "token_revoked",
     }

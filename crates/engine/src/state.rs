@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use pileus_model::{Event, Job, JobState, Kind, Name, Size, Time, View, Vm, VmState};
+use pileus_model::{Event, Job, JobState, Kind, Name, Proxy, Size, Time, View, Vm, VmState};
 
 /// Who reads the alias file and the user-limit file. What it sets goes when it goes from the file.
 pub const FILES: &str = "[files]";
@@ -103,6 +103,11 @@ pub fn apply(view: &mut View, event: &Event) {
         Kind::UserLimit { user, vms: None } => {
             view.user_limits.remove(user);
             view.file_limits.remove(user);
+        }
+        Kind::ProxyRenewed { user, which, expires, server } => {
+            let proxies = view.proxies.entry(user.clone()).or_default();
+            let proxy = Proxy { expires: *expires, renewed: now, server: server.clone() };
+            *Arc::make_mut(proxies).get_mut(*which) = Some(proxy);
         }
         Kind::TokenCreated(token) => {
             drop(view.tokens.insert(token.sha256.clone(), Arc::new(token.clone())));

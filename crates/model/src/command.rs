@@ -4,7 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{CloudSpec, Name};
+use crate::{CloudSpec, Name, ProxyUse};
 
 /// On whose behalf something happens; kept with the event.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -90,6 +90,8 @@ pub enum Command {
     SetUserLimit { user: Name, vms: Option<u32> },
     /// Reads the user-limit file again; a broken one leaves the working set.
     ReloadUserLimits,
+    /// Fetches a user's proxy anew from the user's MyProxy server.
+    RenewProxy { user: Name, which: ProxyUse },
     /// Makes a token known by its hash.
     CreateToken { sha256: Name, name: Name, user: Name, project: Name, roles: Vec<String> },
     /// Forgets a token, by its name.
@@ -108,6 +110,9 @@ pub enum Refusal {
     /// A value that makes no sense.
     #[error("Invalid {field}: {problem}")]
     Invalid { field: &'static str, problem: String },
+    /// Another service, which was needed for it, is not there or said no. Nothing was changed.
+    #[error("{0}")]
+    Elsewhere(String),
     /// The disk under the state folder is full: nothing was changed.
     #[error("The state cannot grow: the disk is full. Nothing was changed.")]
     Full,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Actor, Cloud, Exit, Job, JobState, Name, Override, Time, Token, Vm, VmState};
+use crate::{Actor, Cloud, Exit, Job, JobState, Name, Override, ProxyUse, Time, Token, Vm, VmState};
 
 /// One thing that happened. Numbers have no gaps and never repeat.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -110,6 +110,8 @@ pub enum Kind {
     AliasGone { alias: Name },
     /// The most VMs of a user; `None`: no limit.
     UserLimit { user: Name, vms: Option<u32> },
+    /// A user's proxy was fetched anew.
+    ProxyRenewed { user: Name, which: ProxyUse, expires: Time, server: Name },
     /// A token was made.
     TokenCreated(Token),
     /// A token was revoked.

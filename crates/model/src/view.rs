@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use imbl::{OrdMap, OrdSet};
 
-use crate::{Cloud, Job, Name, Token, Vm};
+use crate::{Cloud, Job, Name, Proxies, Token, Vm};
 
 /// The state after an event. The engine folds events into it; everybody else reads.
 ///
@@ -27,6 +27,8 @@ pub struct View {
     pub file_aliases: OrdSet<Name>,
     /// Those of `user_limits` that the user-limit file brought.
     pub file_limits: OrdSet<Name>,
+    /// What is known of users' proxies.
+    pub proxies: OrdMap<Name, Arc<Proxies>>,
     /// Tokens by their hash.
     pub tokens: OrdMap<Name, Arc<Token>>,
 }

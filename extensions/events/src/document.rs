@@ -6,6 +6,7 @@
 use pileus_sdk::{
     Value, at, json,
     model::{CloudSpec, Event, Kind, Owner, Time},
+    rfc3339,
     serde::Serialize,
 };
 
@@ -59,7 +60,7 @@ impl<'a> Document<'a> {
 }
 
 /// Every kind, in the order of what it is about.
-pub const KINDS: [&str; 25] = [
+pub const KINDS: [&str; 26] = [
     "cloud_set",
     "cloud_retired",
     "cloud_gone",
@@ -83,6 +84,7 @@ pub const KINDS: [&str; 25] = [
     "alias_set",
     "alias_gone",
     "user_limit",
+    "proxy_renewed",
     "token_created",
     "token_revoked",
 ];
@@ -144,6 +146,10 @@ pub fn told(kind: &Kind) -> (&'static str, Value) {
         Kind::AliasSet { alias, clouds } => ("alias_set", json!({ "alias": alias, "clouds": clouds })),
         Kind::AliasGone { alias } => ("alias_gone", json!({ "alias": alias })),
         Kind::UserLimit { user, vms } => ("user_limit", json!({ "user": user, "vm_limit": vms })),
+        Kind::ProxyRenewed { user, which, expires, server } => (
+            "proxy_renewed",
+            json!({ "user": user, "proxy": which, "expires": rfc3339(*expires).to_string(), "server": server }),
+        ),
         Kind::TokenCreated(token) => (
             "token_created",
             json!({ "token": token.name, "user": token.user, "project": token.project, "roles": token.roles }),

@@ -6,8 +6,8 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use pileus_model::{
-    Cloud, CloudSpec, Job, JobState, Kind, Name, Origin, Output, Override, Refusal, Size, Time, View, Vm,
-    VmState,
+    Cloud, CloudSpec, Job, JobState, Kind, Name, Origin, Output, Override, ProxyUse, Refusal, Size, Time,
+    View, Vm, VmState,
 };
 
 use crate::{
@@ -28,6 +28,8 @@ pub enum Change {
     Aliases { aliases: BTreeMap<String, Vec<String>> },
     /// This is what the user-limit file says now.
     UserLimits { limits: BTreeMap<String, u32> },
+    /// A user's proxy was fetched.
+    ProxyRenewed { user: Name, which: ProxyUse, expires: Time, server: Name },
     /// A source has this job.
     Found { job: Box<Job> },
     /// Boot a VM for this job there.
@@ -90,6 +92,9 @@ pub fn settle(
         Change::Configure { clouds } => configure(view, clouds),
         Change::Aliases { aliases } => set_aliases(view, aliases),
         Change::UserLimits { limits } => set_limits(view, limits),
+        Change::ProxyRenewed { user, which, expires, server } => {
+            vec![Kind::ProxyRenewed { user, which, expires, server }]
+        }
         Change::Found { job } if view.jobs.contains_key(&job.id) => Vec::new(),
         Change::Found { job } => vec![Kind::JobSubmitted(*job)],
         Change::Boot { job, cloud } => boot(view, &job, &cloud, now, ids, config).unwrap_or_default(),

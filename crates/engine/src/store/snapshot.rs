@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use pileus_model::{Cloud, Job, Name, Token, View, Vm};
+use pileus_model::{Cloud, Job, Name, Proxies, Token, View, Vm};
 use serde::{Deserialize, Serialize};
 
 /// To be raised whenever the fold or the shape below changes, so that old snapshots are not used.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
 
 #[derive(Serialize, Deserialize)]
 struct Snapshot {
@@ -18,12 +18,14 @@ struct Snapshot {
     user_limits: Vec<(Name, u32)>,
     file_aliases: Vec<Name>,
     file_limits: Vec<Name>,
+    proxies: Vec<(Name, Arc<Proxies>)>,
     tokens: Vec<Arc<Token>>,
 }
 
 pub fn encode(view: &View) -> serde_json::Result<Vec<u8>> {
     // Every field is named, so that a new one cannot be forgotten here.
-    let View { seq, clouds, vms, jobs, aliases, user_limits, file_aliases, file_limits, tokens } = view;
+    let View { seq, clouds, vms, jobs, aliases, user_limits, file_aliases, file_limits, proxies, tokens } =
+        view;
     serde_json::to_vec(&Snapshot {
         seq: *seq,
         clouds: clouds.values().cloned().collect(),
@@ -33,6 +35,7 @@ pub fn encode(view: &View) -> serde_json::Result<Vec<u8>> {
         user_limits: user_limits.iter().map(|(user, vms)| (user.clone(), *vms)).collect(),
         file_aliases: file_aliases.iter().cloned().collect(),
         file_limits: file_limits.iter().cloned().collect(),
+        proxies: proxies.iter().map(|(user, proxies)| (user.clone(), proxies.clone())).collect(),
         tokens: tokens.values().cloned().collect(),
     })
 }
@@ -48,6 +51,7 @@ pub fn decode(bytes: &[u8]) -> serde_json::Result<View> {
         user_limits: it.user_limits.into_iter().collect(),
         file_aliases: it.file_aliases.into_iter().collect(),
         file_limits: it.file_limits.into_iter().collect(),
+        proxies: it.proxies.into_iter().collect(),
         tokens: it.tokens.into_iter().map(|token| (token.sha256.clone(), token)).collect(),
     })
 }

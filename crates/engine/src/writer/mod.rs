@@ -212,6 +212,9 @@ fn log(seq: u64, kind: &Kind) {
         Kind::AliasSet { alias, .. } => info!(seq, %alias, "alias set"),
         Kind::AliasGone { alias } => info!(seq, %alias, "alias gone"),
         Kind::UserLimit { user, vms } => info!(seq, user.id = %user, vms, "user limit set"),
+        Kind::ProxyRenewed { user, which, expires, .. } => {
+            info!(seq, user.id = %user, proxy = which.as_str(), ?expires, "proxy renewed");
+        }
         Kind::TokenCreated(token) => info!(seq, token = %token.name, user.id = %token.user, "token made"),
         Kind::TokenRevoked { .. } => info!(seq, "token revoked"),
     }

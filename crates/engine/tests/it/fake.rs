@@ -154,6 +154,7 @@ pub fn config(dir: &Path, clouds: &[(&str, u32)]) -> Config {
         clouds: clouds.iter().map(|(name, slots)| ((*name).to_owned(), spec(*slots))).collect(),
         cloud_aliases: None,
         user_limits: None,
+        credentials: Default::default(),
     }
 }
 
