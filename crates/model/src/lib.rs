@@ -16,12 +16,12 @@ mod vm;
 use std::{future::Future, pin::Pin, sync::Arc};
 
 pub use clock::{Clock, ManualClock, Time};
-pub use cloud::{Cloud, CloudSpec, Origin, Size};
+pub use cloud::{Cloud, CloudSpec, ImageRecord, Origin, Size};
 pub use command::{Actor, Command, JobSpec, Refusal};
 pub use engine::{Beat, Engine, Idle, Receipt};
 pub use event::{Event, History, Kind, Owner};
 pub use imbl::OrdMap;
-pub use job::{Exit, Job, JobState, Output};
+pub use job::{BlockedCloud, BootFailure, BootFault, Exit, Job, JobState, Output};
 pub use token::Token;
 pub use view::View;
 pub use vm::{Override, Vm, VmState};

@@ -134,6 +134,8 @@ fn spec() -> JobSpec {
         high_priority: false,
         keep_alive_s: None,
         target_clouds: Vec::new(),
+        image: None,
+        user_type_limit: None,
     }
 }
 
@@ -164,6 +166,8 @@ async fn a_job_needs_a_command_alone() {
         high_priority: true,
         keep_alive_s: Some(60),
         target_clouds: vec!["West".into()],
+        image: None,
+        user_type_limit: None,
         ..spec()
     };
     let whole = r#", "user": "bob", "vm_type": "small", "cpu_cores": 2, "memory_mib": 128, "storage_gib": 4,

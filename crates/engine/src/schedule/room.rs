@@ -43,7 +43,7 @@ pub struct Score {
 }
 
 /// A cloud, and what is left of it while VMs are being planned.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Room<'a> {
     pub cloud: &'a Cloud,
     free: Size,
