@@ -324,7 +324,8 @@ fn start(view: &View, job: Name, vm: Name) -> Vec<Kind> {
     }
 }
 
-/// A full cloud is left at once, so that the job can try another; a failing one is given some time.
+/// A full cloud is left at once, so that the job can try another; a failing one is given some time. That
+/// a VM was not made which is to be destroyed is no failure.
 fn not_created(
     view: &View,
     vm: Name,
@@ -333,9 +334,10 @@ fn not_created(
     now: Time,
     config: &SchedulerConfig,
 ) -> Vec<Kind> {
-    let Some(it) = view.vms.get(&vm).filter(|it| it.handle.is_empty()) else { return Vec::new() };
+    let awaited = |it: &&Arc<Vm>| it.handle.is_empty() && it.destroy.is_none();
+    let Some(it) = view.vms.get(&vm).filter(awaited) else { return Vec::new() };
     let failed = Kind::VmFailed { vm: vm.clone(), error: error.clone(), error_count: it.error_count + 1 };
-    if full && it.destroy.is_none() {
+    if full {
         let boot = boot_failed(view, it, BootFault::NoCapacity, error.clone(), now, config);
         return vec![failed, Kind::VmDestroy { vm, why: error }, boot];
     }
