@@ -81,6 +81,14 @@ impl Simulation {
         &self.view
     }
 
+    pub fn config(&self) -> &SchedulerConfig {
+        &self.config
+    }
+
+    pub fn now(&self) -> Time {
+        self.now
+    }
+
     /// Does something; answers with what happened.
     pub fn step(&mut self) -> Vec<Event> {
         match self.random.below(20) {

@@ -7,6 +7,7 @@
 pub mod assign;
 pub mod barred;
 pub mod cleanup;
+pub mod explain;
 pub mod hash;
 pub mod plan;
 pub mod rebalance;

@@ -47,6 +47,15 @@ pub struct Survey<'a> {
     pub hopeless: Vec<(&'a Job, &'static str)>,
 }
 
+/// Who has which part of all VMs, and who should have; by key.
+#[derive(Debug, Default)]
+pub struct Shares<'a> {
+    pub current: BTreeMap<Key<'a>, Billionths>,
+    pub desired: BTreeMap<Key<'a>, Billionths>,
+    /// How far each key is above its share.
+    pub diff: BTreeMap<Key<'a>, Billionths>,
+}
+
 /// The jobs of one key which want a VM booted, the first to be served first. Never empty.
 pub struct Queue<'a> {
     pub key: Key<'a>,
@@ -156,13 +165,11 @@ impl<'a> Survey<'a> {
         (self.held.get(&key).map_or(0, |held| held.vms) + more >= limit).then_some(limit)
     }
 
-    /// How far each key is above its share. `limited` ones have no part in it.
-    pub fn diff(
-        &self,
-        config: &SchedulerConfig,
-        limited: impl Fn(Key<'_>) -> bool,
-    ) -> BTreeMap<Key<'a>, Billionths> {
-        shares::diff(&shares::current(&self.held, config), &self.desired(config, &limited), limited)
+    /// The shares as they are and should be. `limited` keys have no part in them.
+    pub fn shares(&self, config: &SchedulerConfig, limited: impl Fn(Key<'_>) -> bool) -> Shares<'a> {
+        let (current, desired) = (shares::current(&self.held, config), self.desired(config, &limited));
+        let diff = shares::diff(&current, &desired, limited);
+        Shares { current, desired, diff }
     }
 
     /// The share that each key should have.

@@ -18,7 +18,7 @@ use super::{
     hash::{HashMap, HashSet},
     room::{Needs, Room},
     shares,
-    survey::{BANNED, BLOCKED, DISABLED, NO_CLOUD, NO_TARGET, Queue, Survey, TOO_LARGE, first_come},
+    survey::{BANNED, BLOCKED, DISABLED, NO_CLOUD, NO_TARGET, Queue, Shares, Survey, TOO_LARGE, first_come},
     targets::Which,
 };
 use crate::config::{Algorithm, SchedulerConfig};
@@ -59,6 +59,17 @@ pub fn plan_without(
     config: &SchedulerConfig,
     closed: &std::collections::HashSet<Name>,
 ) -> Vec<Intent> {
+    cycle(view, now, config, closed, |cycle| cycle.finish())
+}
+
+/// One cycle, and what `look` makes of it.
+pub fn cycle<T>(
+    view: &View,
+    now: Time,
+    config: &SchedulerConfig,
+    closed: &std::collections::HashSet<Name>,
+    look: impl FnOnce(Cycle<'_, '_>) -> T,
+) -> T {
     let survey = Survey::new(view, now, config, closed);
     let starting = view.vms.values().filter(|vm| vm.state == VmState::Starting).count();
     let may_boot = config.max_starting_vms;
@@ -74,6 +85,7 @@ pub fn plan_without(
         boots: Vec::new(),
         booted: HashSet::default(),
         reasons,
+        shares: Shares::default(),
     };
     match config.algorithm {
         Algorithm::Fairshare => {
@@ -82,11 +94,14 @@ pub fn plan_without(
         }
         Algorithm::Fifo => cycle.fifo(),
     }
-    cycle.finish()
+    look(cycle)
 }
 
-struct Cycle<'r, 'a> {
-    survey: &'r Survey<'a>,
+/// What a cycle finds out, step by step.
+pub struct Cycle<'r, 'a> {
+    pub survey: &'r Survey<'a>,
+    /// As it found them once it had served high priority; empty where they do not count.
+    pub shares: Shares<'a>,
     /// What is planned for each user over all projects, as an administrator limits them.
     user_boots: HashMap<&'a str, u32>,
     /// What is planned for each key.
@@ -137,7 +152,8 @@ impl<'a> Cycle<'_, 'a> {
     /// nobody who is can use the room.
     fn normal(&mut self, config: &SchedulerConfig) {
         let queues = &self.survey.queues;
-        let diff = self.survey.diff(config, |key| self.limit_of(key).is_some());
+        let shares = self.survey.shares(config, |key| self.limit_of(key).is_some());
+        let diff = &shares.diff;
         // A key with waiting jobs and neither VM nor share is one whose user's share is spent on
         // another type: it stands behind, as if it were a whole above.
         let above = |queue: &Queue<'_>| diff.get(&queue.key).copied().unwrap_or(shares::ALL);
@@ -165,6 +181,25 @@ impl<'a> Cycle<'_, 'a> {
                 _ => self.try_queue(queue, first),
             }
         }
+        self.shares = shares;
+    }
+
+    /// What the cycle found out of a job, as far as it looked at it.
+    pub fn found(&self, id: &str) -> Option<Found<'_>> {
+        let boots = self.boots.iter().find_map(|intent| match intent {
+            Intent::Boot { job, cloud } if &**job == id => Some(Found::Boots(cloud)),
+            _ => None,
+        });
+        boots.or_else(|| {
+            // A job may be looked at twice; people are told the last word.
+            let (_, said) = self.reasons.iter().rfind(|(job, _)| &*job.id == id)?;
+            Some(Found::Waits(said.as_deref()?))
+        })
+    }
+
+    /// Whether high-priority jobs wait for this place.
+    pub fn is_reserved(&self, place: usize) -> bool {
+        self.reserved.contains(&place)
     }
 
     /// The oldest jobs, as many as there is room for. One that finds none keeps younger ones from
@@ -327,6 +362,15 @@ impl<'a> Cycle<'_, 'a> {
         let reasons = reasons.map(|(job, reason)| Intent::Reason { job: job.id.clone(), reason });
         self.boots.into_iter().chain(reasons).collect()
     }
+}
+
+/// What a cycle found out of a job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Found<'c> {
+    /// A VM is booted for it on this cloud.
+    Boots(&'c str),
+    /// It waits, for this reason.
+    Waits(&'c str),
 }
 
 const USER_LIMIT: &str = "its user has reached the limit of ";

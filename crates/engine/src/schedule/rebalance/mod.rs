@@ -157,7 +157,7 @@ impl<'r, 'a> Wants<'r, 'a> {
 
 fn fair_changes<'a>(survey: &Survey<'a>, config: &SchedulerConfig) -> BTreeMap<Key<'a>, i64> {
     let limited = |key: Key<'_>| limited(survey, key);
-    let diff = survey.diff(config, limited);
+    let diff = survey.shares(config, limited).diff;
     let queued = survey.queues.iter().map(|queue| (queue.key, usable(survey, queue)));
     changes(&diff, &survey.held, &queued.collect())
 }
