@@ -7,6 +7,7 @@
 mod bad_files;
 mod crash;
 mod events;
+mod explain;
 mod floors;
 mod http_edge;
 mod main_job;

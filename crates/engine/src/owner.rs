@@ -19,6 +19,7 @@ pub fn owner(view: &View, kind: &Kind) -> Owner {
         | Kind::VmOverride { vm, .. }
         | Kind::VmDestroy { vm, .. }
         | Kind::VmFailed { vm, .. }
+        | Kind::BootFailed { vm, .. }
         | Kind::VmGone { vm, .. } => of(view.vms.get(vm).map(|vm| &vm.project)),
         Kind::JobSubmitted(job) => of(Some(&job.project)),
         Kind::JobScheduled { job, .. }

@@ -45,6 +45,10 @@ pub struct JobSpec {
     pub keep_alive_s: Option<u64>,
     /// Clouds or aliases where it may run; empty: anywhere.
     pub target_clouds: Vec<String>,
+    /// The image that its VM is booted from.
+    pub image: Option<Name>,
+    /// The user's own limit of VMs of this type; at least one.
+    pub user_type_limit: Option<u32>,
 }
 
 /// A change that somebody asks for. Checked against the state, made into events, durable, applied,

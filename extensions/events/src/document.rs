@@ -60,7 +60,7 @@ impl<'a> Document<'a> {
 }
 
 /// Every kind, in the order of what it is about.
-pub const KINDS: [&str; 26] = [
+pub const KINDS: [&str; 27] = [
     "cloud_set",
     "cloud_retired",
     "cloud_gone",
@@ -73,6 +73,7 @@ pub const KINDS: [&str; 26] = [
     "vm_override",
     "vm_destroy",
     "vm_failed",
+    "boot_failed",
     "vm_gone",
     "job_submitted",
     "job_scheduled",
@@ -124,6 +125,14 @@ pub fn told(kind: &Kind) -> (&'static str, Value) {
         Kind::VmFailed { vm, error, error_count } => {
             ("vm_failed", json!({ "vm": vm, "error": error, "error_count": error_count }))
         }
+        Kind::BootFailed { vm, job, image, failure, blocked_until, banned_until } => (
+            "boot_failed",
+            json!({
+                "vm": vm, "job": job, "image": image, "fault": failure.fault, "detail": failure.detail,
+                "cloud": failure.cloud,
+                "blocked_until": stamp(*blocked_until), "banned_until": stamp(*banned_until),
+            }),
+        ),
         Kind::VmGone { vm, why } => ("vm_gone", json!({ "vm": vm, "why": why })),
         Kind::JobSubmitted(job) => (
             "job_submitted",
@@ -156,6 +165,14 @@ pub fn told(kind: &Kind) -> (&'static str, Value) {
         ),
         Kind::TokenRevoked { sha256: _, name } => ("token_revoked", json!({ "token": name })),
     }
+}
+
+/// RFC 3339, or nothing.
+fn stamp(time: Option<Time>) -> Value {
+    #[derive(Serialize)]
+    #[serde(crate = "pileus_sdk::serde")]
+    struct Stamp(#[serde(serialize_with = "pileus_sdk::at_opt")] Option<Time>);
+    json!(Stamp(time))
 }
 
 fn settings(spec: &CloudSpec) -> Value {

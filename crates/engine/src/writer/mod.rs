@@ -190,6 +190,9 @@ fn log(seq: u64, kind: &Kind) {
         Kind::VmRegistered { vm } => info!(seq, vm.id = %vm, "vm registered"),
         Kind::VmOverride { vm, state, .. } => info!(seq, vm.id = %vm, ?state, "vm overridden"),
         Kind::VmDestroy { vm, why } => info!(seq, vm.id = %vm, why, "vm to be destroyed"),
+        Kind::BootFailed { vm, failure, .. } => {
+            warn!(seq, vm.id = %vm, cloud = %failure.cloud, fault = failure.fault.as_str(), "boot failed");
+        }
         Kind::VmGone { vm, why } => info!(seq, vm.id = %vm, why, "vm gone"),
         Kind::VmFailed { vm, error, error_count } => {
             warn!(seq, vm.id = %vm, error, error_count, "vm failed");

@@ -171,6 +171,8 @@ pub fn job() -> JobSpec {
         high_priority: false,
         keep_alive_s: None,
         target_clouds: Vec::new(),
+        image: None,
+        user_type_limit: None,
     }
 }
 
