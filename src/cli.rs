@@ -24,6 +24,7 @@ const EXAMPLES: &str = "Examples:
   pileus pipeline                         show listeners, mounts and filters as they were understood
   pileus routes --json                    list every route with its policy rule
   pileus explain job ID                   tell why a job waits, by the server of this host
+  pileus convert api-paste.ini            turn Nova's or Cloud Scheduler's files into Pileus's own
   pileus policy test tests/*.json         decide vectors, show why a decision differs
 
 Exit codes: 0 done, 64 usage, 69 unavailable (a port or the state folder is taken), 78 configuration.";

@@ -5,6 +5,7 @@
 #![allow(clippy::disallowed_methods, clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
 mod bad_files;
+mod convert;
 mod crash;
 mod events;
 mod explain;
