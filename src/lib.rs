@@ -6,6 +6,7 @@
 
 pub mod apps;
 pub mod cli;
+pub mod client;
 pub mod commands;
 pub mod config;
 pub mod convert;
@@ -25,7 +26,7 @@ pub mod tokens;
 use std::{path::Path, sync::Arc};
 
 use pileus_engine::{
-    DriverFactory, Running, SchedulerConfig, StartError,
+    CredentialsConfig, DriverFactory, Running, SchedulerConfig, StartError,
     drivers::{
         Driver, DriverError,
         local::{Local, LocalConfig},
@@ -52,6 +53,8 @@ pub struct Checked {
     pub config: Config,
     /// Its `[scheduler]`.
     pub scheduler: SchedulerConfig,
+    /// Its `[credentials]`.
+    pub credentials: CredentialsConfig,
     /// `api-paste.toml`.
     pub plan: Plan,
     /// `policy.json`.
@@ -75,6 +78,7 @@ pub fn check(options: &Options, report: &mut Report) -> Option<Checked> {
         .as_ref()
         .and_then(|source| Config::from_text(&source.name, &source.text, &files.folder, &known, report));
     let scheduler = config.as_ref().and_then(|config| report.take(config.scheduler::<SchedulerConfig>()));
+    let credentials = config.as_ref().and_then(|config| credentials(config, report));
     let strategy = config.as_ref().map_or(paste::Strategy::UNKNOWN, |config| paste::Strategy {
         name: &config.auth_strategy.value,
         place: config.auth_strategy.place.as_ref(),
@@ -122,7 +126,7 @@ pub fn check(options: &Options, report: &mut Report) -> Option<Checked> {
         routers: extensions.routers.clone(),
     };
     paste::build(&plan, &deps, report);
-    Some(Checked { config, scheduler: scheduler?, plan, policy, extensions })
+    Some(Checked { config, scheduler: scheduler?, credentials: credentials?, plan, policy, extensions })
 }
 
 impl Checked {
@@ -136,6 +140,7 @@ impl Checked {
             clouds: self.config.clouds.iter().map(|(name, spec)| (name.to_string(), spec.clone())).collect(),
             cloud_aliases: self.config.cloud_aliases.as_ref().map(|said| said.value.clone()),
             user_limits: self.config.user_limits.as_ref().map(|said| said.value.clone()),
+            credentials: self.credentials.clone(),
         };
         let drivers = drivers(&config, clock.clone());
         pileus_engine::start(config, clock, drivers).await
@@ -157,6 +162,17 @@ impl Checked {
         }
         Ok(built.into_iter().map(|server| server.app).collect())
     }
+}
+
+/// `[credentials]`, its paths from the file's folder.
+fn credentials(config: &Config, report: &mut Report) -> Option<CredentialsConfig> {
+    let section = config.credentials();
+    let mut credentials = report.take(section.parse::<CredentialsConfig>())?;
+    credentials.relative_to(&config.folder);
+    if let Some((key, problem)) = credentials.problem() {
+        report.push(section.wrong(&key, problem));
+    }
+    Some(credentials)
 }
 
 fn load(config: &Config, engine: Arc<dyn Engine>, clock: Arc<dyn Clock>) -> Result<Loaded, Vec<Diagnostic>> {

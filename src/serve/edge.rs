@@ -1,8 +1,15 @@
 //! The edge: where hyper's request becomes ours, and a fault that nobody caught becomes a response.
 
-use std::{convert::Infallible, future::poll_fn, net::SocketAddr, sync::Arc, task::Poll, time::Duration};
+use std::{
+    convert::Infallible,
+    future::{poll_fn, ready},
+    net::SocketAddr,
+    sync::Arc,
+    task::Poll,
+    time::Duration,
+};
 
-use http::{HeaderMap, HeaderName};
+use http::{HeaderMap, HeaderName, Method};
 use hyper::body::{Body as _, Incoming};
 use pileus_sdk::{Body, Context, Draining, Fault, Response, Stack};
 use tokio::time::timeout;
@@ -37,11 +44,17 @@ pub fn answer(
     app: &Stack,
     limit: Duration,
 ) -> impl Future<Output = Result<Response, Infallible>> + Send + use<> {
-    let (mut head, body) = request.into_parts();
-    drop_identity(&mut head.headers);
-    head.extensions.insert(Context { local, draining: Some(draining), ..Context::new(peer) });
-    let body = if body.is_end_stream() { Body::Empty } else { Body::Stream(Box::pin(Lent(body))) };
-    let mut answer = app.send(http::Request::from_parts(head, body));
+    let mut answer = if *request.method() == Method::CONNECT {
+        // Any 2xx to it would promise a tunnel.
+        let fault = Fault::MethodNotAllowed { method: Method::CONNECT, allow: String::new() };
+        Box::pin(ready(Err(fault)))
+    } else {
+        let (mut head, body) = request.into_parts();
+        drop_identity(&mut head.headers);
+        head.extensions.insert(Context { local, draining: Some(draining), ..Context::new(peer) });
+        let body = if body.is_end_stream() { Body::Empty } else { Body::Stream(Box::pin(Lent(body))) };
+        app.send(http::Request::from_parts(head, body))
+    };
     async move {
         // Most answers are there at once: only one that has to be waited for costs a timer.
         let answered = match poll_fn(|cx| Poll::Ready(answer.as_mut().poll(cx))).await {

@@ -8,7 +8,8 @@ use std::{
 
 use arc_swap::ArcSwap;
 use pileus_model::{
-    Actor, Beat, BoxFuture, Clock, Command, Engine, History, Name, Output, Receipt, Refusal, Time, View,
+    Actor, Beat, BoxFuture, Clock, Command, Engine, Explanation, History, Name, Output, Receipt, Refusal,
+    Time, View,
 };
 use tokio::{
     runtime::Handle,
@@ -22,6 +23,8 @@ use crate::{
     desk::{Desk, End},
     files,
     fleet::{Fleet, within},
+    proxies::Office,
+    schedule::explain::explain,
     state::FILES,
     store::Store,
     tail::Tail,
@@ -37,11 +40,14 @@ pub struct Hub {
     pub config: SchedulerConfig,
     pub store: Arc<dyn Store>,
     pub fleet: Fleet,
+    pub office: Office,
     pub view: ArcSwap<View>,
     /// The newest view's sequence number; sent after the view is there.
     pub seq: watch::Sender<u64>,
     /// The newest events.
     pub tail: Tail,
+    /// Held by whoever explains a job: one at a time.
+    pub explaining: Arc<tokio::sync::Mutex<()>>,
     pub queue: mpsc::Sender<Item>,
     pub runtime: Handle,
     pub aliases_file: Option<PathBuf>,
@@ -160,6 +166,9 @@ impl Engine for Door {
                 let change = |limits| Change::UserLimits { limits };
                 self.0.runtime.spawn(hub.reload("user_limits", read, change, by))
             }
+            (Command::RenewProxy { user, which }, _, _) => {
+                self.0.runtime.spawn(hub.renew_proxy(user, which, by))
+            }
             (Command::RemoveVms { vms }, _, _) => self.0.runtime.spawn(hub.remove(vms, by)),
             (command, _, _) => {
                 let answer = hub.enqueue(Work::Command(command), by);
@@ -184,6 +193,20 @@ impl Engine for Door {
         }
         let read = self.0.store.events(after, last, limit, project);
         Box::pin(async move { Ok(read.await?) })
+    }
+
+    fn explain(&self, job: &str) -> BoxFuture<Result<Option<Explanation>, Refusal>> {
+        let (hub, job) = (self.0.clone(), Name::from(job));
+        Box::pin(async move {
+            let turn = hub.explaining.clone().lock_owned().await;
+            let explained = tokio::task::spawn_blocking(move || {
+                let _turn = turn;
+                let now = hub.clock.now();
+                let closed = hub.closed_at(now);
+                explain(&hub.view.load_full(), now, &hub.config, &closed, &job)
+            });
+            explained.await.map_err(|_| Refusal::Unavailable)
+        })
     }
 
     fn changed_since(&self, seq: u64) -> BoxFuture<()> {

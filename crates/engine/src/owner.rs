@@ -19,6 +19,7 @@ pub fn owner(view: &View, kind: &Kind) -> Owner {
         | Kind::VmOverride { vm, .. }
         | Kind::VmDestroy { vm, .. }
         | Kind::VmFailed { vm, .. }
+        | Kind::BootFailed { vm, .. }
         | Kind::VmGone { vm, .. } => of(view.vms.get(vm).map(|vm| &vm.project)),
         Kind::JobSubmitted(job) => of(Some(&job.project)),
         Kind::JobScheduled { job, .. }
@@ -31,7 +32,10 @@ pub fn owner(view: &View, kind: &Kind) -> Owner {
             let first = projects.next().flatten();
             of(first.filter(|first| projects.all(|other| other == Some(first))))
         }
-        Kind::UserLimit { .. } | Kind::TokenCreated(_) | Kind::TokenRevoked { .. } => Owner::Service,
+        Kind::UserLimit { .. }
+        | Kind::ProxyRenewed { .. }
+        | Kind::TokenCreated(_)
+        | Kind::TokenRevoked { .. } => Owner::Service,
     }
 }
 

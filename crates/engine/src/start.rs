@@ -9,7 +9,7 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use pileus_model::{Actor, Beat, Clock, CloudSpec, Engine, Refusal, View};
+use pileus_model::{Actor, Beat, Clock, CloudSpec, Engine, ProxyUse, Refusal, View};
 use tokio::{
     runtime::Handle,
     sync::{mpsc, watch},
@@ -27,6 +27,7 @@ use crate::{
     fleet::{DriverFactory, Fleet},
     hub::{Door, Hub, RECONCILERS},
     ids::Ids,
+    proxies::{self, Office},
     reconcile::{self, decider::DECIDERS},
     state::FILES,
     store::{self, OpenError, Store},
@@ -118,9 +119,11 @@ pub(crate) async fn start_upon(
         clock,
         store,
         fleet: Fleet::new(drivers),
+        office: Office::new(config.credentials, &config.state_dir),
         seq: watch::Sender::new(view.seq),
         view: ArcSwap::from_pointee(view),
         tail: crate::tail::Tail::default(),
+        explaining: Arc::default(),
         queue,
         runtime: Handle::current(),
         aliases_file: config.cloud_aliases,
@@ -199,6 +202,9 @@ impl Running {
         deciders.spawn(supervise(hub.clone(), 3, stop.clone(), move || {
             reconcile::jobs::run(hub.clone(), stop.clone())
         }));
+        for which in ProxyUse::ALL {
+            deciders.spawn(proxies::refresh(self.hub.clone(), which, self.stop_deciders.clone()));
+        }
         self.deciders = Some(deciders);
         info!(jobs = view.jobs.len(), vms = view.vms.len(), clouds = view.clouds.len(), "engine started");
         Ok(())

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::{Actor, BoxFuture, Command, History, Name, Output, Refusal, Time, View};
+use crate::{Actor, BoxFuture, Command, Explanation, History, Name, Output, Refusal, Time, View};
 
 /// Answer to a [`Command`] that was done: it is durable and can be seen.
 #[derive(Debug, Clone)]
@@ -43,6 +43,10 @@ pub trait Engine: Send + Sync {
     /// a project: what it owns and what is everybody's; for `None` all of it. Waits for no writer.
     fn events(&self, after: u64, limit: usize, project: Option<Name>) -> BoxFuture<Result<History, Refusal>>;
 
+    /// Why a job is where it is; `None` where there is no such job. Costs as much as a cycle of the
+    /// scheduler, so that few are made at a time.
+    fn explain(&self, job: &str) -> BoxFuture<Result<Option<Explanation>, Refusal>>;
+
     /// Ends once a view with a higher `seq` than this has been published.
     fn changed_since(&self, seq: u64) -> BoxFuture<()>;
 
@@ -69,6 +73,10 @@ impl Engine for Idle {
     }
 
     fn events(&self, _: u64, _: usize, _: Option<Name>) -> BoxFuture<Result<History, Refusal>> {
+        Box::pin(async { Err(Refusal::Unavailable) })
+    }
+
+    fn explain(&self, _: &str) -> BoxFuture<Result<Option<Explanation>, Refusal>> {
         Box::pin(async { Err(Refusal::Unavailable) })
     }
 

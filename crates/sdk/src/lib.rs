@@ -37,4 +37,4 @@ pub use serde;
 pub use serde_json::{Value, json};
 pub use stack::{Answer, Filter, Request, Response, Stack};
 pub use watch::watch;
-pub use wire::{Links, at, at_opt};
+pub use wire::{Links, at, at_opt, rfc3339};

@@ -89,6 +89,15 @@ impl Jobs {
         Reply::member(StatusCode::OK, "output", &Written::new(job, &output))
     }
 
+    /// `{"explanation": {…}}`: every cloud with the first test that it fails, the share, the limits.
+    pub async fn explain(self: Arc<Self>, call: Call) -> Result<Reply, Fault> {
+        let (view, scope) = (self.engine.view(), Scope::of(&call, ALL)?);
+        let job = find(&view, &scope, &call.id())?;
+        let gone = || Fault::NotFound { kind: "Job", id: call.id().into() };
+        let explained = self.engine.explain(&job.id).await?.ok_or_else(gone)?;
+        Reply::member(StatusCode::OK, "explanation", &explained)
+    }
+
     async fn submit(&self, call: &Call, command: impl FnOnce(Name) -> Command) -> Result<(), Fault> {
         let scope = Scope::of(call, ALL)?;
         let command = command(find(&self.engine.view(), &scope, &call.id())?.id.clone());

@@ -47,6 +47,7 @@ fn resources(deps: &Deps) -> Vec<Resource> {
         Action::new("hold", post.clone(), Verb, "jobs:hold", "Keeps a waiting job from running", &it, Jobs::hold).asks(&[ALL]),
         Action::new("release", post, Verb, "jobs:release", "Lets a held job wait again", &it, Jobs::release).asks(&[ALL]),
         Action::new("output", get.clone(), MemberAction, "jobs:output", "Shows what a job wrote, and how it ended", &it, Jobs::output).asks(&[ALL]),
+        Action::new("explain", get.clone(), MemberAction, "jobs:explain", "Tells why a job waits: clouds, shares, limits", &it, Jobs::explain).asks(&[ALL]),
         Action::new("old_table", get.clone(), status("/jobs"), "cloud_status:jobs", "Jobs of a state as a table", &old, Old::table),
         Action::new("old_job", get.clone(), status("/jobs/{job}"), "cloud_status:job", "One job as a row", &old, Old::job),
         Action::new("old_job_json", get.clone(), status("/jobs/{job}.json"), "cloud_status:job", "One job as JSON", &old, Old::job_json),

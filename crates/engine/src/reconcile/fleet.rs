@@ -158,7 +158,7 @@ impl Poller {
 }
 
 /// What is to be made and destroyed in each cloud.
-fn todos(view: &View) -> HashMap<&str, Todo> {
+pub fn todos(view: &View) -> HashMap<&str, Todo> {
     let mut todos: HashMap<&str, Todo> = HashMap::new();
     let list = |vm: &Arc<Vm>| vm.clone();
     for vm in view.vms.values() {

@@ -9,7 +9,8 @@ use std::{
 };
 
 use pileus_model::{
-    Actor, Beat, BoxFuture, Command, Engine, Event, History, Name, Output, Receipt, Refusal, View,
+    Actor, Beat, BoxFuture, Command, Engine, Event, Explanation, History, Name, Output, Receipt, Refusal,
+    View,
 };
 
 type React = Box<dyn FnMut(&Command, &mut View) -> Result<String, Refusal> + Send>;
@@ -28,6 +29,7 @@ struct Inner {
     outputs: BTreeMap<String, Output>,
     beats: Vec<Beat>,
     events: Vec<Arc<Event>>,
+    explanations: Vec<Explanation>,
     waiting: Vec<Waker>,
 }
 
@@ -66,6 +68,11 @@ impl FakeEngine {
     /// Says the signs of life.
     pub fn put_beats(&self, beats: Vec<Beat>) {
         self.lock().beats = beats;
+    }
+
+    /// Says why a job is where it is.
+    pub fn put_explanation(&self, explanation: Explanation) {
+        self.lock().explanations.push(explanation);
     }
 
     /// Lets events have happened: they can be read, and the picture has the number of the last one.
@@ -134,6 +141,11 @@ impl Engine for FakeEngine {
         let events = rest.by_ref().take(limit).cloned().collect();
         let history = History { more: rest.next().is_some(), events };
         Box::pin(async { Ok(history) })
+    }
+
+    fn explain(&self, job: &str) -> BoxFuture<Result<Option<Explanation>, Refusal>> {
+        let found = self.lock().explanations.iter().find(|it| &*it.job == job).cloned();
+        Box::pin(async { Ok(found) })
     }
 
     fn changed_since(&self, seq: u64) -> BoxFuture<()> {
