@@ -2,8 +2,8 @@
 //! *hand*, in one run on one machine. Prints ratios, start-up time and idle memory.
 //!
 //! Every server has one worker thread on one core and the client has another core, so that what is
-//! measured is what a request costs the server. Rounds alternate between the servers, and the
-//! median counts, so that a noisy neighbour disturbs all of them alike.
+//! measured is what a request costs the server. Short rounds alternate between the servers; a ratio
+//! is taken within a round and its median counts, so that a noisy neighbour disturbs all of them alike.
 
 // A benchmark measures real time.
 #![allow(clippy::disallowed_methods, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
@@ -26,9 +26,9 @@ use pileus_bench::{floor, hand};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 const PEER: &str = "PILEUS_BENCH_PEER";
-const ROUNDS: usize = 7;
+const ROUNDS: usize = 25;
 const CONNECTIONS: usize = 32;
-const ROUND: Duration = Duration::from_secs(2);
+const ROUND: Duration = Duration::from_millis(600);
 
 fn main() {
     match env::var(PEER).as_deref() {
@@ -104,31 +104,31 @@ fn run() {
                 }
             }
         }
-        let median = |rates: &[(f64, f64)], of: fn(&(f64, f64)) -> f64| {
-            let mut values: Vec<f64> = rates.iter().map(of).collect();
+        let median = |values: &mut dyn Iterator<Item = f64>| {
+            let mut values: Vec<f64> = values.collect();
             values.sort_by(f64::total_cmp);
             values[values.len() / 2]
         };
+        let ratio =
+            |of: usize, to: usize| median(&mut rates[of].iter().zip(&rates[to]).map(|(of, to)| of.0 / to.0));
         let words = if log == "info" { "access log written" } else { "access log off" };
         println!(
-            "\nGET of one cloud, {words}, {} bytes, {CONNECTIONS} connections, median of {ROUNDS} rounds of {} s, {cores} cores",
+            "\nGET of one cloud, {words}, {} bytes, {CONNECTIONS} connections, median of {ROUNDS} rounds of {} ms, {cores} cores",
             body.len(),
-            ROUND.as_secs()
+            ROUND.as_millis()
         );
         println!(
             "{:<8} {:>12} {:>16} {:>10} {:>10}",
             "server", "requests/s", "server µs each", "of floor", "of hand"
         );
-        let floor = median(&rates[0], |it| it.0);
-        let hand = median(&rates[1], |it| it.0);
-        for (server, rates) in servers.iter().zip(&rates) {
-            let rate = median(rates, |it| it.0);
-            let cpu = median(rates, |it| it.1);
+        for (index, server) in servers.iter().enumerate() {
+            let rate = median(&mut rates[index].iter().map(|it| it.0));
+            let cpu = median(&mut rates[index].iter().map(|it| it.1));
             println!(
                 "{:<8} {rate:>12.0} {cpu:>16.2} {:>10.2} {:>10.2}",
                 server.name,
-                rate / floor,
-                rate / hand
+                ratio(index, 0),
+                ratio(index, 1)
             );
         }
         if log == "warn" {
@@ -239,10 +239,17 @@ fn first_answer(address: SocketAddr, token: &str) -> String {
 /// One round; requests a second, and microseconds of the server's processor time for each.
 fn load(server: &Server, request: &[u8]) -> (f64, f64) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-    let before = cpu_ticks(server.child.id());
+    let before = cpu_ns(server.child.id());
     let begun = Instant::now();
     let count: u64 = runtime.block_on(async {
         let mut clients = tokio::task::JoinSet::new();
+        // A client that sleeps has to be woken, and the server would pay for that: the more, the slower
+        // it is, because its client then sleeps more often. This one never does.
+        let awake = tokio::spawn(async {
+            loop {
+                tokio::task::yield_now().await;
+            }
+        });
         for _ in 0..CONNECTIONS {
             clients.spawn(client(server.address, request.to_vec(), begun + ROUND));
         }
@@ -250,12 +257,12 @@ fn load(server: &Server, request: &[u8]) -> (f64, f64) {
         while let Some(done) = clients.join_next().await {
             count += done.expect("a client");
         }
+        awake.abort();
         count
     });
     let elapsed = begun.elapsed().as_secs_f64();
-    let ticks = cpu_ticks(server.child.id()) - before;
-    // A tick is 10 ms on Linux.
-    (count as f64 / elapsed, ticks as f64 * 10_000.0 / count as f64)
+    let ran = cpu_ns(server.child.id()) - before;
+    (count as f64 / elapsed, ran as f64 / 1e3 / count as f64)
 }
 
 /// Asks on one connection until time is up. All answers have the length of the first.
@@ -294,10 +301,15 @@ async fn client(address: SocketAddr, request: Vec<u8>, until: Instant) -> u64 {
     count
 }
 
-fn cpu_ticks(pid: u32) -> u64 {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).expect("a process");
-    let fields: Vec<&str> = stat.rsplit_once(") ").expect("a name").1.split(' ').collect();
-    fields[11].parse::<u64>().expect("utime") + fields[12].parse::<u64>().expect("stime")
+/// Nanoseconds that all threads of a process have run.
+fn cpu_ns(pid: u32) -> u64 {
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).expect("a process");
+    let ran = |thread: std::io::Result<fs::DirEntry>| {
+        // A thread that ends in between did nothing that counts.
+        let text = fs::read_to_string(thread.expect("a thread").path().join("schedstat")).unwrap_or_default();
+        text.split(' ').next().and_then(|ran| ran.parse::<u64>().ok()).unwrap_or(0)
+    };
+    threads.map(ran).sum()
 }
 
 fn memory_kib(pid: u32) -> u64 {

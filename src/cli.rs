@@ -23,6 +23,8 @@ const EXAMPLES: &str = "Examples:
   pileus check                            show every mistake in the files, start nothing
   pileus pipeline                         show listeners, mounts and filters as they were understood
   pileus routes --json                    list every route with its policy rule
+  pileus explain job ID                   tell why a job waits, by the server of this host
+  pileus convert api-paste.ini            turn Nova's or Cloud Scheduler's files into Pileus's own
   pileus policy test tests/*.json         decide vectors, show why a decision differs
 
 Exit codes: 0 done, 64 usage, 69 unavailable (a port or the state folder is taken), 78 configuration.";
@@ -56,6 +58,12 @@ pub enum Command {
     Pipeline(Listing),
     /// List the extensions, those that failed included
     Extensions(Listing),
+    /// Tell why something is as it is, by a server that runs
+    Explain {
+        /// What
+        #[command(subcommand)]
+        command: ExplainCommand,
+    },
     /// Work with policy rules
     Policy {
         /// What to do with them
@@ -71,6 +79,32 @@ pub enum Command {
         /// The VM's folder
         folder: PathBuf,
     },
+}
+
+/// Words below `explain`.
+#[derive(Debug, Subcommand)]
+pub enum ExplainCommand {
+    /// Why a job waits: every cloud with the first test that it fails, the shares, the limits
+    #[command(
+        after_help = "Asks a server that runs, as the administrator: with the token in DIR/admin-token. Exit 0; 1 where the server refuses (no such job); 69 where it, or the token, is not there."
+    )]
+    Job(ExplainJob),
+}
+
+/// Which job, of which server.
+#[derive(Debug, Args)]
+pub struct ExplainJob {
+    /// The job's id
+    pub id: String,
+    /// Where the API listens
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8774")]
+    pub url: String,
+    /// The state folder of the server, for the administrator's token
+    #[arg(long, value_name = "DIR", default_value = "./var")]
+    pub state: PathBuf,
+    /// As JSON, for scripts
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// Words below `policy`.

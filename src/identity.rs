@@ -12,6 +12,7 @@ use std::{
 
 use pileus_model::{Actor, Command, Engine, Refusal};
 use sha2::{Digest, Sha256};
+use tracing::warn;
 
 /// The name of the administrator's token, which is made once in a state folder's life.
 const ADMIN: &str = "admin";
@@ -51,6 +52,10 @@ pub fn hash(secret: &str) -> String {
 pub async fn ensure_admin(engine: &dyn Engine, state: &Path) -> Result<PathBuf, IdentityError> {
     let path = state.join("admin-token");
     if engine.view().tokens.values().any(|token| &*token.name == ADMIN) {
+        // He may have put it in a safer place. No second one is made, which nobody asked for.
+        if fs::metadata(&path).map_or(0, |file| file.len()) == 0 {
+            warn!(path = %path.display(), "the administrator's token was made by an earlier start, and its file is gone");
+        }
         return Ok(path);
     }
     let secret = new_secret()?;

@@ -6,6 +6,7 @@
 
 pub mod apps;
 pub mod cli;
+pub mod client;
 pub mod commands;
 pub mod config;
 pub mod convert;
@@ -26,7 +27,7 @@ pub mod tokens;
 use std::{path::Path, sync::Arc};
 
 use pileus_engine::{
-    DriverFactory, FileError, Running, SchedulerConfig, StartError,
+    CredentialsConfig, DriverFactory, FileError, Running, SchedulerConfig, StartError,
     drivers::{
         Driver, DriverError,
         local::{Local, LocalConfig},
@@ -54,6 +55,8 @@ pub struct Checked {
     pub config: Config,
     /// Its `[scheduler]`.
     pub scheduler: SchedulerConfig,
+    /// Its `[credentials]`.
+    pub credentials: CredentialsConfig,
     /// `api-paste.toml`.
     pub plan: Plan,
     /// `policy.json`.
@@ -79,6 +82,7 @@ pub fn check(options: &Options, report: &mut Report) -> Option<Checked> {
         .as_ref()
         .and_then(|source| Config::from_text(&source.name, &source.text, &files.folder, &known, report));
     let scheduler = config.as_ref().and_then(|config| report.take(config.scheduler::<SchedulerConfig>()));
+    let credentials = config.as_ref().and_then(|config| credentials(config, report));
     let strategy = config.as_ref().map_or(paste::Strategy::UNKNOWN, |config| paste::Strategy {
         name: &config.auth_strategy.value,
         place: config.auth_strategy.place.as_ref(),
@@ -131,7 +135,8 @@ pub fn check(options: &Options, report: &mut Report) -> Option<Checked> {
         routers: extensions.routers.clone(),
     };
     paste::build(&plan, &deps, report);
-    Some(Checked { config, scheduler: scheduler?, plan, policy, extensions, host })
+    let (scheduler, credentials) = (scheduler?, credentials?);
+    Some(Checked { config, scheduler, credentials, plan, policy, extensions, host })
 }
 
 /// The files of aliases and limits: the engine reads them at its start, and a mistake in them is found
@@ -169,6 +174,7 @@ impl Checked {
             clouds: self.config.clouds.iter().map(|(name, spec)| (name.to_string(), spec.clone())).collect(),
             cloud_aliases: self.config.cloud_aliases.as_ref().map(|said| said.value.clone()),
             user_limits: self.config.user_limits.as_ref().map(|said| said.value.clone()),
+            credentials: self.credentials.clone(),
         };
         let drivers = drivers(&config, clock.clone());
         pileus_engine::start(config, clock, drivers).await
@@ -191,6 +197,17 @@ impl Checked {
         }
         Ok(built.into_iter().map(|server| server.app).collect())
     }
+}
+
+/// `[credentials]`, its paths from the file's folder.
+fn credentials(config: &Config, report: &mut Report) -> Option<CredentialsConfig> {
+    let section = config.credentials();
+    let mut credentials = report.take(section.parse::<CredentialsConfig>())?;
+    credentials.relative_to(&config.folder);
+    if let Some((key, problem)) = credentials.problem() {
+        report.push(section.wrong(&key, problem));
+    }
+    Some(credentials)
 }
 
 fn load(

@@ -96,7 +96,7 @@ impl Router {
     /// Finds the request's route and leaves it in the context, unless a stage above did. Where a
     /// caller is known, a project in the path that is not his is refused (400, as Nova does).
     pub fn matched(&self, request: &mut Request) -> Result<(), Fault> {
-        if Context::of(request).matched.is_none() {
+        if Context::read(request).is_none_or(|context| context.matched.is_none()) {
             let found = self.find(request)?;
             let context = Context::of(request);
             context.matched = Some(found);
@@ -104,10 +104,11 @@ impl Router {
         }
         let Some(context) = Context::read(request) else { return Ok(()) };
         let (Some(caller), Some(matched)) = (&context.caller, &context.matched) else { return Ok(()) };
+        if self.mount != Mount::Tenant {
+            return Ok(());
+        }
         match matched.param(request.uri().path(), "project_id") {
-            Some(project) if self.mount == Mount::Tenant && *project != *caller.project => {
-                Err(not_the_callers())
-            }
+            Some(project) if *project != *caller.project => Err(not_the_callers()),
             _ => Ok(()),
         }
     }
@@ -125,15 +126,14 @@ impl Router {
         let Some(found) = found else { return Err(self.no_route(request.method(), below)) };
         // The parameters are slices of the path: keep where they stand, not copies of them.
         let start = path.as_ptr() as usize;
-        let params = found.params.iter().map(|(_, value)| {
+        let mut params = Vec::with_capacity(found.params.len());
+        for (name, value) in found.params.iter() {
+            // What is no text is the name of nothing, and no rule may be asked about it.
+            if value.as_bytes().contains(&b'%') && percent_decode_str(value).decode_utf8().is_err() {
+                return Err(if name == "project_id" { not_the_callers() } else { Fault::NoRoute });
+            }
             let at = (value.as_ptr() as usize).saturating_sub(start) as u32;
-            at..at + value.len() as u32
-        });
-        let params = params.collect();
-        // What is no text is the name of nothing, and no rule may be asked about it.
-        let text = |raw: &str| !raw.contains('%') || percent_decode_str(raw).decode_utf8().is_ok();
-        if let Some((name, _)) = found.params.iter().find(|(_, raw)| !text(raw)) {
-            return Err(if name == "project_id" { not_the_callers() } else { Fault::NoRoute });
+            params.push(at..at + value.len() as u32);
         }
         let leaf = found.value;
         let route = if leaf.verbs.is_empty() {

@@ -2,6 +2,7 @@
 
 mod check;
 mod convert;
+mod explain;
 mod listing;
 mod policy;
 mod serve;
@@ -9,7 +10,7 @@ mod serve;
 use std::{io::IsTerminal, process::ExitCode};
 
 use crate::{
-    cli::{Cli, Command, Options, PolicyCommand},
+    cli::{Cli, Command, ExplainCommand, Options, PolicyCommand},
     diagnostic::Report,
 };
 
@@ -35,6 +36,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Some(Command::Routes(listing)) => listing::routes(&listing),
         Some(Command::Pipeline(listing)) => listing::pipeline(&listing),
         Some(Command::Extensions(listing)) => listing::extensions(&listing),
+        Some(Command::Explain { command: ExplainCommand::Job(job) }) => explain::job(&job),
         Some(Command::Policy { command: PolicyCommand::Test { files } }) => policy::test(&files),
         Some(Command::Convert(options)) => convert::run(&options),
         Some(Command::Worker { folder }) => return pileus_engine::drivers::local::worker::main(&folder),

@@ -7,6 +7,7 @@
 //! | `store` | `"sqlite"` | where the state is kept |
 //! | `cloud_aliases`, `user_limits` | none | files, relative to this one |
 //! | `[scheduler]` | | read by the engine's own type: [`Config::scheduler`] |
+//! | `[credentials]` | no server | read by the engine's own type: [`Config::credentials`] |
 //! | `[clouds.NAME]` | one, `local` | see [`CloudSpec`]; with any, `local` is not added |
 //!
 //! Which words there are for drivers, stores and extensions is told by whoever asks ([`Known`]):
@@ -83,6 +84,9 @@ pub struct Config {
     /// In the order of the file.
     pub clouds: Vec<(String, CloudSpec)>,
     scheduler: Section,
+    credentials: Section,
+    /// What its relative paths start from.
+    pub folder: PathBuf,
 }
 
 impl Config {
@@ -120,6 +124,10 @@ impl Config {
         };
         let default = |word: &str| Said { value: word.to_owned(), place: None };
         let path = |key: &str| text(key).map(|it| Said { value: folder.join(it.value), place: it.place });
+        let part = |name: &str| match top.settings.get(name) {
+            Some(setting) => section(name, setting),
+            None => Section::bare(name, &top.place),
+        };
         let store = text("store").unwrap_or_else(|| default("sqlite"));
         one_of(&store, "store", known.stores, report);
         Some(Self {
@@ -129,10 +137,9 @@ impl Config {
             cloud_aliases: path("cloud_aliases"),
             user_limits: path("user_limits"),
             clouds: clouds::clouds(&top.settings, known, report),
-            scheduler: match top.settings.get("scheduler") {
-                Some(setting) => section("scheduler", setting),
-                None => Section::bare("scheduler", &top.place),
-            },
+            scheduler: part("scheduler"),
+            credentials: part("credentials"),
+            folder: folder.to_path_buf(),
         })
     }
 
@@ -140,6 +147,11 @@ impl Config {
     /// mistake comes back with its place.
     pub fn scheduler<T: DeserializeOwned>(&self) -> Result<T, Diagnostic> {
         self.scheduler.parse()
+    }
+
+    /// `[credentials]`, likewise; to be asked for what is wrong with a setting.
+    pub fn credentials(&self) -> &Section {
+        &self.credentials
     }
 }
 
@@ -159,6 +171,8 @@ struct Top {
     _user_limits: Option<String>,
     #[serde(rename = "scheduler")]
     _scheduler: Option<BTreeMap<String, IgnoredAny>>,
+    #[serde(rename = "credentials")]
+    _credentials: Option<BTreeMap<String, IgnoredAny>>,
     #[serde(rename = "clouds")]
     _clouds: Option<BTreeMap<String, BTreeMap<String, IgnoredAny>>>,
 }

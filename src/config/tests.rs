@@ -96,7 +96,7 @@ cycle = 1
             format!("{} {}{help}", it.place.as_ref().map_or(0, Place::line), it.message)
         })
         .collect();
-    let top = "expected `auth_strategy`, `extensions`, `store`, `cloud_aliases`, `user_limits`, `scheduler` or `clouds`";
+    let top = "expected `auth_strategy`, `extensions`, `store`, `cloud_aliases`, `user_limits`, `scheduler`, `credentials` or `clouds`";
     let cloud = "expected `driver`, `enabled`, `vm_slots`, `cpu_cores`, `memory_mib`, `storage_gib`, `priority`, `keep_alive_s` or `boot_timeout_s`";
     let expected = [
         "2 expected a string, found `1`",

@@ -36,6 +36,8 @@ pub struct Ini {
     pub default: Section,
     /// All others, in their order.
     pub sections: Vec<Section>,
+    /// What `%(here)s` stands for; nothing, where it is a name like any other.
+    pub here: Option<&'static str>,
     /// What holds, though it is not good.
     pub warnings: Vec<Diagnostic>,
 }
@@ -179,7 +181,7 @@ impl Line<'_> {
 fn read(source: &Arc<Source>, text: &str) -> Result<Ini, Vec<Diagnostic>> {
     let place = |span: Range<usize>| Place { source: source.clone(), span };
     let empty = |name: &str| Section { name: name.into(), place: place(0..0), options: Vec::new() };
-    let mut ini = Ini { default: empty("DEFAULT"), sections: Vec::new(), warnings: Vec::new() };
+    let mut ini = Ini { default: empty("DEFAULT"), sections: Vec::new(), here: None, warnings: Vec::new() };
     let mut wrong = Vec::new();
     let mut current: Option<Section> = None;
     // The option that a deeper line continues, and how deep it stands.
@@ -303,6 +305,10 @@ impl Ini {
             match piece {
                 Piece::Text(text) => out.push_str(text),
                 Piece::Name(name) => {
+                    if let Some(here) = self.here.filter(|_| name == "here") {
+                        out.push_str(here);
+                        continue;
+                    }
                     let found = section.get(name).or_else(|| self.default.get(name));
                     let Some(found) = found else {
                         let text = format!("`{}`: `%({name})s` names no option", at.key);

@@ -4,19 +4,25 @@
 //! | --- | --- | --- |
 //! | `cloud_scheduler.conf` | `pileus.toml`; for other ports, `api-paste.toml` | [`scheduler`] |
 //! | `cloud_resources.conf` | `[clouds.NAME]` of `pileus.toml` | [`resources`] |
+//! | `api-paste.ini` | `api-paste.toml` | [`paste`] |
+//! | `policy.json`, `policy.yaml` | `policy.json` | [`policy`] |
 //!
 //! Pure: texts in, texts out; `commands::convert` reads and writes. Every option of every file gets
 //! one [`Note`]: nothing is dropped without a word. What was made is read by our own readers before
 //! anybody sees it, so that a mistake of this module is told, not shipped. No secret is written or
 //! shown: a variable of the environment stands in its place.
 
+mod factories;
 mod ini;
 mod note;
+mod paste;
+mod policy;
 mod resources;
 mod scheduler;
 #[cfg(test)]
 mod tests;
 mod write;
+mod yaml;
 
 use std::{fmt, path::Path, sync::Arc};
 
@@ -26,6 +32,7 @@ use crate::{
     config::{Config, Known},
     diagnostic::{Diagnostic, Place, Report, Source},
     extensions,
+    policy::Policy,
 };
 
 /// What a file is.
@@ -35,6 +42,10 @@ pub enum FileKind {
     Scheduler,
     /// cloud_resources.conf
     Resources,
+    /// api-paste.ini
+    Paste,
+    /// policy.json or policy.yaml
+    Policy,
 }
 
 impl fmt::Display for FileKind {
@@ -42,6 +53,8 @@ impl fmt::Display for FileKind {
         f.write_str(match self {
             Self::Scheduler => "cloud_scheduler.conf",
             Self::Resources => "cloud_resources.conf",
+            Self::Paste => "api-paste.ini",
+            Self::Policy => "policy.json or policy.yaml",
         })
     }
 }
@@ -104,23 +117,31 @@ pub fn convert(inputs: &[Input], kind: Option<FileKind>) -> Conversion {
     let mut settings = Settings::default();
     let mut asked = scheduler::Asked::default();
     for (kind, input) in &known {
-        match ini::parse(&input.name, &input.text) {
-            Err(problems) => it.errors.extend(problems),
-            Ok(ini) => {
-                for warning in &ini.warnings {
-                    it.notes.warning(warning);
-                }
-                match kind {
-                    FileKind::Scheduler => {
-                        let with = has(FileKind::Resources);
-                        asked = scheduler::convert(&ini, with, &mut settings, &mut it);
+        match kind {
+            FileKind::Policy => it.policy(input),
+            _ => match ini::parse(&input.name, &input.text) {
+                Err(problems) => it.errors.extend(problems),
+                Ok(ini) => {
+                    for warning in &ini.warnings {
+                        it.notes.warning(warning);
                     }
-                    FileKind::Resources => resources::convert(&ini, &asked, &mut settings, &mut it),
+                    match kind {
+                        FileKind::Scheduler => {
+                            let with = has(FileKind::Resources);
+                            asked = scheduler::convert(&ini, with, &mut settings, &mut it);
+                        }
+                        FileKind::Resources => resources::convert(&ini, &asked, &mut settings, &mut it),
+                        _ => {
+                            let ini = ini::Ini { here: Some("${here}"), ..ini };
+                            let text = paste::convert(&ini, &mut it);
+                            it.outputs.push(Output { name: "api-paste.toml", text });
+                        }
+                    }
                 }
-            }
+            },
         }
     }
-    scheduler::ports(&asked, false, &mut it);
+    scheduler::ports(&asked, has(FileKind::Paste), &mut it);
     if has(FileKind::Scheduler) || has(FileKind::Resources) {
         it.outputs.insert(0, Output { name: "pileus.toml", text: settings.text() });
     }
@@ -149,12 +170,20 @@ impl Settings {
 }
 
 impl Conversion {
+    fn policy(&mut self, input: &Input) {
+        let made = match self::policy::convert(input, &mut self.notes) {
+            Ok(text) => text,
+            Err(problems) => return self.errors.extend(problems),
+        };
+        self.outputs.push(Output { name: "policy.json", text: made });
+    }
+
     /// Reads what was made: nobody should find out by `pileus check`.
     fn read_back(&mut self) {
         let mut report = Report::default();
         for output in &self.outputs {
-            {
-                if output.name == "pileus.toml" {
+            match output.name {
+                "pileus.toml" => {
                     let known = Known {
                         drivers: pileus_engine::drivers::DRIVERS,
                         stores: pileus_engine::STORES,
@@ -165,6 +194,11 @@ impl Conversion {
                     if let Some(config) = read {
                         report.take(config.scheduler::<pileus_engine::SchedulerConfig>());
                     }
+                }
+                "api-paste.toml" => self::paste::read_back(&output.text, &mut report),
+                _ => {
+                    let source = Source { name: output.name.into(), text: output.text.clone() };
+                    report.extend(Policy::parse(Arc::new(source)).1);
                 }
             }
         }
@@ -182,13 +216,19 @@ impl Conversion {
 /// What a file is, by its content first, then by its name.
 fn recognise(input: &Input) -> Result<FileKind, Diagnostic> {
     let name = Path::new(&input.name);
+    let extension = name.extension().and_then(|it| it.to_str()).unwrap_or_default().to_lowercase();
     let file = name.file_name().and_then(|it| it.to_str()).unwrap_or_default().to_lowercase();
     let text = input.text.trim_start_matches('\u{feff}');
     let first = text.lines().map(str::trim).find(|line| !line.is_empty() && !line.starts_with(['#', ';']));
     let says = |words: &[&str]| words.iter().any(|word| file.contains(word));
-    if let Some((what, key)) = as_it_is(text) {
-        let told = format!("{}: these are {what}, which need no conversion", input.name);
-        return Err(Diagnostic::error(told).help(format!("name the file in pileus.toml: `{key} = \"…\"`")));
+    if text.trim_start().starts_with('{') || matches!(extension.as_str(), "json" | "yaml" | "yml") {
+        return match as_it_is(text).filter(|_| !says(&["policy"])) {
+            Some((what, key)) => {
+                let told = format!("{}: these are {what}, which need no conversion", input.name);
+                Err(Diagnostic::error(told).help(format!("name the file in pileus.toml: `{key} = \"…\"`")))
+            }
+            None => Ok(FileKind::Policy),
+        };
     }
     if first.is_some_and(|line| line.starts_with('[')) {
         let headers: Vec<&str> =
@@ -200,6 +240,10 @@ fn recognise(input: &Input) -> Result<FileKind, Diagnostic> {
                 line.split(['=', ':']).next().is_some_and(|key| key.trim().eq_ignore_ascii_case(wanted))
             })
         };
+        let of_paste = ["[app", "[composit", "[pipeline:", "[filter:", "[filter-app:", "[server:"];
+        if any(&of_paste) {
+            return Ok(FileKind::Paste);
+        }
         if has_option("cloud_type") {
             return Ok(FileKind::Resources);
         }
@@ -211,6 +255,8 @@ fn recognise(input: &Input) -> Result<FileKind, Diagnostic> {
     let by_name = [
         (&["resource"][..], FileKind::Resources),
         (&["cloud_scheduler", "cloudscheduler"], FileKind::Scheduler),
+        (&["paste"], FileKind::Paste),
+        (&["policy"], FileKind::Policy),
     ];
     if let Some((_, kind)) = by_name.iter().find(|(words, _)| says(words)) {
         return Ok(*kind);
@@ -218,7 +264,8 @@ fn recognise(input: &Input) -> Result<FileKind, Diagnostic> {
     let source = Arc::new(Source { name: input.name.clone(), text: String::new() });
     let place = Place { source, span: 0..0 };
     let text = "this is neither of Cloud Scheduler nor of Nova, as far as one can see";
-    let help = "cloud_scheduler.conf and cloud_resources.conf are known; say which it is with `--kind`";
+    let help = "cloud_scheduler.conf, cloud_resources.conf, api-paste.ini, policy.json and policy.yaml are known; \
+                say which it is with `--kind`";
     Err(Diagnostic::error(format!("{}: {text}", place.source.name)).help(help))
 }
 

@@ -51,10 +51,26 @@ pub fn text(text: &str) -> String {
     serde_json::Value::from(text).to_string().replace('\u{7f}', "\\u007f")
 }
 
+/// A text that may have line breaks: each on a line of its own.
+pub fn long_text(text: &str) -> String {
+    if !text.contains('\n') {
+        return self::text(text);
+    }
+    let inner: Vec<_> = text.split('\n').map(self::text).collect();
+    let inner: Vec<_> = inner.iter().map(|line| &line[1..line.len() - 1]).collect();
+    format!("\"\"\"\n{}\"\"\"", inner.join("\n"))
+}
+
 /// A key, in quotes where it needs them.
 pub fn key(key: &str) -> String {
     let bare = !key.is_empty() && key.bytes().all(|it| it.is_ascii_alphanumeric() || b"_-".contains(&it));
     if bare { key.to_owned() } else { text(key) }
+}
+
+/// A list of texts.
+pub fn list(list: &[impl AsRef<str>]) -> String {
+    let inner: Vec<_> = list.iter().map(|it| text(it.as_ref())).collect();
+    format!("[{}]", inner.join(", "))
 }
 
 /// A comment that breaks no line, and does not go on for ever.
@@ -74,10 +90,12 @@ mod tests {
     fn what_is_written_is_read_again() {
         let texts = ["", "a", "\"", "\\", "a\nb", "\n", "ä\u{7f}\u{1}\t", "\"\"\"\n'''", "${x} # no comment"];
         for it in texts {
-            let written = text(it);
-            let table: toml::Table = format!("{} = {written}", key(it)).parse().unwrap();
-            assert_eq!(table.get(it).and_then(|it| it.as_str()), Some(it), "{written}");
+            for written in [text(it), long_text(it)] {
+                let table: toml::Table = format!("{} = {written}", key(it)).parse().unwrap();
+                assert_eq!(table.get(it).and_then(|it| it.as_str()), Some(it), "{written}");
+            }
         }
+        assert_eq!(list(&["a", "b c"]), r#"["a", "b c"]"#);
         assert_eq!((key("a-b_1"), key("/v2"), key("")), ("a-b_1".into(), "\"/v2\"".into(), "\"\"".into()));
         assert_eq!(one_line("a\nb"), "a b");
     }

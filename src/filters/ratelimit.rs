@@ -92,6 +92,8 @@ struct Limiter {
     verbs: Vec<(Method, u64)>,
     /// Limits of every other verb.
     any: u64,
+    /// Limits whose regex matches every path.
+    everywhere: u64,
     by: By,
     buckets: Buckets,
     clock: Arc<dyn Clock>,
@@ -114,26 +116,33 @@ impl Limiter {
             }
         }
         let any = bits(None);
+        let everywhere = limits.iter().enumerate().filter(|(_, limit)| limit.everywhere());
+        let everywhere = everywhere.fold(0, |bits, (index, _)| bits | 1 << index);
         let rates = limits.iter().map(|limit| Rate { value: limit.value, unit_ms: limit.unit_ms }).collect();
         let max_keys = usize::try_from(config.max_keys.get()).unwrap_or(usize::MAX);
-        Self { limits, verbs, any, by: config.key, buckets: Buckets::new(rates, max_keys), clock }
+        Self { limits, verbs, any, everywhere, by: config.key, buckets: Buckets::new(rates, max_keys), clock }
     }
 
     /// Charges a request to the limits that hold for it.
-    fn admit(&self, request: &mut Request) -> Result<(), Fault> {
+    fn admit(&self, request: &Request) -> Result<(), Fault> {
         let verb = self.verbs.iter().find(|(verb, _)| verb == request.method());
         let mut left = verb.map_or(self.any, |(_, limits)| *limits);
         if left == 0 {
             return Ok(());
         }
-        Context::of(request);
-        let Some(context) = Context::read(request) else { return Ok(()) };
-        let targets = targets(request, context);
-        let mut chosen = 0;
-        while left != 0 {
-            let index = left.trailing_zeros() as usize;
-            left &= left - 1;
-            chosen |= u64::from(self.limits[index].matches(targets)) << index;
+        let Some(context) = Context::read(request) else {
+            return Err(Fault::internal("a request without a context"));
+        };
+        // What a limit without a regex holds for needs no look at the path.
+        let mut chosen = left & self.everywhere;
+        left &= !self.everywhere;
+        if left != 0 {
+            let targets = targets(request, context);
+            while left != 0 {
+                let index = left.trailing_zeros() as usize;
+                left &= left - 1;
+                chosen |= u64::from(self.limits[index].matches(targets)) << index;
+            }
         }
         if chosen == 0 {
             return Ok(());

@@ -7,7 +7,8 @@ use std::{
 
 use http::Method;
 use pileus_model::{
-    Actor, Beat, BoxFuture, Command, Engine, History, ManualClock, Name, Output, Receipt, Refusal, Time, View,
+    Actor, Beat, BoxFuture, Command, Engine, Explanation, History, ManualClock, Name, Output, Receipt,
+    Refusal, Time, View,
 };
 use pileus_sdk::{Body, Caller, Context, Fault, Filter, Match, Mount, Request, Response, Route, Stack};
 use serde_json::Value;
@@ -38,6 +39,10 @@ impl Engine for Shown {
     }
 
     fn events(&self, _: u64, _: usize, _: Option<Name>) -> BoxFuture<Result<History, Refusal>> {
+        Box::pin(async { Err(Refusal::Unavailable) })
+    }
+
+    fn explain(&self, _: &str) -> BoxFuture<Result<Option<Explanation>, Refusal>> {
         Box::pin(async { Err(Refusal::Unavailable) })
     }
 

@@ -146,10 +146,12 @@ impl Plan {
                 Shape::Urlmap(mounts) => {
                     let taken = |mount: &Mounted| urlmap::taken(&mount.path, path, way.mounted);
                     let found = mounts.iter().filter_map(|mount| Some((taken(mount)?, mount)));
-                    found.max_by_key(|(taken, _)| *taken).and_then(|(taken, mount)| {
-                        way.mounted = taken;
-                        self.apps.get(mount.app)
-                    })
+                    found.max_by_key(|(taken, mount)| (*taken, mount.path.ends_with("/+"))).and_then(
+                        |(taken, mount)| {
+                            way.mounted = taken;
+                            self.apps.get(mount.app)
+                        },
+                    )
                 }
                 Shape::App { .. } | Shape::Cascade { .. } | Shape::Broken => None,
             };

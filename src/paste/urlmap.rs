@@ -2,13 +2,15 @@
 //!
 //! Compares whole segments: `/v2` takes `/v2`, `/v2/` and `/v2/x`, not `/v20` and not `/V2`. Slashes
 //! that repeat count as one; nothing is percent-decoded, and `..` is a segment like any other.
-//! What was taken is noted in [`Context::mounted`], so that a map may stand below a map.
+//! A key that ends in `/+` wants at least one segment more: `/v2/+` takes `/v2/x` alone, so that
+//! `/v2` and `/v2/` may go to somebody else. What was taken is noted in [`Context::mounted`], so that a map may stand below a map.
 //!
 //! A request costs one look-up for each segment of the longest key, however many keys there are,
 //! and allocates nothing. Source: Paste, `paste/urlmap.py`; without its hosts and its own 404 page.
 
-use std::{collections::HashMap, future::ready, sync::Arc};
+use std::{future::ready, sync::Arc};
 
+use foldhash::HashMap;
 use pileus_sdk::{Context, Fault, Request, Stack};
 
 /// A key without repeated slashes, and without one at its end: `/` becomes the empty text.
@@ -21,6 +23,10 @@ pub fn normal(key: &str) -> String {
 /// does not start with it.
 pub fn taken(key: &str, path: &str, mounted: usize) -> Option<usize> {
     let mut at = mounted;
+    if let Some(key) = more(key) {
+        let at = taken(key, path, mounted)?;
+        return path.get(at..)?.split('/').any(|segment| !segment.is_empty()).then_some(at);
+    }
     for segment in key.split('/').filter(|segment| !segment.is_empty()) {
         let rest = path.get(at..)?;
         let start = at + rest.len() - rest.trim_start_matches('/').len();
@@ -32,19 +38,27 @@ pub fn taken(key: &str, path: &str, mounted: usize) -> Option<usize> {
     Some(at)
 }
 
+/// The key without the `/+` at its end.
+fn more(key: &str) -> Option<&str> {
+    key.strip_suffix("/+")
+}
+
 /// The app that sends every request on to the app with the longest key.
 pub fn urlmap(mounts: impl IntoIterator<Item = (String, Stack)>) -> Stack {
     let mut root = Node::default();
     for (path, app) in mounts {
         let mut node = &mut root;
-        for segment in path.split('/').filter(|segment| !segment.is_empty()) {
+        for segment in more(&path).unwrap_or(&path).split('/').filter(|segment| !segment.is_empty()) {
             node = node.below.entry(segment.into()).or_default();
         }
-        node.app = Some(app);
+        match more(&path) {
+            Some(_) => node.more = Some(app),
+            None => node.app = Some(app),
+        }
     }
     let root = Arc::new(root);
     Stack::forward(move |mut request: Request| {
-        let mounted = Context::of(&mut request).mounted as usize;
+        let mounted = Context::read(&request).map_or(0, |context| context.mounted as usize);
         match root.longest(request.uri().path(), mounted) {
             Some((app, mounted)) => {
                 Context::of(&mut request).mounted = mounted;
@@ -59,6 +73,8 @@ pub fn urlmap(mounts: impl IntoIterator<Item = (String, Stack)>) -> Stack {
 #[derive(Default)]
 struct Node {
     app: Option<Stack>,
+    /// The app of the key with `/+`.
+    more: Option<Stack>,
     below: HashMap<Box<str>, Node>,
 }
 
@@ -70,9 +86,17 @@ impl Node {
         let mut found = self.app.as_ref().map(|app| (app, mounted as u32));
         let mut at = mounted;
         loop {
+            if node.below.is_empty() && node.more.is_none() {
+                return found;
+            }
             let rest = path.get(at..)?;
             let start = at + rest.len() - rest.trim_start_matches('/').len();
-            let segment = path.get(start..)?.split('/').next().filter(|segment| !segment.is_empty());
+            let rest = path.get(start..)?;
+            let end = rest.bytes().position(|byte| byte == b'/').unwrap_or(rest.len());
+            let segment = rest.get(..end).filter(|segment| !segment.is_empty());
+            if let (Some(app), Some(_)) = (&node.more, segment) {
+                found = Some((app, at as u32));
+            }
             let Some(below) = segment.and_then(|segment| node.below.get(segment)) else { return found };
             node = below;
             at = start + segment.map_or(0, str::len);
@@ -152,6 +176,30 @@ mod tests {
         let rootless = urlmap([("/v2".to_owned(), app("v2"))]);
         for path in ["/", "/v20", "/v", "*"] {
             assert_eq!(ask(&rootless, path).await, "404", "{path}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_key_may_want_more() {
+        let keys = [("", app("root")), ("/v2", app("discovery")), ("/v2/+", app("v2")), ("/v2/a", app("a"))];
+        let map = urlmap(keys.map(|(key, app)| (key.to_owned(), app)));
+        let cases = [
+            ("/v2", r#"discovery "/v2" """#),
+            ("/v2//", r#"discovery "/v2" "//""#),
+            ("/v2/p", r#"v2 "/v2" "/p""#),
+            ("/v2/p/x/", r#"v2 "/v2" "/p/x/""#),
+            ("/v2/a", r#"a "/v2/a" """#),
+            ("/v20/p", r#"root "" "/v20/p""#),
+        ];
+        for (path, expected) in cases {
+            assert_eq!(ask(&map, path).await, expected, "{path}");
+            let more = taken("/v2/+", path, 0).is_some();
+            assert_eq!(more, path.starts_with("/v2/") && path != "/v2//", "{path}");
+        }
+        assert_eq!(normal("/v2//+"), "/v2/+");
+        let nothing_else = urlmap([("/+".to_owned(), app("all"))]);
+        for (path, expected) in [("/", "404"), ("/x", r#"all "" "/x""#)] {
+            assert_eq!(ask(&nothing_else, path).await, expected, "{path}");
         }
     }
 }

@@ -24,8 +24,9 @@ mod parse;
 mod text;
 mod vectors;
 
-use std::{borrow::Cow, collections::HashMap, fmt};
+use std::{borrow::Cow, fmt};
 
+use foldhash::HashMap;
 use pileus_sdk::{Caller, Decide};
 use serde_json::{Map, Value};
 

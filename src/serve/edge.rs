@@ -1,8 +1,15 @@
 //! The edge: where hyper's request becomes ours, and a fault that nobody caught becomes a response.
 
-use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    future::{poll_fn, ready},
+    net::SocketAddr,
+    sync::Arc,
+    task::Poll,
+    time::Duration,
+};
 
-use http::{HeaderMap, HeaderName};
+use http::{HeaderMap, HeaderName, Method};
 use hyper::body::{Body as _, Incoming};
 use pileus_sdk::{Body, Context, Draining, Fault, Response, Stack};
 use tokio::time::timeout;
@@ -27,24 +34,39 @@ const IDENTITY: [&str; 11] = [
 ];
 
 /// Answers one request. Never fails: a fault that rose past every stage is written here.
-pub async fn answer(
+///
+/// The request goes down before there is a future, which so has no need to carry it.
+pub fn answer(
     request: http::Request<Incoming>,
     peer: SocketAddr,
     local: Option<SocketAddr>,
     draining: Arc<Draining>,
-    app: Stack,
+    app: &Stack,
     limit: Duration,
-) -> Result<Response, Infallible> {
-    let (mut head, body) = request.into_parts();
-    drop_identity(&mut head.headers);
-    head.extensions.insert(Context { local, draining: Some(draining), ..Context::new(peer) });
-    let body = if body.is_end_stream() { Body::Empty } else { Body::Stream(Box::pin(Lent(body))) };
-    let answered = timeout(limit, app.send(http::Request::from_parts(head, body))).await;
-    let answered = answered.unwrap_or_else(|_| {
-        let reason = format!("The request was not answered within {} s.", limit.as_secs());
-        Err(Fault::Unavailable { reason, retry_after: Duration::from_secs(1) })
-    });
-    Ok(answered.unwrap_or_else(Fault::into_response))
+) -> impl Future<Output = Result<Response, Infallible>> + Send + use<> {
+    let mut answer = if *request.method() == Method::CONNECT {
+        // Any 2xx to it would promise a tunnel.
+        let fault = Fault::MethodNotAllowed { method: Method::CONNECT, allow: String::new() };
+        Box::pin(ready(Err(fault)))
+    } else {
+        let (mut head, body) = request.into_parts();
+        drop_identity(&mut head.headers);
+        head.extensions.insert(Context { local, draining: Some(draining), ..Context::new(peer) });
+        let body = if body.is_end_stream() { Body::Empty } else { Body::Stream(Box::pin(Lent(body))) };
+        app.send(http::Request::from_parts(head, body))
+    };
+    async move {
+        // Most answers are there at once: only one that has to be waited for costs a timer.
+        let answered = match poll_fn(|cx| Poll::Ready(answer.as_mut().poll(cx))).await {
+            Poll::Ready(answered) => Ok(answered),
+            Poll::Pending => timeout(limit, answer).await,
+        };
+        let answered = answered.unwrap_or_else(|_| {
+            let reason = format!("The request was not answered within {} s.", limit.as_secs());
+            Err(Fault::Unavailable { reason, retry_after: Duration::from_secs(1) })
+        });
+        Ok(answered.unwrap_or_else(Fault::into_response))
+    }
 }
 
 /// Removes every header that claims an identity.

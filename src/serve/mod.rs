@@ -167,7 +167,7 @@ impl Bound {
             let socket = TokioIo::new(Guard::new(stream, patience, busy.clone()));
             let service = service_fn(move |request| {
                 let in_flight = busy.enter();
-                let answer = edge::answer(request, peer, local, draining.clone(), app.clone(), limit);
+                let answer = edge::answer(request, peer, local, draining.clone(), &app, limit);
                 async move {
                     // A connection whose answer still comes is not idle.
                     answer.await.map(|answer| answer.map(|body| edge::hold(body, in_flight)))

@@ -108,3 +108,18 @@ fn a_state_folder_has_one_owner() {
     assert!(stderr.contains("in use") && stderr.contains("var"), "{stderr}");
     assert_eq!(server.get("/v2/default/jobs").status, 200, "the owner goes on");
 }
+
+/// He who keeps it elsewhere gets no second one; he who lost it reads so, and not only a 401.
+#[test]
+fn a_lost_administrators_token_is_said_and_not_made_again() {
+    let place = Place::quick(1);
+    let (_, log) = place.serve().stop();
+    assert!(!log.contains("its file is gone"), "{log}");
+    let file = place.state().join("admin-token");
+    std::fs::write(&file, "").expect("an empty file");
+    let server = place.serve();
+    assert_eq!(server.get("/v2/default/jobs").status, 401, "no token");
+    let (_, log) = server.stop();
+    assert!(log.contains("its file is gone"), "{log}");
+    assert_eq!(std::fs::read_to_string(file).expect("a file"), "");
+}

@@ -177,6 +177,7 @@ fn garbage_on_the_socket_ends_that_connection_alone() {
         ("broken chunks", b"POST /v2/default/jobs HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", &[400, 401, 403]),
         ("a huge header", huge.as_bytes(), &[400, 431]),
         ("many headers", many.as_bytes(), &[400, 431]),
+        ("a tunnel", b"CONNECT a:1 HTTP/1.1\r\nHost: a\r\n\r\n", &[405]),
         ("HTTP/2 without a preface", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\ngarbage", &[]),
     ];
     for (what, bytes, statuses) in cases {

@@ -5,13 +5,16 @@
 #![allow(clippy::disallowed_methods, clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
 mod bad_files;
+mod convert;
 mod crash;
 mod events;
+mod explain;
 mod floors;
 mod http_edge;
 mod idempotency;
 mod lists;
 mod main_job;
+mod myproxy;
 mod old_operations;
 mod old_ports;
 mod service;

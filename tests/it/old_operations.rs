@@ -10,7 +10,6 @@ use std::{
     collections::BTreeSet,
     fs,
     net::SocketAddr,
-    os::unix::fs::PermissionsExt,
     sync::{Arc, Mutex},
 };
 
@@ -18,8 +17,8 @@ use pileus::{Checked, cli::Options, diagnostic::Report, identity, serve};
 use pileus_sdk::{
     Host,
     model::{
-        Beat, Command, Credential, FailedBoots, Holding, JobState, ManualClock, MyProxy, Name, Override,
-        Proxy, Share, Shares, Stray, Time, Token, View, VmState,
+        Beat, BootFailure, BootFault, Command, Holding, ImageRecord, JobState, ManualClock, Name, Override,
+        Proxies, Proxy, ProxyUse, Shares, Stray, Time, Token, TypeShare, View, VmState,
     },
     testing::{FakeEngine, put_cloud, put_job, put_vm},
 };
@@ -44,19 +43,7 @@ const NOW: Time = Time(1_769_860_800_000);
 /// What the file of clouds says.
 const FILE: &str = "[clouds.Alpha]\nvm_slots = 10\npriority = -1\n\n[clouds.\"a/b ü\"]\nvm_slots = 0\n";
 
-/// A certificate that holds until 2126-10-29T18:58:44Z, and no key: as little as a proxy can be.
-const PROXY: &str = "\
------BEGIN CERTIFICATE-----
-MIIBdDCCARmgAwIBAgIUZp1eIEY9xt9Suij7sdbOeGewJaIwCgYIKoZIzj0EAwIw
-DjEMMAoGA1UEAwwDYWRhMCAXDTI2MTEyMjE4NTg0NFoYDzIxMjYxMDI5MTg1ODQ0
-WjAOMQwwCgYDVQQDDANhZGEwWTATBgcqhkjOPQIBBggqhkjOPQMBBwNCAAT7GENl
-MgW5eD4q76U86kwz6nTvKDTiq0kFpSOJVqTq3Rm5rEBdHyixBrM0pW8vXZAr5DND
-to/xBtfybWb4+PB/o1MwUTAdBgNVHQ4EFgQUhi7IA6DK7NuS3pOMWc5gwvJPD94w
-HwYDVR0jBBgwFoAUhi7IA6DK7NuS3pOMWc5gwvJPD94wDwYDVR0TAQH/BAUwAwEB
-/zAKBggqhkjOPQQDAgNJADBGAiEA4EaTGU4Ew7UX9OGCiZU+N39zkwubYhYssDb5
-QX/fVY8CIQDLBc5de0qjM5rxE1s6iFv3fjDIZen3sxR6PA6kp6vegw==
------END CERTIFICATE-----
-";
+/// Until when a renewed proxy holds.
 const EXPIRES: Time = Time(4_948_973_924_000);
 
 /// A service in this process: everything but the engine and the clock is the real one.
@@ -81,18 +68,12 @@ impl World {
             fs::write(&path, text).unwrap();
             path
         };
-        // Stands for the program of the same name: it writes a credential to where `-o` says.
-        let program = write(
-            "myproxy-logon",
-            &format!("#!/bin/sh\nwhile [ \"$1\" != -o ]; do shift; done\ncat > \"$2\" <<'END'\n{PROXY}END\n"),
-        );
-        fs::set_permissions(&program, fs::Permissions::from_mode(0o700)).unwrap();
         let mut paste = include_str!("../../api-paste.toml").to_owned();
         for port in [":8774\"", ":8111\"", ":8112\""] {
             paste = paste.replace(port, ":0\"");
         }
         let options = Options {
-            config: Some(write("pileus.toml", &format!("myproxy_logon = {program:?}\n{FILE}"))),
+            config: Some(write("pileus.toml", FILE)),
             paste: Some(write("api-paste.toml", &paste)),
             policy: Some(write("policy.json", include_str!("../../policy.json"))),
             state: place.path().join("var"),
@@ -153,7 +134,13 @@ fn picture() -> View {
     put_vm(&mut view, VM, CLOUD, |vm| {
         (vm.hostname, vm.user, vm.address) = ("host4".into(), "bob".into(), "110.1.1.1".into());
     });
-    put_job(&mut view, JOB, |job| (job.user, job.reason) = ("alice".into(), Some("no room".into())));
+    let failure = |fault| BootFailure { fault, detail: "no room".into(), cloud: "alpha".into(), at: NOW };
+    put_job(&mut view, JOB, |job| {
+        (job.user, job.reason) = ("alice".into(), Some("no room".into()));
+        job.failures = vec![failure(BootFault::NotRegistered), failure(BootFault::NoCapacity)];
+    });
+    let record = ImageRecord { boots: vec![true, false], failure: Some(failure(BootFault::NotBooted)) };
+    view.images.insert("alpha".into(), Arc::new([("debian-12".into(), record)].into()));
     put_job(&mut view, "j-2", |job| {
         (job.user, job.state, job.started) = ("alice".into(), JobState::Running, Some(Time(NOW.0 - 5000)));
         (job.vm, job.cloud, job.high_priority) = (Some("i-001".into()), Some("alpha".into()), true);
@@ -163,14 +150,6 @@ fn picture() -> View {
     view.aliases.insert("West".into(), ["Alpha".to_owned(), "beta-two".to_owned()].as_slice().into());
     view.user_limits.insert("alice".into(), 2);
     view.user_limits.insert("bob".into(), 5);
-    let from = |credential: &str| MyProxy {
-        server: "myproxy.example".into(),
-        port: 7512,
-        account: "o'neil".into(),
-        credential: Some(credential.into()),
-        lifetime_h: 12,
-    };
-    let credential = |name| Credential { from: from(name), renewed: None, expires: None };
     let sha256: Name = identity::hash(SECRET).into();
     let token = Token {
         sha256: sha256.clone(),
@@ -181,8 +160,6 @@ fn picture() -> View {
         created: Time(0),
     };
     view.tokens.insert(sha256, Arc::new(token));
-    let both = [(Proxy::JobProxy, credential("job")), (Proxy::VmProxy, credential("vm"))];
-    view.credentials.insert(USER.into(), Arc::new(both.into()));
     view
 }
 
@@ -192,7 +169,7 @@ fn fill(engine: &FakeEngine) {
     let names = ["Scheduler", "Cleanup", "VMPoller", "JobPoller", "MachinePoller"];
     engine.put_beats(names.map(beat).to_vec());
     engine.put_holdings(names.map(|name| Holding { name, lines: vec!["a fact".into()] }).to_vec());
-    let share = |user: &str, billionths| Share {
+    let share = |user: &str, billionths| TypeShare {
         project: "p1".into(),
         user: user.into(),
         vm_type: "vmt".into(),
@@ -204,12 +181,6 @@ fn fill(engine: &FakeEngine) {
         desired: vec![share("bob", 333_333_333)],
     });
     engine.put_strays(vec![Stray { machine: "slot1@lost".into(), driver: "local".into() }]);
-    engine.put_failed_boots(vec![FailedBoots {
-        cloud: "alpha".into(),
-        vm_type: "vmt".into(),
-        why: "it did not boot".into(),
-        at: NOW,
-    }]);
 }
 
 /// What the engine would do at once, and the cloud soon after.
@@ -218,11 +189,11 @@ fn react(command: &Command, view: &mut View) -> Result<String, pileus_sdk::model
         Command::ShutdownVms { vms, .. } | Command::RemoveVms { vms } => {
             vms.iter().for_each(|vm| drop(view.vms.remove(vm)));
         }
-        Command::CredentialRenewed { user, proxy, expires } => {
-            let all = view.credentials.get_mut(user).map(Arc::make_mut);
-            if let Some(credential) = all.and_then(|all| all.get_mut(proxy)) {
-                credential.expires = Some(*expires);
-            }
+        Command::RenewProxy { user, which } => {
+            let mut proxies = Proxies::default();
+            let proxy = Proxy { expires: EXPIRES, renewed: NOW, server: "myproxy.example:7512".into() };
+            *proxies.get_mut(*which) = Some(proxy);
+            view.proxies.insert(user.clone(), Arc::new(proxies));
         }
         _ => (),
     }
@@ -307,7 +278,7 @@ fn admin_operations() -> Vec<Operation> {
     let shutdown = |ids: &[&str]| Command::ShutdownVms { vms: vms(ids), why: "shut down by operator".into() };
     let retire = |ids: &[&str]| Command::RetireVms { vms: vms(ids) };
     let remove = |ids: &[&str]| Command::RemoveVms { vms: vms(ids) };
-    let renewed = |proxy| Command::CredentialRenewed { user: USER.into(), proxy, expires: EXPIRES };
+    let renewed = |which| Command::RenewProxy { user: USER.into(), which };
     let every = ["i-001", "i-002", "i-003"];
     let clouds = pileus_clouds();
     vec![
@@ -401,8 +372,18 @@ fn admin_operations() -> Vec<Operation> {
         admin("A15", vec![post(&aliases, &[])], "True", vec![Command::ReloadAliases]),
         admin("A16", vec![get(&limits, &[])], "{u'alice': 2, u'bob': 5}", vec![]),
         admin("A17", vec![post(&limits, &[])], "True", vec![Command::ReloadUserLimits]),
-        admin("A18", vec![post(&user, &[("refresh", "job_proxy")])], "", vec![renewed(Proxy::JobProxy)]),
-        admin("A19", vec![post(&user, &[("refresh", "vm_proxy")])], "", vec![renewed(Proxy::VmProxy)]),
+        admin(
+            "A18",
+            vec![post(&user, &[("refresh", "job_proxy")])],
+            format!("Renewed the job proxy of {USER} until 2126-10-29T18:58:44Z."),
+            vec![renewed(ProxyUse::JobProxy)],
+        ),
+        admin(
+            "A19",
+            vec![post(&user, &[("refresh", "vm_proxy")])],
+            format!("Renewed the VM proxy of {USER} until 2126-10-29T18:58:44Z."),
+            vec![renewed(ProxyUse::VmProxy)],
+        ),
     ]
 }
 
@@ -555,12 +536,14 @@ gamma            local      localhost                      False
         info(
             "I26",
             vec![get(&[W("/failures/boot")], &[]), get(&[W("/failures")], &[("type", "boot")])],
-            format!("Job Failure Reasons:\n   Job ID: {JOB}\n      no room\n"),
+            format!(
+                "Job Failure Reasons:\n   Job ID: {JOB}\n      Resource Availability / Quota Problem\n      VM did not register in time\n"
+            ),
         ),
         info(
             "I27",
             vec![get(&[W("/failures/image")], &[]), get(&[W("/failures")], &[("type", "image")])],
-            "Image Failure List\n   Cloud: alpha\n      Image: vmt\n",
+            "Image Failure List\n   Cloud: alpha\n      Image: debian-12\n",
         ),
         info(
             "I28",
@@ -990,7 +973,6 @@ fn what_is_unknown_is_a_sentence() {
         (Admin, "DELETE", "/clouds/alpha/vms/{}", "Could not find VM ID: {} on Cloud: alpha"),
         (Admin, "PUT", "/clouds/{}/vms/v?action=reset_override_state", "Could not find Cloud {}."),
         (Admin, "PUT", "/clouds/alpha/vms/{}?action=reset_override_state", "Could not find VM ID {}."),
-        (Admin, "POST", "/users/{}?refresh=job_proxy", ""),
         (Info, "GET", "/clusters/{}", "Cluster Info: {}\nCluster named {} not found."),
         (Info, "GET", "/clusters/{}.json", "{}"),
         (Info, "GET", "/clusters/{}/vms?metric=total", "Cluster named {} not found."),
@@ -1063,7 +1045,7 @@ fn every_operation_natively() {
     let shutdown = |ids: &[&str]| Command::ShutdownVms { vms: vms(ids), why: "shut down by root".into() };
     let retire = |ids: &[&str]| Command::RetireVms { vms: vms(ids) };
     let remove = |ids: &[&str]| Command::RemoveVms { vms: vms(ids) };
-    let renewed = |proxy| Command::CredentialRenewed { user: USER.into(), proxy, expires: EXPIRES };
+    let renewed = |which| Command::RenewProxy { user: USER.into(), which };
     let enable = |enabled| Command::EnableCloud { cloud: CLOUD.into(), enabled };
     let results = |n: usize| {
         let one = |id: &&str| serde_json::json!({ "id": id, "status": 202, "message": "accepted" });
@@ -1096,8 +1078,8 @@ fn every_operation_natively() {
         ("A15", "cloud-aliases/action", r#"{"reload": null}"#, 202, "", String::new(), vec![Command::ReloadAliases]),
         ("A16", "users", "", 200, "/users/1/vm_limit", "2".into(), vec![]),
         ("A17", "users/action", r#"{"reload": null}"#, 202, "", String::new(), vec![Command::ReloadUserLimits]),
-        ("A18", "users/{user}/action", r#"{"refresh": {"proxy": "job_proxy"}}"#, 200, "/user/credentials/job_proxy/expires", text("2126-10-29T18:58:44Z"), vec![renewed(Proxy::JobProxy)]),
-        ("A19", "users/{user}/action", r#"{"refresh": {"proxy": "vm_proxy"}}"#, 200, "/user/credentials/vm_proxy/expires", text("2126-10-29T18:58:44Z"), vec![renewed(Proxy::VmProxy)]),
+        ("A18", "users/{user}/action", r#"{"refresh": {"proxy": "job_proxy"}}"#, 200, "/user/proxies/job_proxy/expires", text("2126-10-29T18:58:44Z"), vec![renewed(ProxyUse::JobProxy)]),
+        ("A19", "users/{user}/action", r#"{"refresh": {"proxy": "vm_proxy"}}"#, 200, "/user/proxies/vm_proxy/expires", text("2126-10-29T18:58:44Z"), vec![renewed(ProxyUse::VmProxy)]),
         ("I1", "service", "", 200, "/service/version", text(env!("CARGO_PKG_VERSION")), vec![]),
         ("I2", "clouds", "", 200, "/clouds/1/id", text(CLOUD), vec![]),
         ("I3", "service/config", "", 200, "/clouds/0/name", text("Alpha"), vec![]),
@@ -1124,7 +1106,7 @@ fn every_operation_natively() {
         ("I24", "vms/{vm}", "", 200, "/vm/address", text("110.1.1.1"), vec![]),
         ("I25", "service/shares", "", 200, "/shares/diff/0/share", "0.2".into(), vec![]),
         ("I26", "service/failures", "", 200, "/failures/jobs/0/id", text(JOB), vec![]),
-        ("I27", "service/failures", "", 200, "/failures/vm_types/0/cloud", text("alpha"), vec![]),
+        ("I27", "service/failures", "", 200, "/failures/images/0/cloud", text("alpha"), vec![]),
         ("I28", "service", "", 200, "/service/reconcilers/4/holds/0", text("a fact"), vec![]),
         ("I29", "service", "", 200, "/service/reconcilers/0/last", text("2026-01-31T11:59:41Z"), vec![]),
     ];
@@ -1153,7 +1135,6 @@ fn every_operation_natively() {
         ("POST", "clouds/nope/action", r#"{"enable": null}"#),
         ("POST", "vms/nope/action", r#"{"shutdown": null}"#),
         ("POST", "vms/action", r#"{"shutdown": {"cloud": "nope"}}"#),
-        ("POST", "users/nope/action", r#"{"refresh": null}"#),
     ] {
         let target = format!("/v2/p1/{target}");
         let reply = send(world.api, method, &target, &[&token, "Content-Type: application/json"], body);

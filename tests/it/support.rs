@@ -254,6 +254,9 @@ impl Drop for Server<'_> {
         }
         // After a kill nobody owns the workers any more: they must not outlive the test.
         if thread::panicking() {
+            // What the server said of it is the half of every finding.
+            let said = self.log.take().and_then(|log| log.join().ok());
+            eprintln!("the server said:\n{}", said.unwrap_or_default());
             for pid in self.place.workers() {
                 Command::new("kill").args(["-KILL", &pid.to_string()]).status().ok();
             }

@@ -101,7 +101,7 @@ The configuration is the file of -f, else the first that there is of ~/.cloudsch
 -C of every change but -e and -d. admin_server_port there changes nothing: -P does. Without -s, where \
 this machine's name does not answer, loopback is tried.
 
-With --project, -n needs no -c, and where both are said the VM has to be on that cloud; -r, -i, -l, -p \
+With --project, -n needs no -c, and where both are said the VM has to be on that cloud; -r, -i, -l \
 and -q have no counterpart.
 
 Exit codes: 0, whatever came; 2 a wrong option.

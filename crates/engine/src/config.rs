@@ -9,6 +9,8 @@ use std::{
 use pileus_model::CloudSpec;
 use serde::Deserialize;
 
+use crate::proxies::CredentialsConfig;
+
 /// Everything that the engine needs to start.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -26,10 +28,12 @@ pub struct Config {
     pub cloud_aliases: Option<PathBuf>,
     /// A JSON object: user name to the most VMs of that user.
     pub user_limits: Option<PathBuf>,
+    /// Where users' proxies come from.
+    pub credentials: CredentialsConfig,
 }
 
 /// The `[scheduler]` table. Every line may be left out.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct SchedulerConfig {
     /// Longest pause between two cycles of the scheduler, in seconds. A change wakes it at once.
@@ -46,10 +50,39 @@ pub struct SchedulerConfig {
     pub algorithm: Algorithm,
     /// How a user's share is spread over the VM types that they wait for.
     pub job_distribution: Distribution,
+    /// What of the VMs is shared.
+    pub scheduling_metric: Metric,
+    /// What cores weigh in [`Metric::MemoryCpuStorage`].
+    pub cpu_distribution_weight: Weight,
+    /// What memory weighs in [`Metric::MemoryCpuStorage`].
+    pub memory_distribution_weight: Weight,
+    /// What storage weighs in [`Metric::MemoryCpuStorage`].
+    pub storage_distribution_weight: Weight,
     /// Most VMs that boot at a time; absent: no limit, 0: none boots at all.
     pub max_starting_vms: Option<u32>,
     /// What high-priority jobs weigh in the shares, against normal ones.
     pub high_priority_job_weight: NonZeroU32,
+    /// Whether users above their share give VMs up while others find no room.
+    pub rebalance: bool,
+    /// Absent: a VM that is given up ends its job first. Else: one whose job has run for less than this
+    /// is destroyed at once, and others stay, in seconds.
+    pub rebalance_lost_work_max_s: Option<u64>,
+    /// Most VMs of one cloud that are being destroyed at a time.
+    pub max_destroying_vms: NonZeroU32,
+    /// A VM that idles for as long though jobs wait for it is destroyed, in seconds; absent: none is.
+    pub vm_idle_threshold_s: Option<NonZeroU64>,
+    /// A cloud is barred for a job after as many of its VMs there did not come up.
+    pub block_cloud_after_boot_failures: NonZeroU32,
+    /// A job is left alone after as many of its VMs did not come up, wherever.
+    pub ban_job_after_boot_failures: NonZeroU32,
+    /// How long clouds are barred and jobs are left alone, in seconds.
+    pub job_ban_timeout_s: NonZeroU64,
+    /// Whether clouds in which an image fails are barred for it.
+    pub ban_tracking: bool,
+    /// Fewest boots of an image in a cloud before it may be barred, at most ten.
+    pub ban_min_track: NonZeroU32,
+    /// An image is barred once as many of a hundred of its last ten boots there failed.
+    pub ban_failrate_threshold_percent: NonZeroU32,
     /// A VM is destroyed after as many bad answers about it in a row.
     pub polling_error_threshold: NonZeroU32,
     /// A VM whose worker has not called home is destroyed after as long as `Running`, in seconds.
@@ -71,6 +104,50 @@ pub enum Algorithm {
     /// Every user with waiting jobs gets an equal share of all VMs.
     #[default]
     Fairshare,
+    /// The oldest job, whosever it is; priorities and shares do not count.
+    Fifo,
+}
+
+/// What of the VMs is shared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Metric {
+    /// Their number.
+    #[default]
+    Slot,
+    /// Their memory.
+    Memory,
+    /// Their memory, times their cores.
+    MemoryCpu,
+    /// Their memory, times their cores, times their storage where they have some; weighted.
+    MemoryCpuStorage,
+}
+
+/// A factor above nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+#[serde(try_from = "f64")]
+pub struct Weight(f64);
+
+impl Weight {
+    /// The factor.
+    pub fn get(self) -> f64 {
+        self.0
+    }
+}
+
+impl Default for Weight {
+    fn default() -> Self {
+        Self(1.0)
+    }
+}
+
+impl TryFrom<f64> for Weight {
+    type Error = &'static str;
+
+    fn try_from(weight: f64) -> Result<Self, Self::Error> {
+        let sensible = weight.is_finite() && weight > 0.0;
+        if sensible { Ok(Self(weight)) } else { Err("a weight must be a number above 0") }
+    }
 }
 
 /// How a user's share is spread.
@@ -95,8 +172,22 @@ impl Default for SchedulerConfig {
             machine_poller_interval_s: FIVE,
             algorithm: Algorithm::default(),
             job_distribution: Distribution::default(),
+            scheduling_metric: Metric::default(),
+            cpu_distribution_weight: Weight::default(),
+            memory_distribution_weight: Weight::default(),
+            storage_distribution_weight: Weight::default(),
             max_starting_vms: None,
             high_priority_job_weight: NonZeroU32::MIN,
+            rebalance: true,
+            rebalance_lost_work_max_s: None,
+            max_destroying_vms: const { NonZeroU32::new(10).unwrap() },
+            vm_idle_threshold_s: None,
+            block_cloud_after_boot_failures: const { NonZeroU32::new(3).unwrap() },
+            ban_job_after_boot_failures: const { NonZeroU32::new(10).unwrap() },
+            job_ban_timeout_s: const { NonZeroU64::new(60 * 60).unwrap() },
+            ban_tracking: false,
+            ban_min_track: const { NonZeroU32::new(5).unwrap() },
+            ban_failrate_threshold_percent: const { NonZeroU32::new(100).unwrap() },
             polling_error_threshold: const { NonZeroU32::new(5).unwrap() },
             register_timeout_s: const { NonZeroU64::new(15 * 60).unwrap() },
             max_keep_alive_s: 60 * 60,
@@ -111,6 +202,10 @@ impl SchedulerConfig {
     /// How long a VM that is booted for a job may idle, in seconds.
     pub fn keep_alive_s(&self, job: Option<u64>, cloud: u64) -> u64 {
         job.unwrap_or(cloud).min(self.max_keep_alive_s)
+    }
+
+    pub(crate) fn job_ban_timeout(&self) -> Duration {
+        Duration::from_secs(self.job_ban_timeout_s.get())
     }
 
     pub(crate) fn register_timeout(&self) -> Duration {

@@ -8,7 +8,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 use pileus_model::{
-    Actor, Beat, BoxFuture, Clock, Command, Engine, FailedBoots, History, Holding, Name, Output, Receipt,
+    Actor, Beat, BoxFuture, Clock, Command, Engine, Explanation, History, Holding, Name, Output, Receipt,
     Refusal, Shares, Stray, Time, View,
 };
 use tokio::{
@@ -23,7 +23,9 @@ use crate::{
     desk::{Desk, End},
     files,
     fleet::{Fleet, within},
-    insight::{self, Insight},
+    insight,
+    proxies::Office,
+    schedule::explain::explain,
     state::FILES,
     store::Store,
     tail::Tail,
@@ -39,11 +41,14 @@ pub struct Hub {
     pub config: SchedulerConfig,
     pub store: Arc<dyn Store>,
     pub fleet: Fleet,
+    pub office: Office,
     pub view: ArcSwap<View>,
     /// The newest view's sequence number; sent after the view is there.
     pub seq: watch::Sender<u64>,
     /// The newest events.
     pub tail: Tail,
+    /// Held by whoever explains a job: one at a time.
+    pub explaining: Arc<tokio::sync::Mutex<()>>,
     pub queue: mpsc::Sender<Item>,
     pub runtime: Handle,
     pub aliases_file: Option<PathBuf>,
@@ -53,8 +58,8 @@ pub struct Hub {
     pub closed: Mutex<BTreeMap<Name, Time>>,
     /// What is wrong with clouds now.
     pub troubles: Mutex<BTreeMap<Name, String>>,
-    /// What is told to people who ask.
-    pub insight: Insight,
+    /// What the last sweep of each driver found.
+    pub strays: Mutex<BTreeMap<String, Vec<Name>>>,
 }
 
 /// The engine, as a type that is shared.
@@ -168,6 +173,9 @@ impl Engine for Door {
                 let change = |limits| Change::UserLimits { limits };
                 self.0.runtime.spawn(hub.reload("user_limits", read, change, by))
             }
+            (Command::RenewProxy { user, which }, _, _) => {
+                self.0.runtime.spawn(hub.renew_proxy(user, which, by))
+            }
             (Command::RemoveVms { vms }, _, _) => self.0.runtime.spawn(hub.remove(vms, by)),
             (command, _, _) => {
                 let answer = hub.enqueue(Work::Command(command), by);
@@ -194,6 +202,20 @@ impl Engine for Door {
         Box::pin(async move { Ok(read.await?) })
     }
 
+    fn explain(&self, job: &str) -> BoxFuture<Result<Option<Explanation>, Refusal>> {
+        let (hub, job) = (self.0.clone(), Name::from(job));
+        Box::pin(async move {
+            let turn = hub.explaining.clone().lock_owned().await;
+            let explained = tokio::task::spawn_blocking(move || {
+                let _turn = turn;
+                let now = hub.clock.now();
+                let closed = hub.closed_at(now);
+                explain(&hub.view.load_full(), now, &hub.config, &closed, &job)
+            });
+            explained.await.map_err(|_| Refusal::Unavailable)
+        })
+    }
+
     fn changed_since(&self, seq: u64) -> BoxFuture<()> {
         self.0.after(seq)
     }
@@ -206,16 +228,12 @@ impl Engine for Door {
         insight::shares(&self.0)
     }
 
-    fn failed_boots(&self) -> Vec<FailedBoots> {
-        self.0.insight.failed_boots()
-    }
-
     fn holdings(&self) -> Vec<Holding> {
         insight::holdings(&self.0)
     }
 
     fn strays(&self) -> Vec<Stray> {
-        self.0.insight.strays()
+        insight::strays(&self.0)
     }
 }
 

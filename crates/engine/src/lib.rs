@@ -16,6 +16,7 @@ mod hub;
 mod ids;
 mod insight;
 mod owner;
+mod proxies;
 mod reconcile;
 mod schedule;
 #[cfg(test)]
@@ -27,17 +28,25 @@ mod store;
 mod tail;
 #[cfg(test)]
 mod testing;
+#[cfg(test)]
+mod two_days;
+#[cfg(test)]
+mod vectors;
 mod writer;
 
+pub use change::Change;
 pub use clock::SystemClock;
 pub use command::decide;
-pub use config::{Algorithm, Config, Distribution, SchedulerConfig};
+pub use config::{Algorithm, Config, Distribution, Metric, SchedulerConfig, Weight};
 pub use files::{FileError, check_files};
 pub use fleet::DriverFactory;
 pub use ids::Ids;
+pub use proxies::{CredentialsConfig, UserCredentials};
 pub use schedule::{
     assign::assign,
+    cleanup::cleanup,
     plan::{Intent, plan},
+    rebalance::rebalance,
 };
 pub use start::{Running, StartError, start};
 pub use state::apply;

@@ -19,6 +19,7 @@ pub fn owner(view: &View, kind: &Kind) -> Owner {
         | Kind::VmOverride { vm, .. }
         | Kind::VmDestroy { vm, .. }
         | Kind::VmFailed { vm, .. }
+        | Kind::BootFailed { vm, .. }
         | Kind::VmGone { vm, .. } => of(view.vms.get(vm).map(|vm| &vm.project)),
         Kind::JobSubmitted(job) => of(Some(&job.project)),
         Kind::JobScheduled { job, .. }
@@ -32,6 +33,7 @@ pub fn owner(view: &View, kind: &Kind) -> Owner {
             of(first.filter(|first| projects.all(|other| other == Some(first))))
         }
         Kind::UserLimit { .. }
+        | Kind::ProxyRenewed { .. }
         | Kind::TokenCreated(_)
         | Kind::TokenRevoked { .. }
         | Kind::KeyUsed { .. }

@@ -9,7 +9,7 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use pileus_model::{Actor, Beat, Clock, CloudSpec, Engine, Refusal, View};
+use pileus_model::{Actor, Beat, Clock, CloudSpec, Engine, ProxyUse, Refusal, View};
 use tokio::{
     runtime::Handle,
     sync::{mpsc, watch},
@@ -27,7 +27,7 @@ use crate::{
     fleet::{DriverFactory, Fleet},
     hub::{Door, Hub, RECONCILERS},
     ids::Ids,
-    insight::Insight,
+    proxies::{self, Office},
     reconcile::{self, decider::DECIDERS},
     state::FILES,
     store::{self, OpenError, Store},
@@ -119,9 +119,11 @@ pub(crate) async fn start_upon(
         clock,
         store,
         fleet: Fleet::new(drivers),
+        office: Office::new(config.credentials, &config.state_dir),
         seq: watch::Sender::new(view.seq),
         view: ArcSwap::from_pointee(view),
         tail: crate::tail::Tail::default(),
+        explaining: Arc::default(),
         queue,
         runtime: Handle::current(),
         aliases_file: config.cloud_aliases,
@@ -129,7 +131,7 @@ pub(crate) async fn start_upon(
         beats: Mutex::new(RECONCILERS.into_iter().zip(intervals).map(beat).collect()),
         closed: Mutex::default(),
         troubles: Mutex::default(),
-        insight: Insight::default(),
+        strays: Mutex::default(),
         config: config.scheduler,
     });
     let writer = tokio::spawn(writer::run(hub.clone(), items, ids));
@@ -201,6 +203,9 @@ impl Running {
         deciders.spawn(supervise(hub.clone(), 3, stop.clone(), move || {
             reconcile::jobs::run(hub.clone(), stop.clone())
         }));
+        for which in ProxyUse::ALL {
+            deciders.spawn(proxies::refresh(self.hub.clone(), which, self.stop_deciders.clone()));
+        }
         self.deciders = Some(deciders);
         info!(jobs = view.jobs.len(), vms = view.vms.len(), clouds = view.clouds.len(), "engine started");
         Ok(())

@@ -3,15 +3,32 @@
 //! Pure. An event that names something unknown changes nothing but the sequence number: whether it
 //! may happen was settled before it was written.
 
-use std::sync::Arc;
+use std::{
+    collections::{BTreeMap, HashSet},
+    sync::{Arc, LazyLock, Mutex},
+};
 
-use pileus_model::{Event, Job, JobState, Kind, Name, Size, Time, UsedKey, View, Vm, VmState};
+use pileus_model::{
+    BlockedCloud, BootFailure, Event, ImageRecord, Job, JobState, Kind, Name, Proxy, Size, Time, UsedKey,
+    View, Vm, VmState,
+};
+
+use crate::hub::lock;
 
 /// Who reads the alias file and the user-limit file. What it sets goes when it goes from the file.
 pub const FILES: &str = "[files]";
 
 /// How many run times a VM remembers.
 const RUNS_KEPT: usize = 10;
+
+/// How many failed boots a job remembers.
+const FAILURES_KEPT: usize = 32;
+
+/// How many boots an image remembers in each cloud.
+const BOOTS_KEPT: usize = 10;
+
+/// How many images a cloud remembers; beyond that, those that failed longest ago are forgotten.
+const IMAGES_KEPT: usize = 1000;
 
 /// Puts `event` into `view`. Events come in order and without a gap.
 pub fn apply(view: &mut View, event: &Event) {
@@ -25,7 +42,10 @@ pub fn apply(view: &mut View, event: &Event) {
             view.clouds.insert(cloud.name.clone(), Arc::new(cloud));
         }
         Kind::CloudRetired { cloud } => with(&mut view.clouds, cloud, |cloud| cloud.retired = true),
-        Kind::CloudGone { cloud } => drop(view.clouds.remove(cloud)),
+        Kind::CloudGone { cloud } => {
+            view.clouds.remove(cloud);
+            view.images.remove(cloud);
+        }
         Kind::CloudEnabled { cloud, enabled } => {
             with(&mut view.clouds, cloud, |cloud| cloud.enabled_by_admin = Some(*enabled));
         }
@@ -33,7 +53,7 @@ pub fn apply(view: &mut View, event: &Event) {
             with(&mut view.clouds, cloud, |cloud| cloud.vm_slots_by_admin = Some(*vm_slots));
         }
         Kind::VmRequested(vm) => {
-            view.vms.insert(vm.id.clone(), Arc::new(vm.clone()));
+            view.vms.insert(vm.id.clone(), Arc::new(vm_sharing(vm.clone())));
             with(&mut view.clouds, &vm.cloud, |cloud| cloud.used = plus(cloud.used, vm.size()));
         }
         Kind::VmHandle { vm, handle, hostname, address } => with(&mut view.vms, vm, |vm| {
@@ -51,12 +71,7 @@ pub fn apply(view: &mut View, event: &Event) {
                 vm.error_count = 0;
             }
         }),
-        Kind::VmRegistered { vm } => with(&mut view.vms, vm, |vm| {
-            if vm.registered.is_none() {
-                vm.registered = Some(now);
-                vm.idle_since = vm.job.is_none().then_some(now);
-            }
-        }),
+        Kind::VmRegistered { vm } => vm_registered(view, vm, now),
         Kind::VmOverride { vm, state, force_retire } => with(&mut view.vms, vm, |vm| {
             (vm.override_state, vm.force_retire) = (*state, *force_retire);
         }),
@@ -66,8 +81,18 @@ pub fn apply(view: &mut View, event: &Event) {
         Kind::VmFailed { vm, error, error_count } => with(&mut view.vms, vm, |vm| {
             (vm.last_error, vm.error_count) = (Some(error.clone()), *error_count);
         }),
+        Kind::BootFailed { vm: _, job, image, failure, blocked_until, banned_until } => {
+            if let Some(job) = job {
+                with(&mut view.jobs, job, |job| boot_failed(job, failure, *blocked_until, *banned_until));
+            }
+            if let Some(image) = image.as_ref().filter(|_| failure.fault.is_of_the_vm()) {
+                image_booted(view, &failure.cloud, image, Some(failure));
+            }
+        }
         Kind::VmGone { vm, why } => vm_gone(view, vm, why),
-        Kind::JobSubmitted(job) => drop(view.jobs.insert(job.id.clone(), Arc::new(job.clone()))),
+        Kind::JobSubmitted(job) => {
+            view.jobs.insert(job.id.clone(), Arc::new(job_sharing(job.clone())));
+        }
         Kind::JobScheduled { job, vm: _ } => with(&mut view.jobs, job, |job| {
             (job.state, job.reason) = (JobState::Scheduled, None);
         }),
@@ -104,6 +129,11 @@ pub fn apply(view: &mut View, event: &Event) {
             view.user_limits.remove(user);
             view.file_limits.remove(user);
         }
+        Kind::ProxyRenewed { user, which, expires, server } => {
+            let proxies = view.proxies.entry(user.clone()).or_default();
+            let proxy = Proxy { expires: *expires, renewed: now, server: server.clone() };
+            *Arc::make_mut(proxies).get_mut(*which) = Some(proxy);
+        }
         Kind::TokenCreated(token) => {
             drop(view.tokens.insert(token.sha256.clone(), Arc::new(token.clone())));
         }
@@ -122,6 +152,40 @@ pub fn apply(view: &mut View, event: &Event) {
             }
         }
     }
+}
+
+/// Names that many jobs and VMs have in common. They are kept once: that saves memory, and whoever looks
+/// at 100 000 jobs knows their users and types by the address.
+static SHARED: LazyLock<Mutex<HashSet<Name>>> = LazyLock::new(Mutex::default);
+
+/// So many shared names are kept before it is looked which of them nobody has any more.
+const SHARED_FEW: usize = 4096;
+
+/// The same name, at the one address that it has.
+fn shared(names: &mut HashSet<Name>, name: &mut Name) {
+    match names.get(name) {
+        Some(known) => *name = known.clone(),
+        None => {
+            if names.len() >= SHARED_FEW && names.len() == names.capacity() {
+                names.retain(|name| Arc::strong_count(name) > 1);
+            }
+            names.insert(name.clone());
+        }
+    }
+}
+
+pub fn job_sharing(mut job: Job) -> Job {
+    let mut names = lock(&SHARED);
+    let Job { project, user, vm_type, source, .. } = &mut job;
+    [project, user, vm_type, source].into_iter().for_each(|name| shared(&mut names, name));
+    job
+}
+
+pub fn vm_sharing(mut vm: Vm) -> Vm {
+    let mut names = lock(&SHARED);
+    let Vm { project, user, vm_type, cloud, .. } = &mut vm;
+    [project, user, vm_type, cloud].into_iter().for_each(|name| shared(&mut names, name));
+    vm
 }
 
 /// Changes one thing; nothing where it is not there.
@@ -185,8 +249,55 @@ fn job_started(view: &mut View, job: &Name, vm: &str, now: Time) {
         (it.started, it.finished, it.exit) = (Some(now), None, None);
         (it.vm, it.cloud) = (Some(on.0), Some(on.1));
         it.attempts = it.attempts.saturating_add(1);
+        (it.failures, it.blocked_clouds, it.banned_until) = (Vec::new(), Vec::new(), None);
     });
     with(&mut view.vms, vm, |vm: &mut Vm| (vm.job, vm.idle_since) = (Some(job.clone()), None));
+}
+
+fn vm_registered(view: &mut View, vm: &str, now: Time) {
+    let Some(it) = view.vms.get(vm).filter(|vm| vm.registered.is_none()) else { return };
+    let booted = it.image.clone().map(|image| (it.cloud.clone(), image));
+    with(&mut view.vms, vm, |vm: &mut Vm| {
+        vm.registered = Some(now);
+        vm.idle_since = vm.job.is_none().then_some(now);
+    });
+    if let Some((cloud, image)) = booted {
+        image_booted(view, &cloud, &image, None);
+    }
+}
+
+fn boot_failed(job: &mut Job, failure: &BootFailure, blocked: Option<Time>, banned: Option<Time>) {
+    push(&mut job.failures, failure.clone(), FAILURES_KEPT);
+    if let Some(until) = blocked {
+        job.blocked_clouds.retain(|other| other.cloud != failure.cloud);
+        job.blocked_clouds.push(BlockedCloud { cloud: failure.cloud.clone(), until });
+    }
+    job.banned_until = banned.or(job.banned_until);
+}
+
+fn image_booted(view: &mut View, cloud: &Name, image: &Name, failure: Option<&BootFailure>) {
+    if !view.clouds.contains_key(cloud) {
+        return;
+    }
+    let images = Arc::make_mut(view.images.entry(cloud.clone()).or_default());
+    if images.len() >= IMAGES_KEPT && !images.contains_key(image) {
+        let failed = |record: &ImageRecord| record.failure.as_ref().map(|failure| failure.at);
+        let oldest = images.iter().min_by_key(|(_, record)| failed(record)).map(|(image, _)| image.clone());
+        oldest.map(|image| images.remove(&image));
+    }
+    let record: &mut ImageRecord = BTreeMap::entry(images, image.clone()).or_default();
+    push(&mut record.boots, failure.is_none(), BOOTS_KEPT);
+    if let Some(failure) = failure {
+        record.failure = Some(failure.clone());
+    }
+}
+
+/// The oldest goes where there are too many.
+fn push<T>(list: &mut Vec<T>, it: T, most: usize) {
+    if list.len() >= most {
+        list.remove(0);
+    }
+    list.push(it);
 }
 
 /// Where `job` runs on a VM, that VM idles from now on.
@@ -199,10 +310,7 @@ fn leave_vm(view: &mut View, job: &str, now: Time) {
             return;
         }
         (vm.job, vm.idle_since) = (None, Some(now));
-        if vm.job_runs_s.len() == RUNS_KEPT {
-            vm.job_runs_s.remove(0);
-        }
-        vm.job_runs_s.push(started.map_or(0, |at| now.since(at).as_secs()));
+        push(&mut vm.job_runs_s, started.map_or(0, |at| now.since(at).as_secs()), RUNS_KEPT);
     });
 }
 

@@ -59,6 +59,11 @@ pub fn job(id: &str) -> Job {
         cloud: None,
         attempts: 0,
         exit: None,
+        image: None,
+        user_type_limit: None,
+        failures: Vec::new(),
+        blocked_clouds: Vec::new(),
+        banned_until: None,
     }
 }
 
@@ -90,6 +95,8 @@ pub fn vm(id: &str, cloud: &str) -> Vm {
         hostname: String::new(),
         address: String::new(),
         handle: String::new(),
+        image: None,
+        booted_for: None,
     }
 }
 

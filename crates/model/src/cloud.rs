@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::Name;
+use crate::{BootFailure, Name};
 
 /// What a VM takes, or a cloud has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -36,6 +36,15 @@ pub struct CloudSpec {
     pub keep_alive_s: u64,
     /// How long a VM may be `Starting`, in seconds; `None`: for ever.
     pub boot_timeout_s: Option<u64>,
+}
+
+/// How boots from one image went in one cloud.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct ImageRecord {
+    /// The last ten boots, in their order; `true`: its worker called home.
+    pub boots: Vec<bool>,
+    /// The last one that came to nothing.
+    pub failure: Option<BootFailure>,
 }
 
 /// Who brought a cloud.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{CloudSpec, KeptAnswer, Name, RequestKey};
+use crate::{CloudSpec, KeptAnswer, Name, ProxyUse, RequestKey};
 
 /// On whose behalf something happens; kept with the event.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -50,6 +50,10 @@ pub struct JobSpec {
     pub keep_alive_s: Option<u64>,
     /// Clouds or aliases where it may run; empty: anywhere.
     pub target_clouds: Vec<String>,
+    /// The image that its VM is booted from.
+    pub image: Option<Name>,
+    /// The user's own limit of VMs of this type; at least one.
+    pub user_type_limit: Option<u32>,
 }
 
 /// A change that somebody asks for. Checked against the state, made into events, durable, applied,
@@ -98,6 +102,8 @@ pub enum Command {
     SetUserLimit { user: Name, vms: Option<u32> },
     /// Reads the user-limit file again; a broken one leaves the working set.
     ReloadUserLimits,
+    /// Fetches a user's proxy anew from the user's MyProxy server.
+    RenewProxy { user: Name, which: ProxyUse },
     /// Makes a token known by its hash.
     CreateToken { sha256: Name, name: Name, user: Name, project: Name, roles: Vec<String> },
     /// Forgets a token, by its name.
@@ -118,6 +124,9 @@ pub enum Refusal {
     /// A value that makes no sense.
     #[error("Invalid {field}: {problem}")]
     Invalid { field: &'static str, problem: String },
+    /// Another service, which was needed for it, is not there or said no. Nothing was changed.
+    #[error("{0}")]
+    Elsewhere(String),
     /// The disk under the state folder is full: nothing was changed.
     #[error("The state cannot grow: the disk is full. Nothing was changed.")]
     Full,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::{
-    Actor, BoxFuture, Command, FailedBoots, History, Holding, Name, Output, Refusal, Shares, Stray, Time,
+    Actor, BoxFuture, Command, Explanation, History, Holding, Name, Output, Refusal, Shares, Stray, Time,
     View,
 };
 
@@ -46,6 +46,10 @@ pub trait Engine: Send + Sync {
     /// a project: what it owns and what is everybody's; for `None` all of it. Waits for no writer.
     fn events(&self, after: u64, limit: usize, project: Option<Name>) -> BoxFuture<Result<History, Refusal>>;
 
+    /// Why a job is where it is; `None` where there is no such job. Costs as much as a cycle of the
+    /// scheduler, so that few are made at a time.
+    fn explain(&self, job: &str) -> BoxFuture<Result<Option<Explanation>, Refusal>>;
+
     /// Ends once a view with a higher `seq` than this has been published.
     fn changed_since(&self, seq: u64) -> BoxFuture<()>;
 
@@ -55,11 +59,6 @@ pub trait Engine: Send + Sync {
     /// The shares by which the scheduler would decide now.
     fn shares(&self) -> Shares {
         Shares::default()
-    }
-
-    /// What did not come up where, in the order of clouds and types.
-    fn failed_boots(&self) -> Vec<FailedBoots> {
-        Vec::new()
     }
 
     /// What each reconciler holds, in the order of [`beats`](Engine::beats).
@@ -92,6 +91,10 @@ impl Engine for Idle {
     }
 
     fn events(&self, _: u64, _: usize, _: Option<Name>) -> BoxFuture<Result<History, Refusal>> {
+        Box::pin(async { Err(Refusal::Unavailable) })
+    }
+
+    fn explain(&self, _: &str) -> BoxFuture<Result<Option<Explanation>, Refusal>> {
         Box::pin(async { Err(Refusal::Unavailable) })
     }
 

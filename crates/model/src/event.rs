@@ -6,7 +6,10 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Actor, Cloud, Exit, Job, JobState, KeptAnswer, Name, Override, Time, Token, Vm, VmState};
+use crate::{
+    Actor, BootFailure, Cloud, Exit, Job, JobState, KeptAnswer, Name, Override, ProxyUse, Time, Token, Vm,
+    VmState,
+};
 
 /// One thing that happened. Numbers have no gaps and never repeat.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -87,6 +90,16 @@ pub enum Kind {
     VmDestroy { vm: Name, why: String },
     /// Something went wrong with a VM.
     VmFailed { vm: Name, error: String, error_count: u32 },
+    /// A VM never took a job: a boot for `job` came to nothing. Clouds are barred for the job, and the
+    /// job itself, until the times named.
+    BootFailed {
+        vm: Name,
+        job: Option<Name>,
+        image: Option<Name>,
+        failure: BootFailure,
+        blocked_until: Option<Time>,
+        banned_until: Option<Time>,
+    },
     /// The cloud has let go of the VM, or an administrator had it forgotten. Its job, if it had
     /// one, goes back to the queue.
     VmGone { vm: Name, why: String },
@@ -110,6 +123,8 @@ pub enum Kind {
     AliasGone { alias: Name },
     /// The most VMs of a user; `None`: no limit.
     UserLimit { user: Name, vms: Option<u32> },
+    /// A user's proxy was fetched anew.
+    ProxyRenewed { user: Name, which: ProxyUse, expires: Time, server: Name },
     /// A token was made.
     TokenCreated(Token),
     /// A token was revoked.

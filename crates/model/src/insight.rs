@@ -1,10 +1,10 @@
 //! What the engine tells of its own thoughts, beside the state: for people who ask why.
 
-use crate::{Name, Time};
+use crate::Name;
 
 /// The part of all VMs that the jobs of one user and type have, or should have.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Share {
+pub struct TypeShare {
     /// Whose it is.
     pub project: Name,
     /// For whom the VMs run.
@@ -20,25 +20,11 @@ pub struct Share {
 pub struct Shares {
     /// `current` without `desired`; a whole where there are VMs and no waiting job. Who is at or
     /// below zero may boot.
-    pub diff: Vec<Share>,
+    pub diff: Vec<TypeShare>,
     /// By the VMs.
-    pub current: Vec<Share>,
+    pub current: Vec<TypeShare>,
     /// By the jobs that wait.
-    pub desired: Vec<Share>,
-}
-
-/// VMs of a type that do not come up in a cloud: the last time that it happened. A sum of what is known
-/// of single boots, for people; nothing decides by it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FailedBoots {
-    /// Where.
-    pub cloud: Name,
-    /// Of which type.
-    pub vm_type: Name,
-    /// What happened.
-    pub why: String,
-    /// When.
-    pub at: Time,
+    pub desired: Vec<TypeShare>,
 }
 
 /// What a reconciler holds in its hands now.

@@ -84,6 +84,59 @@ pub struct Output {
     pub truncated: bool,
 }
 
+/// What went wrong with a VM that was booted for a job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BootFault {
+    /// The cloud had no room for it, or a quota forbade it.
+    NoCapacity,
+    /// The cloud did not make it.
+    NotMade,
+    /// The cloud made it, and it broke or did not boot in time.
+    NotBooted,
+    /// It booted, and its worker did not call home in time.
+    NotRegistered,
+}
+
+impl BootFault {
+    /// The words on the old wire, where it has some for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::NoCapacity => "Resource Availability / Quota Problem",
+            Self::NotMade => "Other VM Create Error",
+            Self::NotBooted => "VM did not start in time",
+            Self::NotRegistered => "VM did not register in time",
+        }
+    }
+
+    /// Whether the VM itself is to blame, rather than a cloud that was full or did not answer.
+    pub fn is_of_the_vm(self) -> bool {
+        matches!(self, Self::NotBooted | Self::NotRegistered)
+    }
+}
+
+/// A boot that came to nothing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BootFailure {
+    /// The sort.
+    pub fault: BootFault,
+    /// What was seen; for people.
+    pub detail: String,
+    /// Where.
+    pub cloud: Name,
+    /// When.
+    pub at: Time,
+}
+
+/// A cloud in which no VM is booted for a job for a while.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BlockedCloud {
+    /// Which.
+    pub cloud: Name,
+    /// Until when.
+    pub until: Time,
+}
+
 /// A job as the engine knows it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Job {
@@ -113,6 +166,13 @@ pub struct Job {
     pub keep_alive_s: Option<u64>,
     /// Clouds or aliases where it may run; empty: anywhere.
     pub target_clouds: Vec<String>,
+    /// The image that its VM is booted from; `None`: what the cloud boots by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<Name>,
+    /// The user's own limit: no VM of this type is booted while there are as many. Holds as long as
+    /// a job that says so is queued or runs; of several the least.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user_type_limit: Option<u32>,
     /// How far it has come.
     pub state: JobState,
     /// Why it waits, is held, or failed; for people.
@@ -131,4 +191,13 @@ pub struct Job {
     pub attempts: u32,
     /// How it ended.
     pub exit: Option<Exit>,
+    /// Boots for it that came to nothing since it ran last, the latest ones, in their order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub failures: Vec<BootFailure>,
+    /// Clouds that are not tried for it for a while, because too many of these were there.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub blocked_clouds: Vec<BlockedCloud>,
+    /// Until when nothing is booted for it at all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub banned_until: Option<Time>,
 }

@@ -1,10 +1,10 @@
 //! A consistent picture of everything, cheap to copy and never locked.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use imbl::{OrdMap, OrdSet};
 
-use crate::{Cloud, Job, Name, Token, UsedKey, Vm};
+use crate::{Cloud, ImageRecord, Job, Name, Proxies, Token, UsedKey, Vm};
 
 /// The state after an event. The engine folds events into it; everybody else reads.
 ///
@@ -27,8 +27,12 @@ pub struct View {
     pub file_aliases: OrdSet<Name>,
     /// Those of `user_limits` that the user-limit file brought.
     pub file_limits: OrdSet<Name>,
+    /// What is known of users' proxies.
+    pub proxies: OrdMap<Name, Arc<Proxies>>,
     /// Tokens by their hash.
     pub tokens: OrdMap<Name, Arc<Token>>,
+    /// How boots from the images that jobs name went: by cloud, then by image.
+    pub images: OrdMap<Name, Arc<BTreeMap<Name, ImageRecord>>>,
     /// Idempotency keys that were used of late.
     pub keys: OrdMap<Name, Arc<UsedKey>>,
     /// The same by their age, the oldest first.

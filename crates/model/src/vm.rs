@@ -67,6 +67,12 @@ pub struct Vm {
     pub storage_gib: u64,
     /// How long it may idle, in seconds.
     pub keep_alive_s: u64,
+    /// The image that it is booted from; `None`: what the cloud boots by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<Name>,
+    /// The job that it was booted for; it may run others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub booted_for: Option<Name>,
     /// What the cloud said last.
     pub state: VmState,
     /// What is laid over it.

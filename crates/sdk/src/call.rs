@@ -95,19 +95,27 @@ impl Call {
     /// relative to it. The scheme is `https` where the request's target or [`Context::secure`] says so.
     pub fn origin(&self) -> String {
         let mut origin = String::with_capacity(128);
-        let host = match self.0.head.uri.authority() {
-            Some(authority) => Some(authority.as_str()),
-            None => self.0.head.headers.get(header::HOST).and_then(|host| host.to_str().ok()),
-        };
         // What stands before `@` is none of a link's business.
-        let host = host.map(|host| host.rsplit('@').next().unwrap_or_default());
+        let host = self.host().map(|host| host.rsplit('@').next().unwrap_or_default());
         let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~:[]%".contains(&byte);
         if let Some(host) = host.filter(|host| !host.is_empty() && host.bytes().all(plain)) {
-            let secure = self.0.context.secure || self.0.head.uri.scheme() == Some(&Scheme::HTTPS);
-            origin.push_str(if secure { "https://" } else { "http://" });
+            origin.push_str(if self.secure() { "https://" } else { "http://" });
             origin.push_str(host);
         }
         origin
+    }
+
+    /// The host and port that the client called, as it said them.
+    pub(crate) fn host(&self) -> Option<&str> {
+        match self.0.head.uri.authority() {
+            Some(authority) => Some(authority.as_str()),
+            None => self.0.head.headers.get(header::HOST).and_then(|host| host.to_str().ok()),
+        }
+    }
+
+    /// Whether links start with `https`.
+    pub(crate) fn secure(&self) -> bool {
+        self.0.context.secure || self.0.head.uri.scheme() == Some(&Scheme::HTTPS)
     }
 
     /// The URL of a collection of this call's project: `http://host/v2/{project_id}/vms`.

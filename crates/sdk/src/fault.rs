@@ -74,6 +74,9 @@ pub enum Fault {
     /// 501: named, and not there yet.
     #[error("{0}")]
     NotImplemented(String),
+    /// 502: another service, which was needed for it, is not there or said no.
+    #[error("{0}")]
+    BadGateway(String),
     /// 503: not now.
     #[error("{reason}")]
     Unavailable {
@@ -106,6 +109,7 @@ impl Fault {
             Self::Unprocessable(_) => (StatusCode::UNPROCESSABLE_ENTITY, "unprocessableEntity"),
             Self::OverLimit { .. } => (StatusCode::TOO_MANY_REQUESTS, "overLimit"),
             Self::NotImplemented(_) => (StatusCode::NOT_IMPLEMENTED, "notImplemented"),
+            Self::BadGateway(_) => (StatusCode::BAD_GATEWAY, "computeFault"),
             Self::Unavailable { .. } => (StatusCode::SERVICE_UNAVAILABLE, "serviceUnavailable"),
             Self::InsufficientStorage(_) => (StatusCode::INSUFFICIENT_STORAGE, "computeFault"),
             Self::Internal(_) => (StatusCode::INTERNAL_SERVER_ERROR, "computeFault"),
@@ -187,6 +191,7 @@ impl From<Refusal> for Fault {
             Refusal::NotFound { kind, id } => Self::NotFound { kind, id },
             Refusal::Conflict(text) => Self::Conflict(text),
             Refusal::Invalid { .. } => Self::BadRequest(refusal.to_string()),
+            Refusal::Elsewhere(text) => Self::BadGateway(text),
             Refusal::Full => Self::InsufficientStorage(refusal.to_string()),
             Refusal::Unavailable => {
                 Self::Unavailable { reason: refusal.to_string(), retry_after: Duration::from_secs(5) }

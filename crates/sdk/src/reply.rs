@@ -1,9 +1,12 @@
 //! What a controller answers with. Text, JSON and streams are serializers, not second controllers.
 
+use bytes::Bytes;
 use http::{HeaderValue, StatusCode, header};
 use serde::{Serialize, Serializer, ser::SerializeMap};
 
 use crate::{Body, Fault, Response, body::Stream};
+
+const JSON: &str = "application/json";
 
 /// An answer: a response that is easy to make.
 #[derive(Debug)]
@@ -14,7 +17,7 @@ impl Reply {
     pub fn json(status: StatusCode, value: &impl Serialize) -> Result<Self, Fault> {
         let mut bytes = Vec::with_capacity(512);
         serde_json::to_writer(&mut bytes, value).map_err(Fault::internal)?;
-        Ok(Self::whole(status, "application/json", bytes))
+        Ok(Self::whole(status, JSON, bytes))
     }
 
     /// 200 with JSON.
@@ -35,7 +38,7 @@ impl Reply {
     /// 200 with JSON as Python's `json.dumps` writes it: what the old ports speak.
     pub fn python_json(value: &impl Serialize) -> Result<Self, Fault> {
         let bytes = crate::old::python::dumps(value).map_err(Fault::internal)?;
-        Ok(Self::whole(StatusCode::OK, "application/json", bytes))
+        Ok(Self::whole(StatusCode::OK, JSON, bytes))
     }
 
     /// A status without a body: 202 for what goes on, 204 for what is done.
@@ -60,13 +63,26 @@ impl Reply {
         self
     }
 
+    /// The bytes of JSON that was written before.
+    pub(crate) fn written(bytes: Bytes) -> Self {
+        Self::whole(StatusCode::OK, JSON, bytes)
+    }
+
+    /// Its bytes, where it is 200 with JSON and no header of its own.
+    pub(crate) fn plain_json(&self) -> Option<Bytes> {
+        let headers = self.0.headers();
+        let plain = self.0.status() == StatusCode::OK && headers.len() == 1;
+        let json = headers.get(header::CONTENT_TYPE).is_some_and(|media| media == JSON);
+        self.0.body().bytes().filter(|_| plain && json)
+    }
+
     /// The response.
     pub fn into_response(self) -> Response {
         self.0
     }
 
-    fn whole(status: StatusCode, content_type: &'static str, bytes: Vec<u8>) -> Self {
-        let mut response = Response::new(Body::from(bytes));
+    fn whole(status: StatusCode, content_type: &'static str, bytes: impl Into<Bytes>) -> Self {
+        let mut response = Response::new(Body::from(bytes.into()));
         *response.status_mut() = status;
         response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
         Self(response)

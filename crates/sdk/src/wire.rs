@@ -23,8 +23,12 @@ pub fn segment(name: &str) -> impl fmt::Display + '_ {
 /// A moment as RFC 3339 in UTC: `2026-01-31T12:00:00Z`, with a fraction where it has one.
 /// One outside the years that RFC 3339 can write stands as the nearest that it can.
 pub fn at<S: Serializer>(time: &Time, to: S) -> Result<S::Ok, S::Error> {
-    let time = jiff::Timestamp::from_millisecond(time.0);
-    to.collect_str(&time.unwrap_or(jiff::Timestamp::MAX))
+    to.collect_str(&rfc3339(*time))
+}
+
+/// The same as a text.
+pub fn rfc3339(time: Time) -> impl fmt::Display {
+    jiff::Timestamp::from_millisecond(time.0).unwrap_or(jiff::Timestamp::MAX)
 }
 
 /// A moment as RFC 3339, or `null`.

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use pileus_sdk::{
-    Call, Fault, Links, Page, Reply, StatusCode, header,
+    Call, Fault, Links, Memo, Page, Reply, StatusCode, header,
     model::{Cloud, Command, Engine, View},
 };
 
@@ -12,6 +12,7 @@ use crate::body::{Brief, Create, Full, SetSlots, Update};
 
 pub struct Clouds {
     pub engine: Arc<dyn Engine>,
+    pub shown: Memo<Cloud>,
 }
 
 impl Clouds {
@@ -32,11 +33,10 @@ impl Clouds {
     /// `{"cloud": {…}}`. The name's case does not matter.
     pub async fn show(self: Arc<Self>, call: Call) -> Result<Reply, Fault> {
         let view = self.engine.view();
-        Reply::member(
-            StatusCode::OK,
-            "cloud",
-            &Full::new(find(&view, &call.id())?, &call.collection("clouds")),
-        )
+        let cloud = find(&view, &call.id())?;
+        self.shown.reply(&call, cloud, || {
+            Reply::member(StatusCode::OK, "cloud", &Full::new(cloud, &call.collection("clouds")))
+        })
     }
 
     /// 201 with the cloud. 409: there is one of this name.

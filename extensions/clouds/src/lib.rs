@@ -10,7 +10,7 @@ mod old;
 use std::sync::Arc;
 
 use pileus_sdk::{
-    Action, Deps, Extension, Method, Mount, Resource,
+    Action, Deps, Extension, Memo, Method, Mount, Resource,
     action::Place::{Custom, Verb},
 };
 
@@ -28,7 +28,7 @@ pub static EXTENSION: Extension = Extension {
 };
 
 fn resources(deps: &Deps) -> Vec<Resource> {
-    let it = Arc::new(Clouds { engine: deps.engine.clone() });
+    let it = Arc::new(Clouds { engine: deps.engine.clone(), shown: Memo::default() });
     let old = Arc::new(Old { deps: deps.clone() });
     let status = |path| Custom(Mount::CloudStatus, path);
     let admin = |path| Custom(Mount::CloudAdmin, path);

@@ -6,6 +6,7 @@
 use pileus_sdk::{
     Value, at, json,
     model::{CloudSpec, Event, Kind, Owner, Time},
+    rfc3339,
     serde::Serialize,
 };
 
@@ -59,7 +60,7 @@ impl<'a> Document<'a> {
 }
 
 /// Every kind, in the order of what it is about.
-pub const KINDS: [&str; 28] = [
+pub const KINDS: [&str; 30] = [
     "cloud_set",
     "cloud_retired",
     "cloud_gone",
@@ -72,6 +73,7 @@ pub const KINDS: [&str; 28] = [
     "vm_override",
     "vm_destroy",
     "vm_failed",
+    "boot_failed",
     "vm_gone",
     "job_submitted",
     "job_scheduled",
@@ -83,6 +85,7 @@ pub const KINDS: [&str; 28] = [
     "alias_set",
     "alias_gone",
     "user_limit",
+    "proxy_renewed",
     "token_created",
     "token_revoked",
     "key_used",
@@ -125,6 +128,14 @@ pub fn told(kind: &Kind) -> (&'static str, Value) {
         Kind::VmFailed { vm, error, error_count } => {
             ("vm_failed", json!({ "vm": vm, "error": error, "error_count": error_count }))
         }
+        Kind::BootFailed { vm, job, image, failure, blocked_until, banned_until } => (
+            "boot_failed",
+            json!({
+                "vm": vm, "job": job, "image": image, "fault": failure.fault, "detail": failure.detail,
+                "cloud": failure.cloud,
+                "blocked_until": stamp(*blocked_until), "banned_until": stamp(*banned_until),
+            }),
+        ),
         Kind::VmGone { vm, why } => ("vm_gone", json!({ "vm": vm, "why": why })),
         Kind::JobSubmitted(job) => (
             "job_submitted",
@@ -147,6 +158,10 @@ pub fn told(kind: &Kind) -> (&'static str, Value) {
         Kind::AliasSet { alias, clouds } => ("alias_set", json!({ "alias": alias, "clouds": clouds })),
         Kind::AliasGone { alias } => ("alias_gone", json!({ "alias": alias })),
         Kind::UserLimit { user, vms } => ("user_limit", json!({ "user": user, "vm_limit": vms })),
+        Kind::ProxyRenewed { user, which, expires, server } => (
+            "proxy_renewed",
+            json!({ "user": user, "proxy": which, "expires": rfc3339(*expires).to_string(), "server": server }),
+        ),
         Kind::TokenCreated(token) => (
             "token_created",
             json!({ "token": token.name, "user": token.user, "project": token.project, "roles": token.roles }),
@@ -159,6 +174,14 @@ pub fn told(kind: &Kind) -> (&'static str, Value) {
         }
         Kind::KeysForgotten { keys } => ("keys_forgotten", json!({ "keys": keys.len() })),
     }
+}
+
+/// RFC 3339, or nothing.
+fn stamp(time: Option<Time>) -> Value {
+    #[derive(Serialize)]
+    #[serde(crate = "pileus_sdk::serde")]
+    struct Stamp(#[serde(serialize_with = "pileus_sdk::at_opt")] Option<Time>);
+    json!(Stamp(time))
 }
 
 fn settings(spec: &CloudSpec) -> Value {

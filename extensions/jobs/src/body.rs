@@ -157,6 +157,10 @@ pub struct Create {
     keep_alive_s: Option<u64>,
     #[serde(default)]
     target_clouds: Vec<String>,
+    #[serde(default)]
+    image: Option<Name>,
+    #[serde(default)]
+    user_type_limit: Option<u32>,
 }
 
 fn default_vm_type() -> Name {
@@ -185,6 +189,8 @@ impl Create {
             high_priority: self.high_priority,
             keep_alive_s: self.keep_alive_s,
             target_clouds: self.target_clouds,
+            image: self.image,
+            user_type_limit: self.user_type_limit,
         }
     }
 }

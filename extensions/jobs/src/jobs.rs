@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use pileus_sdk::{
-    Call, Cut, Fault, Links, Page, Reply, Scope, StatusCode, header,
+    Call, Cut, Fault, Links, Memo, Page, Reply, Scope, StatusCode, header,
     model::{Command, Engine, Job, JobState, Name, View},
 };
 
@@ -15,6 +15,7 @@ use crate::{
 
 pub struct Jobs {
     pub engine: Arc<dyn Engine>,
+    pub shown: Memo<Job>,
 }
 
 impl Jobs {
@@ -34,7 +35,9 @@ impl Jobs {
     pub async fn show(self: Arc<Self>, call: Call) -> Result<Reply, Fault> {
         let (view, scope) = (self.engine.view(), Scope::of(&call, ALL)?);
         let job = find(&view, &scope, &call.id())?;
-        Reply::member(StatusCode::OK, "job", &Full::new(job, &call.collection("jobs")))
+        self.shown.reply(&call, job, || {
+            Reply::member(StatusCode::OK, "job", &Full::new(job, &call.collection("jobs")))
+        })
     }
 
     /// 202 with the whole job. 403: for another user than the caller, who may not.
@@ -84,6 +87,15 @@ impl Jobs {
         let job = find(&view, &scope, &call.id())?;
         let output = self.engine.output(&job.id).await?.unwrap_or_default();
         Reply::member(StatusCode::OK, "output", &Written::new(job, &output))
+    }
+
+    /// `{"explanation": {…}}`: every cloud with the first test that it fails, the share, the limits.
+    pub async fn explain(self: Arc<Self>, call: Call) -> Result<Reply, Fault> {
+        let (view, scope) = (self.engine.view(), Scope::of(&call, ALL)?);
+        let job = find(&view, &scope, &call.id())?;
+        let gone = || Fault::NotFound { kind: "Job", id: call.id().into() };
+        let explained = self.engine.explain(&job.id).await?.ok_or_else(gone)?;
+        Reply::member(StatusCode::OK, "explanation", &explained)
     }
 
     async fn submit(&self, call: &Call, command: impl FnOnce(Name) -> Command) -> Result<(), Fault> {

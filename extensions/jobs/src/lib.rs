@@ -10,7 +10,7 @@ mod old;
 use std::sync::Arc;
 
 use pileus_sdk::{
-    Action, Deps, Extension, Method, Mount, Resource,
+    Action, Deps, Extension, Memo, Method, Mount, Resource,
     action::Place::{Custom, MemberAction, Verb},
 };
 
@@ -33,8 +33,8 @@ const ALL: &str = "jobs:index:all_projects";
 const AS_USER: &str = "jobs:create:as_user";
 
 fn resources(deps: &Deps) -> Vec<Resource> {
-    let it = Arc::new(Jobs { engine: deps.engine.clone() });
-    let old = Arc::new(Old { engine: deps.engine.clone() });
+    let it = Arc::new(Jobs { engine: deps.engine.clone(), shown: Memo::default() });
+    let old = Arc::new(Old { deps: deps.clone() });
     let status = |path| Custom(Mount::CloudStatus, path);
     let (get, post) = (Method::GET, Method::POST);
     #[rustfmt::skip]
@@ -47,6 +47,7 @@ fn resources(deps: &Deps) -> Vec<Resource> {
         Action::new("hold", post.clone(), Verb, "jobs:hold", "Keeps a waiting job from running", &it, Jobs::hold).asks(&[ALL]),
         Action::new("release", post, Verb, "jobs:release", "Lets a held job wait again", &it, Jobs::release).asks(&[ALL]),
         Action::new("output", get.clone(), MemberAction, "jobs:output", "Shows what a job wrote, and how it ended", &it, Jobs::output).asks(&[ALL]),
+        Action::new("explain", get.clone(), MemberAction, "jobs:explain", "Tells why a job waits: clouds, shares, limits", &it, Jobs::explain).asks(&[ALL]),
         Action::new("old_table", get.clone(), status("/jobs"), "cloud_status:jobs", "Jobs of a state as a table", &old, Old::table),
         Action::new("old_job", get.clone(), status("/jobs/{job}"), "cloud_status:job", "One job as a row", &old, Old::job),
         Action::new("old_job_json", get.clone(), status("/jobs/{job}.json"), "cloud_status:job", "One job as JSON", &old, Old::job_json),

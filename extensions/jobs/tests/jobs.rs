@@ -3,7 +3,7 @@
 use pileus_ext_jobs::EXTENSION;
 use pileus_sdk::{
     Value, header, json,
-    model::{Command, Exit, JobSpec, JobState, Output, Refusal, Time},
+    model::{Bounded, CloudTest, Command, Exit, Explanation, JobSpec, JobState, Output, Refusal, Time},
     testing::{Ask, Bench, delete, get, post, put_job},
 };
 
@@ -134,6 +134,8 @@ fn spec() -> JobSpec {
         high_priority: false,
         keep_alive_s: None,
         target_clouds: Vec::new(),
+        image: None,
+        user_type_limit: None,
     }
 }
 
@@ -164,6 +166,8 @@ async fn a_job_needs_a_command_alone() {
         high_priority: true,
         keep_alive_s: Some(60),
         target_clouds: vec!["West".into()],
+        image: None,
+        user_type_limit: None,
         ..spec()
     };
     let whole = r#", "user": "bob", "vm_type": "small", "cpu_cores": 2, "memory_mib": 128, "storage_gib": 4,
@@ -361,4 +365,49 @@ async fn every_action_is_guarded_by_its_rule() {
         assert_eq!((reply.status, reply.top()), (403, "forbidden".into()), "{rule}");
         assert_eq!(bench.engine.commands(), [], "{rule}");
     }
+}
+
+#[tokio::test]
+async fn a_project_is_told_why_its_own_jobs_wait() {
+    let bench = bench();
+    for job in ["1", "3"] {
+        bench.engine.put_explanation(Explanation {
+            job: job.into(),
+            state: JobState::New,
+            why: "It waits: every cloud that could run it is full.".into(),
+            seq: 7,
+            clouds: vec![CloudTest {
+                cloud: "a".into(),
+                fits: false,
+                failed: Some("slots_free"),
+                detail: Some("all of its 2 slots are taken".into()),
+            }],
+            queue: None,
+            share: None,
+            user_vms: Bounded { now: 2, limit: Some(3) },
+            type_vms: Bounded { now: 1, limit: None },
+            starting_vms: Bounded { now: 0, limit: None },
+            failures: Vec::new(),
+            banned_for_s: None,
+        });
+    }
+    let cases = [
+        ("/p1/jobs/1/explain", 200),
+        ("/p1/jobs/3/explain", 404),
+        ("/p1/jobs/3/explain?all_projects=1", 200),
+        ("/p1/jobs/2/explain", 404),
+        ("/p1/jobs/x/explain", 404),
+    ];
+    for (uri, status) in cases {
+        let reply = bench.send(get(uri)).await;
+        assert_eq!(reply.status, status, "{uri}: {}", reply.text);
+    }
+    let told = bench.send(get("/p1/jobs/1/explain")).await.json()["explanation"].clone();
+    assert_eq!(
+        told["clouds"],
+        json!([{ "cloud": "a", "fits": false, "failed": "slots_free", "detail": "all of its 2 slots are taken" }])
+    );
+    assert_eq!((&told["state"], &told["user_vms"]), (&json!("new"), &json!({ "now": 2, "limit": 3 })));
+    bench.deny("jobs:index:all_projects");
+    assert_eq!(bench.send(get("/p1/jobs/3/explain?all_projects=1")).await.status, 403);
 }

@@ -1,9 +1,11 @@
 //! The info port's texts on jobs, to the byte.
 
+use std::time::Duration;
+
 use pileus_ext_jobs::EXTENSION;
 use pileus_sdk::{
     Mount, header, json,
-    model::{JobState, Time, View},
+    model::{BlockedCloud, JobState, Time, View},
     testing::{Answer, Ask, Bench, get, put_cloud, put_job, put_vm},
 };
 
@@ -182,4 +184,27 @@ async fn old_calls_are_guarded_by_their_rules() {
         bench.deny(rule);
         assert_eq!(bench.send(status(uri)).await.status, 403, "{uri}");
     }
+}
+
+#[tokio::test]
+async fn a_banned_job_says_so_until_the_ban_ends() {
+    let bench = bench(|view| {
+        put_job(view, "a", |job| {
+            job.image = Some("debian".into());
+            job.user_type_limit = Some(3);
+            job.banned_until = Some(Time(1_769_860_800_000 + 60_000));
+            let blocked = |cloud: &str, until| BlockedCloud { cloud: cloud.into(), until: Time(until) };
+            job.blocked_clouds = vec![blocked("west", i64::MAX), blocked("east", 0)];
+        });
+    });
+    let row = bench.send(status("/jobs/a")).await;
+    assert!(plain(&row).contains(" Idle       TempBanned "), "{}", row.text);
+    let job = bench.send(status("/jobs/a.json")).await.json();
+    assert_eq!((&job["banned"], &job["override_status"]), (&json!(true), &json!("TempBanned")));
+    assert_eq!((&job["blocked_clouds"], &job["usertype_limit"]), (&json!(["west"]), &json!(3)));
+    assert_eq!(job["req_ami"], json!({ "default": "debian" }));
+    bench.clock.advance(Duration::from_secs(60));
+    let row = bench.send(status("/jobs/a")).await;
+    assert!(plain(&row).contains(" Idle       Unscheduled "), "{}", row.text);
+    assert_eq!(bench.send(status("/jobs/a.json")).await.json()["banned"], false);
 }

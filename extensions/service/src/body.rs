@@ -1,9 +1,9 @@
 //! The service in JSON.
 
 use pileus_sdk::{
-    at,
+    at, at_opt,
     host::Process,
-    model::{Beat, FailedBoots, Share, Shares, Time},
+    model::{Beat, BootFailure, ImageRecord, Job, Shares, Time, TypeShare},
     serde::{Deserialize, Serialize},
 };
 
@@ -81,7 +81,7 @@ struct ShareShown {
 
 impl SharesShown {
     pub fn new(shares: &Shares) -> Self {
-        let list = |shares: &[Share]| {
+        let list = |shares: &[TypeShare]| {
             let shown = shares.iter().map(|share| ShareShown {
                 project_id: share.project.to_string(),
                 user: share.user.to_string(),
@@ -94,43 +94,77 @@ impl SharesShown {
     }
 }
 
-/// Why jobs got no VM, and what does not come up where.
+/// Why jobs got no VM, and which images do not come up where.
 #[derive(Serialize)]
 #[serde(crate = "pileus_sdk::serde")]
 pub struct Failures<'a> {
-    pub jobs: Vec<JobFailure<'a>>,
-    pub vm_types: Vec<TypeFailure>,
+    pub jobs: Vec<JobFailed<'a>>,
+    pub images: Vec<ImageFails<'a>>,
 }
 
+/// A job, and the boots for it that came to nothing since it ran last.
 #[derive(Serialize)]
 #[serde(crate = "pileus_sdk::serde")]
-pub struct JobFailure<'a> {
-    pub id: &'a str,
-    pub project_id: &'a str,
-    pub user: &'a str,
-    pub state: &'static str,
-    pub reasons: Vec<&'a str>,
+pub struct JobFailed<'a> {
+    id: &'a str,
+    project_id: &'a str,
+    user: &'a str,
+    state: &'static str,
+    /// Why it waits now; null: it does not, or it is merely not its turn.
+    reason: Option<&'a str>,
+    /// Until when nothing is booted for it.
+    #[serde(serialize_with = "at_opt")]
+    banned_until: Option<Time>,
+    boots: Vec<BootFailed<'a>>,
 }
 
-#[derive(Serialize)]
-#[serde(crate = "pileus_sdk::serde")]
-pub struct TypeFailure {
-    cloud: String,
-    vm_type: String,
-    reason: String,
-    /// When it happened last.
-    #[serde(serialize_with = "at")]
-    last: Time,
-}
-
-impl From<FailedBoots> for TypeFailure {
-    fn from(failure: FailedBoots) -> Self {
+impl<'a> JobFailed<'a> {
+    pub fn new(job: &'a Job) -> Self {
         Self {
-            cloud: failure.cloud.to_string(),
-            vm_type: failure.vm_type.to_string(),
-            reason: failure.why,
-            last: failure.at,
+            id: &job.id,
+            project_id: &job.project,
+            user: &job.user,
+            state: job.state.as_str(),
+            reason: job.reason.as_deref(),
+            banned_until: job.banned_until,
+            boots: job.failures.iter().map(BootFailed::new).collect(),
         }
+    }
+}
+
+/// A boot that came to nothing.
+#[derive(Serialize)]
+#[serde(crate = "pileus_sdk::serde")]
+pub struct BootFailed<'a> {
+    cloud: &'a str,
+    /// The sort, in Cloud Scheduler's words.
+    fault: &'static str,
+    detail: &'a str,
+    #[serde(serialize_with = "at")]
+    at: Time,
+}
+
+impl<'a> BootFailed<'a> {
+    fn new(failure: &'a BootFailure) -> Self {
+        let (fault, detail) = (failure.fault.as_str(), &failure.detail);
+        Self { cloud: &failure.cloud, fault, detail, at: failure.at }
+    }
+}
+
+/// An image whose last boot in a cloud came to nothing.
+#[derive(Serialize)]
+#[serde(crate = "pileus_sdk::serde")]
+pub struct ImageFails<'a> {
+    cloud: &'a str,
+    image: &'a str,
+    /// The last ten boots, in their order; `true`: its worker called home.
+    boots: &'a [bool],
+    last: Option<BootFailed<'a>>,
+}
+
+impl<'a> ImageFails<'a> {
+    pub fn new(cloud: &'a str, image: &'a str, record: &'a ImageRecord) -> Self {
+        Self { cloud, image, boots: &record.boots, last: record.failure.as_ref().map(BootFailed::new) }
     }
 }
 

@@ -3,14 +3,11 @@
 //! Source: Cloud Scheduler 1.13.2, observed on loopback. `/developer-info` was a heap profile of
 //! Python, `/shared-objs` always failed: both are free text. Entries come in a fixed order.
 
-use std::{collections::BTreeMap, fmt::Write, sync::Arc};
+use std::{collections::BTreeSet, fmt::Write, sync::Arc};
 
-use pileus_sdk::{
-    Call, Deps, Fault, Reply,
-    model::{FailedBoots, Share},
-};
+use pileus_sdk::{Call, Deps, Fault, Reply, model::TypeShare};
 
-use crate::service::job_failures;
+use crate::service::{failed_jobs, failing_images};
 
 pub struct OldInfo {
     pub deps: Deps,
@@ -89,24 +86,23 @@ impl OldInfo {
     pub async fn boot_failures(self: Arc<Self>, _: Call) -> Result<Reply, Fault> {
         let view = self.deps.engine.view();
         let mut text = String::from("Job Failure Reasons:\n");
-        for (job, reasons) in job_failures(&view) {
+        for job in failed_jobs(&view) {
             text += &format!("   Job ID: {}\n", job.id);
+            // A reason stands once, however often it was one.
+            let reasons: BTreeSet<_> = job.failures.iter().map(|failure| failure.fault.as_str()).collect();
             text.extend(reasons.iter().map(|reason| format!("      {reason}\n")));
         }
         Reply::text(text)
     }
 
-    /// `GET /failures/image`: a VM's type is what stands for its image.
+    /// `GET /failures/image`: images whose last boot there came to nothing. Cloud Scheduler never
+    /// took one off the list again.
     pub async fn image_failures(self: Arc<Self>, _: Call) -> Result<Reply, Fault> {
-        let failures = self.deps.engine.failed_boots();
-        let mut by_cloud: BTreeMap<&str, Vec<&FailedBoots>> = BTreeMap::new();
-        for failure in &failures {
-            by_cloud.entry(&failure.cloud).or_default().push(failure);
-        }
+        let view = self.deps.engine.view();
         let mut text = String::from("Image Failure List\n");
-        for (cloud, failures) in by_cloud {
+        for (cloud, images) in failing_images(&view) {
             text += &format!("   Cloud: {cloud}\n");
-            text.extend(failures.iter().map(|failure| format!("      Image: {}\n", failure.vm_type)));
+            text.extend(images.iter().map(|(image, _)| format!("      Image: {image}\n")));
         }
         Reply::text(text)
     }
@@ -122,7 +118,7 @@ impl OldInfo {
 }
 
 /// Six decimals, rounded, as C writes a float.
-fn line(share: &Share) -> String {
+fn line(share: &TypeShare) -> String {
     let millionths = (share.billionths.abs() + 500) / 1000;
     let sign = if share.billionths < 0 { "-" } else { "" };
     let mut text = format!("type: {}:{}, dist: {sign}", share.user, share.vm_type);

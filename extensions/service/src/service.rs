@@ -1,19 +1,17 @@
 //! The controller of `/v2/{project_id}/service`.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-};
+use std::{collections::BTreeMap, sync::Arc};
 
 use pileus_sdk::{
     Call, Deps, Fault, Reply, StatusCode,
     host::LogLevel,
     json,
-    model::{Actor, Command, Job, JobState, Receipt, Refusal, View},
+    model::{Actor, Command, ImageRecord, Job, Name, Receipt, Refusal, View},
 };
 
 use crate::body::{
-    CloudShown, Failures, JobFailure, OptionShown, QuickShutdown, Reconciler, SetLogLevel, SharesShown, Shown,
+    CloudShown, Failures, ImageFails, JobFailed, OptionShown, QuickShutdown, Reconciler, SetLogLevel,
+    SharesShown, Shown,
 };
 
 pub struct Service {
@@ -41,18 +39,14 @@ impl Service {
         Reply::member(StatusCode::OK, "shares", &SharesShown::new(&self.deps.engine.shares()))
     }
 
-    /// `{"failures": {"jobs": […], "vm_types": […]}}`.
+    /// `{"failures": {"jobs": […], "images": […]}}`.
     pub async fn failures(self: Arc<Self>, _: Call) -> Result<Reply, Fault> {
         let view = self.deps.engine.view();
-        let jobs = job_failures(&view).map(|(job, reasons)| JobFailure {
-            id: &job.id,
-            project_id: &job.project,
-            user: &job.user,
-            state: job.state.as_str(),
-            reasons,
+        let jobs = failed_jobs(&view).map(|job| JobFailed::new(job)).collect();
+        let images = failing_images(&view).flat_map(|(cloud, images)| {
+            images.into_iter().map(|(image, record)| ImageFails::new(cloud, image, record))
         });
-        let vm_types = self.deps.engine.failed_boots().into_iter().map(Into::into).collect();
-        Reply::member(StatusCode::OK, "failures", &Failures { jobs: jobs.collect(), vm_types })
+        Reply::member(StatusCode::OK, "failures", &Failures { jobs, images: images.collect() })
     }
 
     /// `{"strays": [{"machine", "driver"}]}`. Their drivers ended them.
@@ -121,23 +115,16 @@ pub async fn reconfigure(deps: &Deps, by: Actor) -> Result<Receipt, Refusal> {
     deps.engine.submit(Command::Reconfigure { clouds }, by).await
 }
 
-/// Jobs that got no VM, in the order of their ids, and why: what the scheduler says of a job that
-/// waits, how VMs of its owner and type failed that were booted for jobs like it, and what it ended of.
-pub fn job_failures(view: &View) -> impl Iterator<Item = (&Arc<Job>, Vec<&str>)> {
-    let mut errors: BTreeMap<_, BTreeSet<&str>> = BTreeMap::new();
-    for vm in view.vms.values().filter(|vm| vm.registered.is_none()) {
-        if let Some(error) = &vm.last_error {
-            errors.entry((&vm.project, &vm.user, &vm.vm_type)).or_default().insert(error);
-        }
-    }
-    view.jobs.values().filter_map(move |job| {
-        let mut reasons = Vec::new();
-        if matches!(job.state, JobState::New | JobState::Error) {
-            reasons.extend(job.reason.as_deref());
-        }
-        if matches!(job.state, JobState::New | JobState::Scheduled) {
-            reasons.extend(errors.get(&(&job.project, &job.user, &job.vm_type)).into_iter().flatten());
-        }
-        (!reasons.is_empty()).then_some((job, reasons))
+/// Jobs for which boots came to nothing since they ran last, in the order of their ids.
+pub fn failed_jobs(view: &View) -> impl Iterator<Item = &Arc<Job>> {
+    view.jobs.values().filter(|job| !job.failures.is_empty())
+}
+
+/// Images whose last boot came to nothing, by cloud, in the order of their names.
+pub fn failing_images(view: &View) -> impl Iterator<Item = (&Name, Vec<(&Name, &ImageRecord)>)> {
+    view.images.iter().filter_map(|(cloud, images)| {
+        let fails = |record: &ImageRecord| record.boots.last() == Some(&false);
+        let failing: Vec<_> = images.iter().filter(|(_, record)| fails(record)).collect();
+        (!failing.is_empty()).then_some((cloud, failing))
     })
 }

@@ -1,11 +1,13 @@
 //! What the old ports say of the service itself, to the byte.
 
+use std::sync::Arc;
+
 use pileus_ext_service::EXTENSION;
 use pileus_sdk::{
     Mount, header,
     host::CloudText,
-    model::{Command, FailedBoots, Holding, JobState, Refusal, Share, Shares, Time, VmState},
-    testing::{Answer, Ask, Bench, cloud, get, post, put, put_cloud, put_job, put_vm},
+    model::{BootFailure, BootFault, Command, Holding, ImageRecord, Refusal, Shares, Time, TypeShare},
+    testing::{Answer, Ask, Bench, cloud, get, post, put, put_job},
 };
 
 fn status(uri: &str) -> Ask {
@@ -43,7 +45,7 @@ async fn shares_have_six_decimals() {
     let bench = Bench::new(&EXTENSION);
     let nothing = "Diff Types dictionary\nCurrent Types (vms)\nDesired Types (jobs)\n";
     assert_eq!(plain(&bench.send(status("/diff-types")).await), nothing);
-    let share = |user: &str, billionths| Share {
+    let share = |user: &str, billionths| TypeShare {
         project: "p1".into(),
         user: user.into(),
         vm_type: "t".into(),
@@ -73,44 +75,37 @@ async fn failures_are_listed_by_job_and_by_cloud() {
     for uri in ["/failures/boot", "/failures?type=boot"] {
         assert_eq!(plain(&bench.send(status(uri)).await), "Job Failure Reasons:\n");
     }
+    let failure = |fault| BootFailure { fault, detail: "…".into(), cloud: "west".into(), at: Time(0) };
     bench.engine.edit(|view| {
-        put_cloud(view, "west", |_| ());
-        put_vm(view, "1", "west", |vm| {
-            (vm.state, vm.registered) = (VmState::Starting, None);
-            vm.last_error = Some("no capacity: full".into());
+        put_job(view, "e.org#1.0#7", |job| job.failures = vec![failure(BootFault::NotBooted)]);
+        put_job(view, "2", |job| {
+            job.failures = [BootFault::NotRegistered, BootFault::NoCapacity, BootFault::NotRegistered]
+                .map(failure)
+                .to_vec();
         });
-        put_vm(view, "2", "west", |vm| vm.last_error = Some("it works all the same".into()));
-        put_job(view, "e.org#1.0#7", |job| job.reason = Some("there is no cloud".into()));
-        put_job(view, "2", |job| job.state = JobState::Scheduled);
-        put_job(view, "3", |job| {
-            (job.state, job.reason) = (JobState::Held, Some("held by ada".into()));
-        });
-        put_job(view, "4", |job| {
-            (job.state, job.reason, job.user) =
-                (JobState::Error, Some("no such program".into()), "bob".into());
-        });
-        put_job(view, "5", |job| job.user = "bob".into());
+        put_job(view, "3", |job| job.reason = Some("every cloud that could run it is full".into()));
+        for (cloud, image, boots) in [
+            ("east", "b", vec![false]),
+            ("east", "a", vec![true, false]),
+            ("east", "mended", vec![false, true]),
+            ("west", "a", vec![false]),
+            ("north", "fine", vec![true]),
+        ] {
+            let record = ImageRecord { boots, failure: Some(failure(BootFault::NotBooted)) };
+            Arc::make_mut(view.images.entry(cloud.into()).or_default()).insert(image.into(), record);
+        }
     });
     let expected = "\
 Job Failure Reasons:
    Job ID: 2
-      no capacity: full
-   Job ID: 4
-      no such program
+      Resource Availability / Quota Problem
+      VM did not register in time
    Job ID: e.org#1.0#7
-      there is no cloud
-      no capacity: full
+      VM did not start in time
 ";
     for uri in ["/failures/boot", "/failures?type=boot"] {
         assert_eq!(plain(&bench.send(status(uri)).await), expected, "{uri}");
     }
-    let failure = |cloud: &str, vm_type: &str| FailedBoots {
-        cloud: cloud.into(),
-        vm_type: vm_type.into(),
-        why: "it did not boot within 60 s".into(),
-        at: Time(0),
-    };
-    bench.engine.put_failed_boots(vec![failure("east", "a"), failure("east", "b"), failure("west", "a")]);
     let expected = "Image Failure List\n   Cloud: east\n      Image: a\n      Image: b\n   Cloud: west\n      Image: a\n";
     for uri in ["/failures/image", "/failures?type=image"] {
         assert_eq!(plain(&bench.send(status(uri)).await), expected, "{uri}");

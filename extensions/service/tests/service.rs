@@ -1,10 +1,14 @@
 //! `/v2/{project_id}/service`.
 
+use std::sync::Arc;
+
 use pileus_ext_service::EXTENSION;
 use pileus_sdk::{
     host::CloudText,
     json,
-    model::{Beat, Command, FailedBoots, Holding, Refusal, Share, Shares, Stray, Time},
+    model::{
+        Beat, BootFailure, BootFault, Command, Holding, ImageRecord, Refusal, Shares, Stray, Time, TypeShare,
+    },
     testing::{Bench, cloud, get, post, put_cloud, put_job},
 };
 
@@ -94,15 +98,22 @@ async fn clouds_are_read_again() {
 #[tokio::test]
 async fn what_it_knows_is_told() {
     let bench = Bench::new(&EXTENSION);
+    let failure = BootFailure {
+        fault: BootFault::NotBooted,
+        detail: "it did not boot within 60 s".into(),
+        cloud: "west".into(),
+        at: Time(0),
+    };
     bench.engine.edit(|view| {
-        put_job(view, "e#1.0", |job| job.reason = Some("there is no cloud".into()));
+        put_job(view, "e#1.0", |job| {
+            (job.reason, job.failures) = (Some("there is no room".into()), vec![failure.clone()]);
+        });
         put_job(view, "2", |_| ());
+        let record = ImageRecord { boots: vec![true, false], failure: Some(failure.clone()) };
+        Arc::make_mut(view.images.entry("west".into()).or_default()).insert("debian".into(), record);
     });
-    let failure =
-        FailedBoots { cloud: "west".into(), vm_type: "t".into(), why: "it did not boot".into(), at: Time(0) };
-    bench.engine.put_failed_boots(vec![failure]);
     let share =
-        |billionths| Share { project: "p1".into(), user: "ada".into(), vm_type: "t".into(), billionths };
+        |billionths| TypeShare { project: "p1".into(), user: "ada".into(), vm_type: "t".into(), billionths };
     bench.engine.put_strays(vec![Stray { machine: "slot1@lost".into(), driver: "local".into() }]);
     bench.engine.put_shares(Shares {
         diff: vec![share(-500_000_000)],
@@ -112,14 +123,15 @@ async fn what_it_knows_is_told() {
     let options = vec![("vm_slots".to_owned(), "4".to_owned())];
     bench.host.put_texts(Ok(vec![CloudText { name: "West".into(), options }]));
     let shown = |share: f64| json!([{ "project_id": "p1", "user": "ada", "vm_type": "t", "share": share }]);
+    let boot = json!({ "cloud": "west", "fault": "VM did not start in time",
+                       "detail": "it did not boot within 60 s", "at": "1970-01-01T00:00:00Z" });
     let cases = [
         (
             "/p1/service/failures",
             json!({ "failures": {
                 "jobs": [{ "id": "e#1.0", "project_id": "p1", "user": "ada", "state": "new",
-                           "reasons": ["there is no cloud"] }],
-                "vm_types": [{ "cloud": "west", "vm_type": "t", "reason": "it did not boot",
-                               "last": "1970-01-01T00:00:00Z" }],
+                           "reason": "there is no room", "banned_until": null, "boots": [boot] }],
+                "images": [{ "cloud": "west", "image": "debian", "boots": [true, false], "last": boot }],
             } }),
         ),
         ("/p1/service/strays", json!({ "strays": [{ "machine": "slot1@lost", "driver": "local" }] })),

@@ -1,14 +1,16 @@
-//! What the admin port says of user limits: Python's words, to the byte.
+//! What the admin port says of user limits, in Python's words and to the byte, and of users' proxies.
 //!
 //! Source: Cloud Scheduler 1.13.2, observed on loopback. A file that cannot be read leaves the limits
-//! as they are, where there it took them all away.
+//! as they are, where there it took them all away. `POST /users/{user}` always failed there; its texts
+//! are ours, in the manner of their neighbours.
 
 use std::sync::Arc;
 
 use pileus_sdk::{
     Call, Fault, Reply,
-    model::{Command, Engine, Refusal},
+    model::{Command, Engine, ProxyUse, Refusal},
     old::python::{repr_dict, truth},
+    rfc3339,
 };
 
 pub struct Old {
@@ -29,6 +31,30 @@ impl Old {
             Ok(receipt) => Reply::text(truth(!receipt.view.user_limits.is_empty())),
             Err(refusal @ (Refusal::Full | Refusal::Unavailable)) => Err(refusal.into()),
             Err(_) => Reply::text(truth(false)),
+        }
+    }
+
+    /// `POST /users/{user}` with `refresh=job_proxy|vm_proxy`: a sentence, whether it worked or not.
+    pub async fn refresh(self: Arc<Self>, call: Call) -> Result<Reply, Fault> {
+        let params = call.query_or_form();
+        let wanted = params.get("refresh").ok_or(Fault::NoRoute)?;
+        let which = ProxyUse::ALL.into_iter().find(|which| which.as_str() == wanted).ok_or(Fault::NoRoute)?;
+        let (user, what) = (
+            call.param("user"),
+            match which {
+                ProxyUse::JobProxy => "job",
+                ProxyUse::VmProxy => "VM",
+            },
+        );
+        let command = Command::RenewProxy { user: (&*user).into(), which };
+        match self.engine.submit(command, call.actor()).await {
+            Ok(receipt) => {
+                let proxy = receipt.view.proxies.get(&*user).and_then(|proxies| proxies.get(which));
+                let until = proxy.map(|proxy| format!(" until {}", rfc3339(proxy.expires)));
+                Reply::text(format!("Renewed the {what} proxy of {user}{}.", until.unwrap_or_default()))
+            }
+            Err(refusal @ (Refusal::Full | Refusal::Unavailable)) => Err(refusal.into()),
+            Err(refusal) => Reply::text(format!("Unable to renew the {what} proxy of {user}. {refusal}")),
         }
     }
 }

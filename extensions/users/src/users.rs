@@ -1,13 +1,13 @@
 //! The controller of `/v2/{project_id}/users`.
 //!
-//! A user is whoever has a job, a VM or a limit: there is no list of users to be on. Jobs and VMs are
-//! counted in the projects that the call sees; a limit holds for the user in all of them together.
+//! A user is whoever has a job, a VM, a limit or a proxy: there is no list of users to be on. Jobs and VMs are
+//! counted in the projects that the call sees; a limit and a proxy are the user's in all of them together.
 
 use std::{collections::BTreeMap, sync::Arc};
 
 use pileus_sdk::{
-    Call, Fault, Links, Page, Reply, Scope, StatusCode,
-    model::{Command, Engine, JobState, Name, View},
+    Call, Fault, Links, Page, Reply, Scope, StatusCode, at,
+    model::{Command, Engine, JobState, Name, Proxy, ProxyUse, Time, View},
     serde::{Deserialize, Serialize},
 };
 
@@ -43,11 +43,33 @@ impl Users {
         let Update { vm_limit } = call.json("user")?;
         let command = Command::SetUserLimit { user: Name::from(&*name), vms: vm_limit };
         let view = self.engine.submit(command, call.actor()).await?.view;
-        let tally = count(&view, &scope, |user| *user == *name).pop_first();
-        let tally = tally.map(|(_, tally)| tally).unwrap_or_default();
-        let collection = call.collection("users");
-        Reply::member(StatusCode::OK, "user", &tally.shown(&name, &view, &collection))
+        after(&call, &view, &scope, &name)
     }
+
+    /// `{"reload": null}`: 202. A file that cannot be read leaves the limits as they are, and is a fault.
+    pub async fn reload(self: Arc<Self>, call: Call) -> Result<Reply, Fault> {
+        call.nothing("reload")?;
+        self.engine.submit(Command::ReloadUserLimits, call.actor()).await?;
+        Reply::status(StatusCode::ACCEPTED)
+    }
+
+    /// `{"refresh": {"proxy": "job_proxy"}}`: 200 with the user and the proxy's new end; 502 where the
+    /// MyProxy server, or the program that asks it, is not there or said no.
+    pub async fn refresh(self: Arc<Self>, call: Call) -> Result<Reply, Fault> {
+        let (scope, name) = (Scope::of(&call, ALL)?, call.id());
+        let Refresh { proxy } = call.json("refresh")?;
+        let command = Command::RenewProxy { user: Name::from(&*name), which: proxy };
+        let view = self.engine.submit(command, call.actor()).await?.view;
+        after(&call, &view, &scope, &name)
+    }
+}
+
+/// The user right after a change.
+fn after(call: &Call, view: &View, scope: &Scope, name: &str) -> Result<Reply, Fault> {
+    let tally = count(view, scope, |user| user == name).pop_first();
+    let tally = tally.map(|(_, tally)| tally).unwrap_or_default();
+    let collection = call.collection("users");
+    Reply::member(StatusCode::OK, "user", &tally.shown(name, view, &collection))
 }
 
 /// What is counted of a user.
@@ -57,10 +79,10 @@ struct Tally {
     jobs: [u32; JobState::ALL.len()],
 }
 
-/// Walks the picture once. A user with a limit alone is there, with nothing.
+/// Walks the picture once. A user with a limit or a proxy alone is there, with nothing.
 fn count<'a>(view: &'a View, scope: &Scope, picks: impl Fn(&str) -> bool) -> BTreeMap<&'a str, Tally> {
     let mut users: BTreeMap<&str, Tally> = BTreeMap::new();
-    for user in view.user_limits.keys().filter(|user| picks(user)) {
+    for user in view.user_limits.keys().chain(view.proxies.keys()).filter(|user| picks(user)) {
         users.entry(user).or_default();
     }
     for vm in view.vms.values().filter(|vm| scope.sees(&vm.project) && picks(&vm.user)) {
@@ -73,7 +95,7 @@ fn count<'a>(view: &'a View, scope: &Scope, picks: impl Fn(&str) -> bool) -> BTr
 }
 
 impl Tally {
-    fn shown<'a>(self, name: &'a str, view: &View, collection: &'a str) -> Shown<'a> {
+    fn shown<'a>(self, name: &'a str, view: &'a View, collection: &'a str) -> Shown<'a> {
         let jobs = JobState::ALL.map(|state| (state.as_str(), self.jobs[state as usize]));
         Shown {
             id: name,
@@ -81,9 +103,30 @@ impl Tally {
             vms: self.vms,
             vm_limit: view.user_limits.get(name).copied(),
             jobs: jobs.into_iter().collect(),
+            proxies: ProxyUse::ALL
+                .into_iter()
+                .map(|which| (which.as_str(), proxy(view, name, which)))
+                .collect(),
             links: Links { collection, id: name },
         }
     }
+}
+
+fn proxy<'a>(view: &'a View, user: &str, which: ProxyUse) -> Option<ShownProxy<'a>> {
+    let Proxy { expires, renewed, server } = view.proxies.get(user)?.get(which)?;
+    Some(ShownProxy { expires: *expires, renewed: *renewed, server })
+}
+
+/// What is told of a proxy: never where its file is.
+#[derive(Serialize)]
+#[serde(crate = "pileus_sdk::serde")]
+struct ShownProxy<'a> {
+    #[serde(serialize_with = "at")]
+    expires: Time,
+    #[serde(serialize_with = "at")]
+    renewed: Time,
+    /// Where it was fetched.
+    server: &'a str,
 }
 
 /// A user.
@@ -98,6 +141,8 @@ struct Shown<'a> {
     vm_limit: Option<u32>,
     /// How many jobs are in each state.
     jobs: BTreeMap<&'static str, u32>,
+    /// How long each proxy lasts; null: none was fetched.
+    proxies: BTreeMap<&'static str, Option<ShownProxy<'a>>>,
     links: Links<'a>,
 }
 
@@ -107,4 +152,11 @@ struct Shown<'a> {
 struct Update {
     #[serde(deserialize_with = "Option::deserialize")]
     vm_limit: Option<u32>,
+}
+
+/// `{"refresh": {"proxy": "job_proxy"}}`, or `"vm_proxy"`.
+#[derive(Deserialize)]
+#[serde(crate = "pileus_sdk::serde", deny_unknown_fields)]
+struct Refresh {
+    proxy: ProxyUse,
 }

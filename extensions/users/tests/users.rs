@@ -3,7 +3,7 @@
 use pileus_ext_users::EXTENSION;
 use pileus_sdk::{
     Mount, Value, header, json,
-    model::{Command, JobState, Refusal},
+    model::{Command, JobState, Proxies, Proxy, ProxyUse, Refusal, Time},
     testing::{Bench, get, post, put, put_cloud, put_job, put_vm},
 };
 
@@ -35,7 +35,7 @@ fn user(name: &str, href: &str, vms: u32, limit: Option<u32>, jobs: &[(&str, u32
     }
     let href = format!("http://api.example:8774/v2/p1/users/{href}");
     json!({ "id": name, "name": name, "vms": vms, "vm_limit": limit, "jobs": counts,
-            "links": [{ "rel": "self", "href": href }] })
+            "proxies": { "job_proxy": null, "vm_proxy": null }, "links": [{ "rel": "self", "href": href }] })
 }
 
 #[test]
@@ -112,6 +112,8 @@ async fn mistakes_name_their_place_and_change_nothing() {
         (change(r#"{"user": {"vm_limit": -1}}"#), 400, "field `user.vm_limit`"),
         (change(r#"{"user": {"vm_limit": "5"}}"#), 400, "field `user.vm_limit`"),
         (change(r#"{"user": {"vm_limit": 5, "name": "x"}}"#), 400, "unknown field `name`"),
+        (post("/p1/users/ada/action", r#"{"refresh": {}}"#), 400, "missing field `proxy`"),
+        (post("/p1/users/ada/action", r#"{"refresh": {"proxy": "jobs"}}"#), 400, "unknown variant `jobs`"),
         (get("/p1/users?limit=x"), 400, "limit param must be an integer"),
         (get("/p1/users?marker=bob"), 400, "marker [bob] not found"),
         (get("/p1/users/bob"), 404, "User bob could not be found."),
@@ -138,6 +140,9 @@ async fn every_action_is_guarded_by_its_rules() {
         ("users:index:all_projects", get("/p1/users/ada?all_projects=1")),
         ("users:update", put("/p1/users/ada", limit)),
         ("users:index:all_projects", put("/p1/users/ada?all_projects=1", limit)),
+        ("users:refresh", post("/p1/users/ada/action", r#"{"refresh": {"proxy": "job_proxy"}}"#)),
+        ("cloud_admin:refresh_user", post("/users/ada?refresh=job_proxy", "").on(Mount::CloudAdmin)),
+        ("users:reload", post("/p1/users/action", r#"{"reload": null}"#)),
         ("cloud_admin:user_limits", get("/user-limits").on(Mount::CloudAdmin)),
         ("cloud_admin:reload_user_limits", post("/user-limits", "").on(Mount::CloudAdmin)),
     ];
@@ -179,4 +184,97 @@ async fn the_admin_port_reloads_limits() {
         assert!(status != 200 || reply.text == text, "{refusal:?}: {}", reply.text);
         assert_eq!(bench.engine.commands(), [Command::ReloadUserLimits]);
     }
+}
+
+/// Renews as the engine does: until noon of the last day of January.
+fn renewing(bench: &Bench) {
+    bench.engine.react(|command, view| {
+        let Command::RenewProxy { user, which } = command else { return Err(Refusal::Unavailable) };
+        let expires = Time(1_769_860_800_000);
+        let proxy = Proxy { expires, renewed: Time(1_769_817_600_000), server: "myproxy.example".into() };
+        let mut proxies = Proxies::default();
+        *proxies.get_mut(*which) = Some(proxy);
+        view.proxies.insert(user.clone(), proxies.into());
+        Ok(String::new())
+    });
+}
+
+#[tokio::test]
+async fn a_proxy_is_renewed_and_its_end_is_shown() {
+    let shown = json!({ "expires": "2026-01-31T12:00:00Z", "renewed": "2026-01-31T00:00:00Z",
+                        "server": "myproxy.example" });
+    for (name, proxy, which) in [
+        ("ada", "job_proxy", ProxyUse::JobProxy),
+        ("cy%2Fd", "vm_proxy", ProxyUse::VmProxy),
+        ("yet-to-come", "job_proxy", ProxyUse::JobProxy),
+    ] {
+        let bench = bench();
+        renewing(&bench);
+        let ask =
+            post(&format!("/p1/users/{name}/action"), &json!({ "refresh": { "proxy": proxy } }).to_string());
+        let reply = bench.send(ask).await;
+        assert_eq!((reply.status, &reply.json()["user"]["proxies"][proxy]), (200, &shown), "{name}");
+        let user = name.replace("%2F", "/").as_str().into();
+        assert_eq!(bench.engine.commands(), [Command::RenewProxy { user, which }]);
+        assert_eq!(bench.send(get(&format!("/p1/users/{name}"))).await.json(), reply.json());
+    }
+    for (refusal, status, top) in [
+        (Refusal::Elsewhere("myproxy.example gave no proxy".into()), 502, "computeFault"),
+        (Refusal::Conflict("is being renewed".into()), 409, "conflictingRequest"),
+    ] {
+        let bench = bench();
+        bench.engine.refuse(refusal.clone());
+        let reply = bench.send(post("/p1/users/ada/action", r#"{"refresh": {"proxy": "vm_proxy"}}"#)).await;
+        assert_eq!((reply.status, reply.top().as_str()), (status, top));
+        assert_eq!(reply.json()[top]["message"], refusal.to_string());
+    }
+}
+
+#[tokio::test]
+async fn the_admin_port_renews_proxies_and_says_so_in_a_sentence() {
+    let down = Refusal::Elsewhere("It is down.".into());
+    let cases = [
+        (
+            "/users/ada?refresh=job_proxy",
+            None,
+            200,
+            "Renewed the job proxy of ada until 2026-01-31T12:00:00Z.",
+        ),
+        (
+            "/users/a%2Fb?refresh=vm_proxy",
+            None,
+            200,
+            "Renewed the VM proxy of a/b until 2026-01-31T12:00:00Z.",
+        ),
+        (
+            "/users/ada?refresh=job_proxy",
+            Some(down),
+            200,
+            "Unable to renew the job proxy of ada. It is down.",
+        ),
+        ("/users/ada?refresh=jobs", None, 404, "not found"),
+        ("/users/ada", None, 404, "not found"),
+    ];
+    for (uri, refusal, status, text) in cases {
+        let bench = bench();
+        renewing(&bench);
+        refusal.into_iter().for_each(|refusal| bench.engine.refuse(refusal));
+        let reply = bench.send(post(uri, "").on(Mount::CloudAdmin)).await;
+        assert_eq!(reply.status, status, "{uri}");
+        assert!(status != 200 || reply.text == text, "{uri}: {}", reply.text);
+    }
+}
+
+#[tokio::test]
+async fn limits_are_reloaded() {
+    let reload = || post("/p1/users/action", r#"{"reload": null}"#);
+    let bench = bench();
+    let reply = bench.send(reload()).await;
+    assert_eq!((reply.status, reply.text.as_str()), (202, ""));
+    assert_eq!(bench.engine.commands(), [Command::ReloadUserLimits]);
+    let broken = Refusal::Invalid { field: "user_limits", problem: "limits.json:1:2: no JSON".into() };
+    bench.engine.refuse(broken);
+    let reply = bench.send(reload()).await;
+    assert_eq!(reply.status, 400);
+    assert!(reply.text.contains("limits.json:1:2"), "{}", reply.text);
 }

@@ -13,7 +13,7 @@ mod vms;
 use std::sync::Arc;
 
 use pileus_sdk::{
-    Action, Deps, Extension, Method, Mount, Parent, Resource,
+    Action, Deps, Extension, Memo, Method, Mount, Parent, Resource,
     action::Place::{BulkVerb, Custom, Verb},
 };
 
@@ -39,7 +39,7 @@ pub static EXTENSION: Extension = Extension {
 const ALL: &str = "vms:index:all_projects";
 
 fn resources(deps: &Deps) -> Vec<Resource> {
-    let it = Arc::new(Vms { engine: deps.engine.clone() });
+    let it = Arc::new(Vms { engine: deps.engine.clone(), shown: Memo::default() });
     let verbs = |deed| Arc::new(Verbs { engine: deps.engine.clone(), deed });
     let (stop, retire) = (verbs(Deed::Shutdown), verbs(Deed::ForceRetire));
     let (remove, reset) = (verbs(Deed::Remove), verbs(Deed::Reset));

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use pileus_sdk::{
-    Call, Cut, Fault, Page, Reply, Scope, StatusCode,
+    Call, Cut, Fault, Memo, Page, Reply, Scope, StatusCode,
     model::{Engine, View, Vm},
 };
 
@@ -14,6 +14,7 @@ use crate::{
 
 pub struct Vms {
     pub engine: Arc<dyn Engine>,
+    pub shown: Memo<Vm>,
 }
 
 impl Vms {
@@ -33,7 +34,8 @@ impl Vms {
     pub async fn show(self: Arc<Self>, call: Call) -> Result<Reply, Fault> {
         let (view, scope) = (self.engine.view(), Scope::of(&call, ALL)?);
         let vm = find(&view, &scope, &call.id())?;
-        Reply::member(StatusCode::OK, "vm", &Full::new(vm, &call.collection("vms")))
+        self.shown
+            .reply(&call, vm, || Reply::member(StatusCode::OK, "vm", &Full::new(vm, &call.collection("vms"))))
     }
 
     /// `GET …/clouds/{cloud_id}/vms`: as `index`, of one cloud.

@@ -5,8 +5,9 @@
 //! and a burst admits exactly `value`. (In floating point, 498 of the 1200 limits of 1 to 300 per
 //! second, minute, hour and day lose their last request to rounding.)
 //!
-//! A caller is known by a keyed 128-bit hash of his name: a fixed size, however long the name, and
-//! two callers do not meet. Callers that are too many lose their buckets, idle ones first, then the
+//! A caller is known by a keyed 64-bit hash of his name: a fixed size, however long the name. That two
+//! of a million callers meet has a chance of three in a hundred million, and nobody can choose to.
+//! Callers that are too many lose their buckets, idle ones first, then the
 //! emptiest. Forgetting a bucket is a gift to its owner, so a full one is forgotten last: to get rid of
 //! his own full bucket somebody has to fill those of nearly everybody else, which takes as many
 //! requests as the limits of as many callers allow.
@@ -61,11 +62,12 @@ impl Rate {
 
 /// A caller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Key(u64, u64);
+pub(super) struct Key(u64);
 
 impl Hash for Key {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        state.write_u64(self.1);
+        // The low bits have chosen the shard, and are the same in all of it.
+        state.write_u64(self.0.rotate_right(16));
     }
 }
 
@@ -93,8 +95,7 @@ type Shard = HashMap<Key, Box<[Bucket]>, BuildHasherDefault<AsItIs>>;
 #[derive(Debug)]
 pub(super) struct Buckets {
     rates: Vec<Rate>,
-    /// Two hashes of 64 bits with keys of their own make one of 128.
-    hashers: [RandomState; 2],
+    hasher: RandomState,
     shards: Vec<Mutex<Shard>>,
     /// Callers in a shard.
     most: usize,
@@ -107,7 +108,7 @@ impl Buckets {
         let shards = (max_keys / 1024).clamp(1, 64);
         Self {
             rates,
-            hashers: [RandomState::new(), RandomState::new()],
+            hasher: RandomState::new(),
             shards: (0..shards).map(|_| Mutex::default()).collect(),
             most: max_keys.div_ceil(shards),
         }
@@ -115,7 +116,7 @@ impl Buckets {
 
     /// The caller of this name.
     pub(super) fn key(&self, name: impl Hash) -> Key {
-        Key(self.hashers[0].hash_one(&name), self.hashers[1].hash_one(&name))
+        Key(self.hasher.hash_one(&name))
     }
 
     /// Takes a request out of all limits that are bits of `limits`, or, where one of them refuses, out of

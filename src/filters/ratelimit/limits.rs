@@ -122,6 +122,11 @@ impl Limit {
         Ok(Self { verb, uri, regex, pattern, value: value.into(), unit, unit_ms })
     }
 
+    /// Whether the regex matches every path.
+    pub(super) fn everywhere(&self) -> bool {
+        self.pattern.is_none()
+    }
+
     /// Whether the regex matches one of these from its start, as Python's `re.match` does.
     pub(super) fn matches(&self, targets: [&str; 2]) -> bool {
         let Some(pattern) = &self.pattern else { return true };

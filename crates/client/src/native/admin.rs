@@ -66,10 +66,14 @@ pub async fn act(api: &Api<'_>, given: &Given, audit: &Audit) -> Result<Shown, T
         let text = table(&[("ALIAS", "name"), ("CLOUDS", "clouds")], &aliases);
         return Ok(Shown { text, json: json!({ "cloud_aliases": aliases }), refused: false });
     }
-    for (id, option) in [(Id::LogLevel, "-l"), (Id::Proxy, "-p"), (Id::QuickExit, "-q")] {
-        if given.is(id) {
-            return Err(Trouble::NotOffered(option));
-        }
+    if given.is(Id::LogLevel) {
+        return Err(Trouble::NotOffered("-l"));
+    }
+    if let Some(proxy) = given.text(Id::Proxy) {
+        return refresh(api, given, audit, proxy).await;
+    }
+    if given.is(Id::QuickExit) {
+        return Err(Trouble::NotOffered("-q"));
     }
     let Some(slots) = given.text(Id::Slots) else {
         return Err(Trouble::Incomplete("nothing to do; --help tells what there is".into()));
@@ -83,6 +87,22 @@ pub async fn act(api: &Api<'_>, given: &Given, audit: &Audit) -> Result<Shown, T
     note(audit, &format!("Attempting to adjust vm allocation on {cloud}. Target: {slots}"))?;
     let done = format!("Cloud: {cloud} may have {vm_slots} VMs.");
     Ok(said(&done, json!({ "cloud": cloud, "vm_slots": vm_slots })))
+}
+
+/// Renews a proxy; tells until when it lasts.
+async fn refresh(api: &Api<'_>, given: &Given, audit: &Audit, which: &str) -> Result<Shown, Trouble> {
+    let Some(user) = given.text(Id::User) else {
+        return Err(Trouble::Incomplete("-p needs -u USER".into()));
+    };
+    explain(given, audit)?;
+    let proxy = format!("{which}_proxy");
+    let mut document = api.act(&["users", user], "refresh", json!({ "proxy": proxy })).await?;
+    let Some(expires) = document["user"]["proxies"][&proxy]["expires"].as_str() else {
+        return Err(Trouble::Garbled(format!("it has no end of the {proxy}")));
+    };
+    let done = format!("User: {user} has a {which} proxy until {expires}.");
+    note(audit, &format!("Refreshed the {which} proxy of user: {user}"))?;
+    Ok(Shown { text: clean(&done), json: document["user"].take(), refused: false })
 }
 
 async fn vms(api: &Api<'_>, given: &Given, audit: &Audit, deed: &Deed) -> Result<Shown, Trouble> {

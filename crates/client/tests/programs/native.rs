@@ -51,6 +51,10 @@ pub fn rules() -> Vec<(&'static str, u16, String)> {
         ("GET /v2/demo/jobs/detail?state=complete", 200, list("jobs", &[])),
         ("GET /v2/demo/users", 200, r#"{"users": [{"name": "ann", "vms": 1, "vm_limit": 5}, {"name": "bob", "vms": 12, "vm_limit": null}]}"#.to_owned()),
         ("GET /v2/demo/cloud-aliases", 200, r#"{"cloud_aliases": [{"name": "West", "clouds": ["mouse", "cat"]}]}"#.to_owned()),
+        (r#"POST /v2/demo/users/ann/action {"refresh":{"proxy":"vm_proxy"}}"#, 200, r#"{"user": {"name": "ann", "proxies": {"job_proxy": null, "vm_proxy": {"expires": "2026-01-01T12:00:00Z"}}}}"#.to_owned()),
+        (r#"POST /v2/demo/users/ann/action {"refresh":{"proxy":"job_proxy"}}"#, 502, r#"{"computeFault": {"code": 502, "message": "myproxy.example:7512 gave no proxy"}}"#.to_owned()),
+        (r#"POST /v2/demo/users/testuser/action {"refresh":{"proxy":"job_proxy"}}"#, 409, r#"{"conflictingRequest": {"code": 409, "message": "No MyProxy server is known for user testuser."}}"#.to_owned()),
+        (r#"POST /v2/demo/users/testuser/action {"refresh":{"proxy":"vm_proxy"}}"#, 200, r#"{"user": {"name": "testuser", "proxies": {"vm_proxy": {"expires": "2026-01-01T12:00:00Z"}}}}"#.to_owned()),
         (r#"POST /v2/demo/cloud-aliases/action {"reload":null}"#, 202, "".to_owned()),
         (r#"POST /v2/demo/clouds/mouse/action {"enable":null}"#, 202, "".to_owned()),
         (r#"POST /v2/demo/clouds/mouse/action {"disable":null}"#, 202, "".to_owned()),
@@ -123,6 +127,8 @@ fn json_is_whole_and_can_be_read() {
         (ADMIN,  "-y",                 "/cloud_aliases/0/clouds/1", "cat"),
         (ADMIN,  "-k -c mouse -a",     "/results/1/message", "VM gone is being destroyed."),
         (ADMIN,  "-e mouse",           "/done", "enable"),
+        (ADMIN,  "-p vm -u ann",       "/proxies/vm_proxy/expires", "2026-01-01T12:00:00Z"),
+        (ADMIN,  "-p job -u ann",      "/computeFault/message", "myproxy.example:7512 gave no proxy"),
         (ADMIN,  "-q",                 "/error", "-q: /v2 has no counterpart; the old ports (without --project) may have it"),
     ];
     let bench = Bench::new();
@@ -185,7 +191,9 @@ fn every_option_asks_its_counterpart_or_says_that_there_is_none() {
         (ADMIN,  "-r",                 String::new(), 69),
         (ADMIN,  "-i",                 String::new(), 69),
         (ADMIN,  "-l DEBUG",           String::new(), 69),
-        (ADMIN,  "-p vm -u ann",       String::new(), 69),
+        (ADMIN,  "-p vm -u ann",       "POST /v2/demo/users/ann/action {\"refresh\":{\"proxy\":\"vm_proxy\"}}".to_owned(), 0),
+        (ADMIN,  "-p job -u ann",      "POST /v2/demo/users/ann/action {\"refresh\":{\"proxy\":\"job_proxy\"}}".to_owned(), 1),
+        (ADMIN,  "-p vm",              String::new(), 2),
         (ADMIN,  "-q",                 String::new(), 69),
         (ADMIN,  "",                   String::new(), 2),
     ];

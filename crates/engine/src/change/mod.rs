@@ -6,8 +6,8 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use pileus_model::{
-    Cloud, CloudSpec, Job, JobState, Kind, Name, Origin, Output, Override, Refusal, Size, Time, View, Vm,
-    VmState,
+    BootFailure, BootFault, Cloud, CloudSpec, Job, JobState, Kind, Name, Origin, Output, Override, ProxyUse,
+    Refusal, Size, Time, View, Vm, VmState,
 };
 
 use crate::{
@@ -16,10 +16,14 @@ use crate::{
     desk::End,
     drivers::Seen,
     ids::Ids,
-    schedule::room::{Needs, Room},
+    schedule::{
+        Key,
+        room::{Needs, Room},
+    },
 };
 
-/// A change.
+/// A change that the engine itself wants.
+#[allow(missing_docs, reason = "a variant says what its fields are")]
 #[derive(Debug)]
 pub enum Change {
     /// These are the configured clouds now.
@@ -28,6 +32,8 @@ pub enum Change {
     Aliases { aliases: BTreeMap<String, Vec<String>> },
     /// This is what the user-limit file says now.
     UserLimits { limits: BTreeMap<String, u32> },
+    /// A user's proxy was fetched.
+    ProxyRenewed { user: Name, which: ProxyUse, expires: Time, server: Name },
     /// A source has this job.
     Found { job: Box<Job> },
     /// Boot a VM for this job there.
@@ -52,6 +58,10 @@ pub enum Change {
     Retire { seen: Arc<Vm> },
     /// Destroy the VM, unless it is not as it was `seen`.
     Destroy { seen: Arc<Vm>, why: String },
+    /// The VM is no good: destroy it, unless it is not as it was `seen`. `fault`: it never took a job.
+    Broken { seen: Arc<Vm>, why: String, fault: Option<BootFault> },
+    /// Let the VM go for the sake of others, unless it is not as it was `seen`.
+    GiveUp { seen: Arc<Vm> },
     /// The cloud did not destroy the VM yet.
     NotDestroyed { vm: Name, error: String },
     /// Nothing is left of the VM.
@@ -90,6 +100,9 @@ pub fn settle(
         Change::Configure { clouds } => configure(view, clouds),
         Change::Aliases { aliases } => set_aliases(view, aliases),
         Change::UserLimits { limits } => set_limits(view, limits),
+        Change::ProxyRenewed { user, which, expires, server } => {
+            vec![Kind::ProxyRenewed { user, which, expires, server }]
+        }
         Change::Found { job } if view.jobs.contains_key(&job.id) => Vec::new(),
         Change::Found { job } => vec![Kind::JobSubmitted(*job)],
         Change::Boot { job, cloud } => boot(view, &job, &cloud, now, ids, config).unwrap_or_default(),
@@ -116,7 +129,7 @@ pub fn settle(
             }
             None => Vec::new(),
         },
-        Change::NotCreated { vm, error, full } => not_created(view, vm, error, full),
+        Change::NotCreated { vm, error, full } => not_created(view, vm, error, full, now, config),
         Change::Polled { vm, seen } => polled(view, vm, seen),
         Change::Registered { vm } => registered(view, vm)?,
         Change::Finished { vm, job, end, output } => return Ok(finished(view, &vm, job, end, output)),
@@ -129,6 +142,22 @@ pub fn settle(
         },
         Change::Destroy { seen, why } => match view.vms.get(&seen.id) {
             Some(it) if *it == seen => vec![Kind::VmDestroy { vm: seen.id.clone(), why }],
+            _ => Vec::new(),
+        },
+        Change::Broken { seen, why, fault } => match view.vms.get(&seen.id) {
+            Some(it) if *it == seen => {
+                let mut kinds = vec![Kind::VmDestroy { vm: seen.id.clone(), why: why.clone() }];
+                kinds.extend(fault.map(|fault| boot_failed(view, it, fault, why, now, config)));
+                kinds
+            }
+            _ => Vec::new(),
+        },
+        Change::GiveUp { seen } => match view.vms.get(&seen.id) {
+            // Without the mark of an administrator: `force_retire` stays as it is.
+            Some(it) if *it == seen => {
+                let state = Some(Override::Retiring);
+                vec![Kind::VmOverride { vm: seen.id.clone(), state, force_retire: it.force_retire }]
+            }
             _ => Vec::new(),
         },
         Change::NotDestroyed { vm, error } => match view.vms.get(&vm) {
@@ -255,6 +284,13 @@ fn boot(
             return None;
         }
     }
+    let key = Key::of_job(job);
+    if let Some(limit) = job.user_type_limit {
+        let has = view.vms.values().filter(|vm| Key::of_vm(vm) == key).count();
+        if has >= usize::try_from(limit).unwrap_or(usize::MAX) {
+            return None;
+        }
+    }
     let vm = Vm {
         id: ids.vm(&cloud.name, now),
         cloud: cloud.name.clone(),
@@ -281,6 +317,8 @@ fn boot(
         hostname: String::new(),
         address: String::new(),
         handle: String::new(),
+        image: job.image.clone(),
+        booted_for: Some(job.id.clone()),
     };
     let scheduled = Kind::JobScheduled { job: job.id.clone(), vm: vm.id.clone() };
     Some(vec![Kind::VmRequested(vm), scheduled])
@@ -295,14 +333,55 @@ fn start(view: &View, job: Name, vm: Name) -> Vec<Kind> {
     }
 }
 
-/// A full cloud is left at once, so that the job can try another; a failing one is given some time.
-fn not_created(view: &View, vm: Name, error: String, full: bool) -> Vec<Kind> {
-    let Some(it) = view.vms.get(&vm).filter(|it| it.handle.is_empty()) else { return Vec::new() };
+/// A full cloud is left at once, so that the job can try another; a failing one is given some time. That
+/// a VM was not made which is to be destroyed is no failure.
+fn not_created(
+    view: &View,
+    vm: Name,
+    error: String,
+    full: bool,
+    now: Time,
+    config: &SchedulerConfig,
+) -> Vec<Kind> {
+    let awaited = |it: &&Arc<Vm>| it.handle.is_empty() && it.destroy.is_none();
+    let Some(it) = view.vms.get(&vm).filter(awaited) else { return Vec::new() };
     let failed = Kind::VmFailed { vm: vm.clone(), error: error.clone(), error_count: it.error_count + 1 };
-    if full && it.destroy.is_none() {
-        return vec![failed, Kind::VmDestroy { vm, why: error }];
+    if full {
+        let boot = boot_failed(view, it, BootFault::NoCapacity, error.clone(), now, config);
+        return vec![failed, Kind::VmDestroy { vm, why: error }, boot];
     }
     vec![failed]
+}
+
+/// A boot came to nothing: what the job and the image are told of it. A cloud is barred for the job, and
+/// the job itself left alone, where VMs of its often did not come up; not where a cloud was full or
+/// away, which says nothing of the job.
+fn boot_failed(
+    view: &View,
+    vm: &Vm,
+    fault: BootFault,
+    detail: String,
+    now: Time,
+    config: &SchedulerConfig,
+) -> Kind {
+    let job = vm.booted_for.as_ref().and_then(|job| view.jobs.get(job));
+    let failures = job.map_or(&[][..], |job| &job.failures).iter();
+    let (mut here, mut anywhere) = (0_u32, 0_u32);
+    for failure in failures.filter(|failure| failure.fault.is_of_the_vm()) {
+        anywhere += 1;
+        here += u32::from(failure.cloud == vm.cloud);
+    }
+    let until = |count: u32, most: u32| {
+        (fault.is_of_the_vm() && count + 1 >= most).then(|| now.after(config.job_ban_timeout()))
+    };
+    Kind::BootFailed {
+        vm: vm.id.clone(),
+        job: job.map(|job| job.id.clone()),
+        image: vm.image.clone(),
+        failure: BootFailure { fault, detail, cloud: vm.cloud.clone(), at: now },
+        blocked_until: until(here, config.block_cloud_after_boot_failures.get()),
+        banned_until: until(anywhere, config.ban_job_after_boot_failures.get()),
+    }
 }
 
 fn polled(view: &View, vm: Name, seen: Seen) -> Vec<Kind> {

@@ -178,4 +178,5 @@ fn a_full_cloud_is_left_and_a_failing_one_given_time() {
     assert_eq!((view.vms["v"].error_count, view.vms["v"].destroy.clone()), (1, None));
     done(&mut view, "", failed(true));
     assert_eq!(view.vms["v"].destroy.as_deref(), Some("quota"));
+    assert_eq!(settled(&view, failed(false)), [], "a VM that is to go did not fail, as it was not made");
 }

@@ -23,6 +23,8 @@ pub fn submit(spec: JobSpec, now: Time, ids: &mut Ids) -> Result<Vec<Kind>, Refu
         high_priority: spec.high_priority,
         keep_alive_s: spec.keep_alive_s,
         target_clouds: spec.target_clouds,
+        image: spec.image,
+        user_type_limit: spec.user_type_limit,
         state: JobState::New,
         reason: None,
         submitted: now,
@@ -32,6 +34,9 @@ pub fn submit(spec: JobSpec, now: Time, ids: &mut Ids) -> Result<Vec<Kind>, Refu
         cloud: None,
         attempts: 0,
         exit: None,
+        failures: Vec::new(),
+        blocked_clouds: Vec::new(),
+        banned_until: None,
     })])
 }
 
@@ -55,7 +60,9 @@ fn check(spec: &JobSpec) -> Result<(), Refusal> {
     valid::quantity("memory_mib", spec.memory_mib, 1)?;
     valid::quantity("storage_gib", spec.storage_gib, 0)?;
     valid::quantity("keep_alive_s", spec.keep_alive_s.unwrap_or(0), 0)?;
-    valid::names("target_clouds", &spec.target_clouds)
+    valid::names("target_clouds", &spec.target_clouds)?;
+    spec.image.as_ref().map_or(Ok(()), |image| valid::name("image", image))?;
+    spec.user_type_limit.map_or(Ok(()), |limit| valid::count("user_type_limit", limit, 1))
 }
 
 /// A job that has ended is forgotten, with its output; any other is removed and can still be read.

@@ -41,6 +41,8 @@ pub fn decide(view: &View, command: Command, now: Time, ids: &mut Ids) -> Result
         // With a file configured, the engine reads it and this is never asked.
         Command::ReloadAliases => Err(Refusal::Conflict("No alias file is configured.".into())),
         Command::ReloadUserLimits => Err(Refusal::Conflict("No user-limit file is configured.".into())),
+        // The engine fetches it and never asks this.
+        Command::RenewProxy { .. } => Err(Refusal::Conflict("No MyProxy server is configured.".into())),
         Command::CreateToken { sha256, name, user, project, roles } => {
             let token = pileus_model::Token { sha256, name, user, project, roles, created: now };
             lists::create_token(view, token)

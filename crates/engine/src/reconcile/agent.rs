@@ -21,7 +21,7 @@ use crate::{
     hub::{Hub, lock},
 };
 
-/// Calls to one cloud at a time, of each sort.
+/// VMs of one cloud that are being made at a time.
 const CALLS_MAX: usize = 16;
 
 const BY: &str = "[vm poller]";
@@ -106,9 +106,11 @@ impl Agent {
         let view = self.hub.view.load_full();
         let interval = Duration::from_secs(self.hub.config.vm_poller_interval_s.get());
         let mut wait = interval;
+        let destroys_max = self.hub.config.max_destroying_vms.get();
+        let destroys_max = usize::try_from(destroys_max).unwrap_or(usize::MAX);
         self.destroy.retain(|vm, _| view.vms.contains_key(vm));
         for vm in newest(&view, &todo.destroy).filter(|vm| vm.destroy.is_some()) {
-            if self.count(|call| matches!(call, Call::Destroy(_))) >= CALLS_MAX {
+            if self.count(|call| matches!(call, Call::Destroy(_))) >= destroys_max {
                 break;
             }
             if let Some(left) = self.destroy.get(&vm.id).and_then(|backoff| backoff.wait(now)) {

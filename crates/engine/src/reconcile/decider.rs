@@ -12,7 +12,7 @@ use crate::{
     hub::{Hub, RECONCILERS},
     schedule::{
         assign::assign,
-        cleanup::cleanup,
+        cleanup::cleanup_without,
         plan::{Intent, plan_without},
     },
 };
@@ -89,9 +89,10 @@ fn schedule(hub: &Hub, view: &View) -> Vec<Change> {
 }
 
 fn clean(hub: &Hub, view: &View) -> Vec<Change> {
-    cleanup(view, hub.clock.now(), &hub.config)
+    let now = hub.clock.now();
+    cleanup_without(view, now, &hub.config, &hub.closed_at(now))
 }
 
-fn give_jobs(_: &Hub, view: &View) -> Vec<Change> {
-    assign(view).into_iter().map(|(job, vm)| Change::Start { job, vm }).collect()
+fn give_jobs(hub: &Hub, view: &View) -> Vec<Change> {
+    assign(view, hub.config.algorithm).into_iter().map(|(job, vm)| Change::Start { job, vm }).collect()
 }

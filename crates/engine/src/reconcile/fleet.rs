@@ -158,7 +158,7 @@ impl Poller {
 }
 
 /// What is to be made and destroyed in each cloud.
-fn todos(view: &View) -> HashMap<&str, Todo> {
+pub fn todos(view: &View) -> HashMap<&str, Todo> {
     let mut todos: HashMap<&str, Todo> = HashMap::new();
     let list = |vm: &Arc<Vm>| vm.clone();
     for vm in view.vms.values() {
@@ -185,7 +185,7 @@ fn sweep(hub: &Arc<Hub>, driver: String, slot: &Arc<Slot>, sweeps: &mut JoinSet<
         let known = hub.view.load().vms.keys().cloned().collect();
         match within(&*hub.clock, slot.driver.sweep(known)).await {
             Ok(strays) => {
-                hub.insight.swept(&driver, &strays);
+                lock(&hub.strays).insert(driver.clone(), strays.clone());
                 strays.iter().for_each(|vm| info!(vm.id = %vm, driver, "stray vm swept"));
             }
             Err(error) => warn!(driver, %error, "strays not swept"),

@@ -12,6 +12,10 @@ pub mod decider;
 pub mod fleet;
 pub mod jobs;
 
+#[cfg(test)]
+pub use backoff::Backoff;
+#[cfg(test)]
+pub use fleet::todos;
 use std::{num::NonZeroU64, sync::Arc, time::Duration};
 
 use tokio::sync::watch;

@@ -2,21 +2,23 @@
 
 use pileus_model::{Name, View, Vm};
 
-use super::{Jobs, groups, targets::Targets};
+use super::{Jobs, barred::Barred, groups, targets::Targets};
+use crate::config::Algorithm;
 
 /// Pairs of a job and the VM that is to run it.
 ///
 /// A VM takes jobs of its own project, user and type, which fit into it and may run in its cloud:
-/// high priority first, then the higher priority, then the older id. A job takes the smallest VM
+/// high priority first, then the higher priority, then the older id; with [`Algorithm::Fifo`] the older
+/// id alone. A job takes the smallest VM
 /// that it fits into.
-pub fn assign(view: &View) -> Vec<(Name, Name)> {
+pub fn assign(view: &View, algorithm: Algorithm) -> Vec<(Name, Name)> {
     let idle = |vm: &Vm| vm.takes_jobs() && vm.registered.is_some() && vm.job.is_none();
     if !view.vms.values().any(|vm| idle(vm)) {
         return Vec::new();
     }
     let mut targets = Targets::new(view);
     let mut pairs = Vec::new();
-    for (_, mut group) in groups(view, &mut targets, Jobs::WithFreeVm, idle) {
+    for (_, mut group) in groups(view, &mut targets, &Barred::nothing(), algorithm, Jobs::WithFreeVm, idle) {
         for waiting in &group.waiting {
             if group.free.is_empty() {
                 break;
@@ -75,7 +77,7 @@ mod tests {
         for (what, (jobs, vm), wanted) in cases {
             let mut view = testing::view([testing::cloud("a", 3), testing::cloud("b", 3)]);
             testing::add(&mut view, jobs, [vm]);
-            let pairs = assign(&view);
+            let pairs = assign(&view, Algorithm::Fairshare);
             assert_eq!(pairs.first().map(|(job, _)| &**job), wanted, "{what}");
             assert!(pairs.len() <= 1, "{what}: one job per VM");
         }
@@ -86,6 +88,6 @@ mod tests {
         let mut view = testing::view([testing::cloud("a", 3)]);
         let large = Vm { memory_mib: 5000, ..idle_vm("0-large", "a") };
         testing::add(&mut view, [job("1")], [large, idle_vm("1-small", "a")]);
-        assert_eq!(assign(&view), [("1".into(), "1-small".into())]);
+        assert_eq!(assign(&view, Algorithm::Fairshare), [("1".into(), "1-small".into())]);
     }
 }

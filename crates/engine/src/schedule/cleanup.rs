@@ -2,27 +2,44 @@
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
-use pileus_model::{Name, Override, Time, View, Vm, VmState};
+use pileus_model::{BootFault, Name, Override, Time, View, Vm, VmState};
 
-use super::{Jobs, groups, targets::Targets, will_take};
+use super::{rebalance, survey::Survey};
 use crate::{change::Change, command::surplus, config::SchedulerConfig};
 
 /// Most jobs in one event.
 const FORGET_MAX: usize = 10_000;
 
-/// What to change in this cycle. Every change names what it was decided upon, so that the writer
-/// drops it where that is no longer true.
+/// What to change in this cycle, rebalancing included. Every change names what it was decided upon,
+/// so that the writer drops it where that is no longer true.
 pub fn cleanup(view: &View, now: Time, config: &SchedulerConfig) -> Vec<Change> {
-    let mut changes = Vec::new();
-    let needed = needed(view, &mut changes);
+    cleanup_without(view, now, config, &HashSet::new())
+}
+
+/// The same while no VM can be booted in the `closed` clouds, which are in back-off.
+pub fn cleanup_without(
+    view: &View,
+    now: Time,
+    config: &SchedulerConfig,
+    closed: &HashSet<Name>,
+) -> Vec<Change> {
+    let survey = Survey::new(view, now, config, closed);
+    // Scheduled jobs for which there is no VM wait anew.
+    let orphans = survey.orphans.iter();
+    let mut changes: Vec<_> = orphans.map(|job| Change::Unschedule { job: job.id.clone() }).collect();
     for vm in view.vms.values().filter(|vm| vm.destroy.is_none()) {
-        if let Some(why) = broken(view, vm, now, config) {
-            changes.push(Change::Destroy { seen: vm.clone(), why });
+        if let Some((why, fault)) = broken(view, vm, now, config) {
+            changes.push(Change::Broken { seen: vm.clone(), why, fault });
         } else if vm.override_state == Some(Override::Retiring) {
             if vm.job.is_none() {
                 changes.push(Change::Destroy { seen: vm.clone(), why: "it was retired".into() });
             }
-        } else if idled(vm, now) && !needed.contains(&*vm.id) {
+        } else if let Some(waits) = survey.needed.get(&*vm.id) {
+            if let Some(limit_s) = forsaken(vm, *waits, now, config) {
+                let why = format!("it idled for {limit_s} s though jobs wait for it");
+                changes.push(Change::Destroy { seen: vm.clone(), why });
+            }
+        } else if idled(vm, now) {
             changes.push(Change::Retire { seen: vm.clone() });
         }
     }
@@ -35,6 +52,7 @@ pub fn cleanup(view: &View, now: Time, config: &SchedulerConfig) -> Vec<Change> 
             changes.push(Change::CloudGone { cloud: cloud.name.clone() });
         }
     }
+    changes.extend(rebalance::of(&survey, now, config));
     let kept = Duration::from_secs(config.job_retention_s);
     let old = |finished: Option<Time>| finished.is_some_and(|at| now.since(at) >= kept);
     let old: Vec<Name> = view
@@ -47,46 +65,42 @@ pub fn cleanup(view: &View, now: Time, config: &SchedulerConfig) -> Vec<Change> 
     changes
 }
 
-/// The VMs that waiting jobs will take. Scheduled jobs for which there is none wait anew.
-fn needed<'a>(view: &'a View, changes: &mut Vec<Change>) -> HashSet<&'a str> {
-    let mut targets = Targets::new(view);
-    let mut needed = HashSet::new();
-    for (_, mut group) in groups(view, &mut targets, Jobs::All, will_take) {
-        let all: Vec<_> = group.free.rest().collect();
-        let (scheduled, new): (Vec<_>, Vec<_>) = group.waiting.iter().partition(|waiting| waiting.scheduled);
-        for waiting in scheduled {
-            if group.free.take(waiting, &targets).is_none() {
-                changes.push(Change::Unschedule { job: waiting.job.id.clone() });
-            }
-        }
-        for waiting in new {
-            group.free.take(waiting, &targets);
-        }
-        let left: HashSet<_> = group.free.rest().map(|vm| &*vm.id).collect();
-        needed.extend(all.into_iter().map(|vm| &*vm.id).filter(|vm| !left.contains(vm)));
-    }
-    needed
-}
-
-/// Why the VM is no good any more.
-fn broken(view: &View, vm: &Arc<Vm>, now: Time, config: &SchedulerConfig) -> Option<String> {
+/// Why the VM is no good any more; and how, where it never took a job.
+fn broken(
+    view: &View,
+    vm: &Arc<Vm>,
+    now: Time,
+    config: &SchedulerConfig,
+) -> Option<(String, Option<BootFault>)> {
     if vm.error_count >= config.polling_error_threshold.get() {
         let error = vm.last_error.as_deref().unwrap_or("unknown");
-        return Some(format!("it failed {} times in a row: {error}", vm.error_count));
+        let fault = if vm.handle.is_empty() { BootFault::NotMade } else { BootFault::NotBooted };
+        let fault = vm.registered.is_none().then_some(fault);
+        return Some((format!("it failed {} times in a row: {error}", vm.error_count), fault));
     }
     let over = |since: Time, limit: Duration| now.since(since) >= limit;
     match vm.state {
         VmState::Starting => {
             let timeout = view.clouds.get(&vm.cloud)?.spec.boot_timeout_s?;
             let late = over(vm.created, Duration::from_secs(timeout));
-            late.then(|| format!("it did not boot within {timeout} s"))
+            let fault = if vm.handle.is_empty() { BootFault::NotMade } else { BootFault::NotBooted };
+            late.then(|| (format!("it did not boot within {timeout} s"), Some(fault)))
         }
         VmState::Running if vm.registered.is_none() => {
             let late = over(vm.changed, config.register_timeout());
-            late.then(|| format!("its worker did not call home within {} s", config.register_timeout_s))
+            let why = || format!("its worker did not call home within {} s", config.register_timeout_s);
+            late.then(|| (why(), Some(BootFault::NotRegistered)))
         }
         VmState::Running | VmState::Error | VmState::Shutdown => None,
     }
+}
+
+/// Whether the VM has idled too long though a job has been `waiting` for it: then something is wrong
+/// with it that nobody sees.
+fn forsaken(vm: &Vm, waiting: Time, now: Time, config: &SchedulerConfig) -> Option<u64> {
+    let limit_s = config.vm_idle_threshold_s?.get();
+    let since = vm.idle_since.filter(|_| vm.job.is_none())?.max(waiting);
+    (now.since(since) >= Duration::from_secs(limit_s)).then_some(limit_s)
 }
 
 /// Whether the VM has had no job for as long as it may.
@@ -106,6 +120,8 @@ mod tests {
     fn short(change: &Change) -> String {
         match change {
             Change::Destroy { seen, why } => format!("destroy {}: {why}", seen.id),
+            Change::Broken { seen, why, .. } => format!("destroy {}: {why}", seen.id),
+            Change::GiveUp { seen } => format!("give up {}", seen.id),
             Change::Retire { seen } => format!("retire {}", seen.id),
             Change::Unschedule { job } => format!("unschedule {job}"),
             Change::Shrink { cloud } => format!("shrink {cloud}"),
@@ -174,15 +190,6 @@ mod tests {
             testing::add(&mut view, [waiting], [idle_vm("v", "c")]);
             assert_eq!(cleaned(&view, 60), wanted, "a job that {what}");
         }
-    }
-
-    #[test]
-    fn vector_10_surplus_scheduled_jobs_wait_anew() {
-        let mut view = testing::view([cloud("c", 3)]);
-        let scheduled = |id| Job { state: JobState::Scheduled, ..job(id) };
-        let jobs = [scheduled("1"), scheduled("2"), scheduled("3"), job("4"), job("5")];
-        testing::add(&mut view, jobs, [vm("v", "c")]);
-        assert_eq!(cleaned(&view, 1), ["unschedule 2", "unschedule 3"]);
     }
 
     #[test]

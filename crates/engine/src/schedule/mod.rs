@@ -1,26 +1,33 @@
 //! Scheduling: pure functions from the state to what shall be done. No clock, no I/O, no chance.
 //!
 //! [`plan`] says which VMs to boot, [`assign`] gives waiting jobs to idle VMs, [`cleanup`] says what
-//! to end. Each looks at the whole state, builds its indexes once, and costs no more than n log n.
+//! to end, and [`rebalance`] who gives up VMs for whom; [`survey`] is what they all look at. Each looks at the whole state, builds its indexes once, and costs no more than n log n.
 //! Source: cloud-scheduler 1.x, `cloudscheduler/cloud_management.py` and `cloud_scheduler`.
 
 pub mod assign;
+pub mod barred;
 pub mod cleanup;
+pub mod explain;
+pub mod hash;
 pub mod plan;
+pub mod rebalance;
 pub mod room;
 pub mod shares;
 pub mod shelf;
+pub mod shown;
+pub mod survey;
 pub mod targets;
 
-use std::collections::HashMap;
-
-use pileus_model::{Job, JobState, View, Vm, VmState};
+use pileus_model::{Job, JobState, Name, View, Vm, VmState};
 
 use self::{
+    barred::Barred,
+    hash::HashMap,
     room::Needs,
     shelf::Shelf,
     targets::{Targets, Which},
 };
+use crate::config::Algorithm;
 
 /// Whose VM it is, and of which type: only jobs with the same key run on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -49,8 +56,12 @@ impl<'a> Key<'a> {
 #[derive(Debug, Clone, Copy)]
 pub struct Waiting<'a> {
     pub job: &'a Job,
+    /// Its place among all jobs, by id: that of submission.
+    pub order: usize,
     pub needs: Needs,
     pub targets: Which,
+    /// Those of its targets where a VM may be booted for it now.
+    pub boots: Which,
     /// The greater is served first; among equals the older id.
     pub rank: Rank,
     /// A VM was booted for it already.
@@ -65,12 +76,18 @@ pub type Rank = (bool, i64);
 impl<'a> Waiting<'a> {
     /// Takes out of the job all that is asked of every job: a second look at 100 000 of them costs
     /// more than a copy.
-    fn of(job: &'a Job, targets: Which) -> Self {
+    fn of(job: &'a Job, order: usize, targets: Which, boots: Which, algorithm: Algorithm) -> Self {
+        let rank = match algorithm {
+            Algorithm::Fairshare => (job.high_priority, job.priority),
+            Algorithm::Fifo => Rank::default(),
+        };
         Self {
             job,
+            order,
             needs: Needs::of(job),
             targets,
-            rank: (job.high_priority, job.priority),
+            boots,
+            rank,
             scheduled: job.state == JobState::Scheduled,
             told: job.reason.is_some(),
         }
@@ -85,7 +102,27 @@ pub struct Group<'a> {
     /// VMs that have, or will have, no job.
     pub free: Shelf<'a>,
     /// All VMs of the key.
+    pub held: Held,
+    /// The least of the limits that the user's own jobs of the key name.
+    pub limit: Option<u32>,
+}
+
+/// What the VMs of a key hold together.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Held {
     pub vms: u32,
+    pub cpu_cores: u64,
+    pub memory_mib: u64,
+    pub storage_gib: u64,
+}
+
+impl Held {
+    pub fn add(&mut self, vm: &Vm) {
+        self.vms += 1;
+        self.cpu_cores += u64::from(vm.cpu_cores);
+        self.memory_mib += vm.memory_mib;
+        self.storage_gib += vm.storage_gib;
+    }
 }
 
 /// Which jobs are looked at.
@@ -97,39 +134,70 @@ pub enum Jobs {
     WithFreeVm,
 }
 
-/// Sorts jobs and VMs by key. `free` says which VMs take a job.
+/// Finds the group of a job or a VM. Names that are shared have one address (see `state::shared`), so that
+/// most are found without a look at a single letter.
+#[derive(Default)]
+struct Finder<'a> {
+    by_address: HashMap<[usize; 3], usize>,
+    by_key: HashMap<Key<'a>, usize>,
+    groups: Vec<(Key<'a>, Group<'a>)>,
+}
+
+impl<'a> Finder<'a> {
+    fn get(&mut self, project: &'a Name, user: &'a Name, vm_type: &'a Name) -> &mut Group<'a> {
+        let address = [project, user, vm_type].map(|name| name.as_ptr().addr());
+        let Self { by_address, by_key, groups } = self;
+        let place = *by_address.entry(address).or_insert_with(|| {
+            let key = Key { project, user, vm_type };
+            *by_key.entry(key).or_insert_with(|| {
+                groups.push((key, Group::default()));
+                groups.len() - 1
+            })
+        });
+        &mut groups[place].1
+    }
+}
+
+/// Sorts jobs and VMs by key, in no order that means anything. `free` says which VMs take a job.
 pub fn groups<'a>(
     view: &'a View,
     targets: &mut Targets<'a>,
+    barred: &Barred<'a>,
+    algorithm: Algorithm,
     jobs: Jobs,
     free: impl Fn(&Vm) -> bool,
-) -> HashMap<Key<'a>, Group<'a>> {
-    let mut groups: HashMap<Key<'a>, Group<'a>> = HashMap::new();
+) -> Vec<(Key<'a>, Group<'a>)> {
+    let mut finder = Finder::default();
     for vm in view.vms.values() {
-        let group = groups.entry(Key::of_vm(vm)).or_default();
-        group.vms += 1;
+        let group = finder.get(&vm.project, &vm.user, &vm.vm_type);
+        group.held.add(vm);
         if free(vm)
             && let Some(cloud) = targets.cloud(&vm.cloud)
         {
             group.free.put(vm, cloud);
         }
     }
-    for job in view.jobs.values() {
-        if matches!(job.state, JobState::New | JobState::Scheduled) {
-            let group = match jobs {
-                Jobs::All => Some(groups.entry(Key::of_job(job)).or_default()),
-                Jobs::WithFreeVm => groups.get_mut(&Key::of_job(job)).filter(|group| !group.free.is_empty()),
-            };
-            if let Some(group) = group {
-                group.waiting.push(Waiting::of(job, targets.of(&job.target_clouds)));
-            }
+    for (order, job) in view.jobs.values().enumerate() {
+        let waits = matches!(job.state, JobState::New | JobState::Scheduled);
+        let limits = job.user_type_limit.is_some() && (waits || job.state == JobState::Running);
+        if !waits && !limits {
+            continue;
+        }
+        let group = finder.get(&job.project, &job.user, &job.vm_type);
+        if let Some(limit) = job.user_type_limit {
+            group.limit = Some(group.limit.map_or(limit, |least| least.min(limit)));
+        }
+        if waits && (jobs == Jobs::All || !group.free.is_empty()) {
+            let which = targets.of(&job.target_clouds);
+            let boots = barred.but_for(job, which, targets);
+            group.waiting.push(Waiting::of(job, order, which, boots, algorithm));
         }
     }
-    for group in groups.values_mut() {
+    for (_, group) in &mut finder.groups {
         // Stable: the view is in the order of the ids, which is that of submission.
         group.waiting.sort_by_key(|waiting| std::cmp::Reverse(waiting.rank));
     }
-    groups
+    finder.groups
 }
 
 /// Whether the VM takes a job now or once it has booted or ended its present one's clean-up.

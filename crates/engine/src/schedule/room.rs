@@ -42,8 +42,40 @@ pub struct Score {
     pub place: usize,
 }
 
+/// A test that a cloud did not pass. The order of the tests is that of [`Room::unfit`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Unfit {
+    /// It takes no more VMs.
+    Retired,
+    /// Its largest VM has fewer cores.
+    CpuCores,
+    /// All of its memory is less.
+    Memory,
+    /// All of its storage is less.
+    Storage,
+    /// It may have no VM at all.
+    Slots,
+    /// It is disabled.
+    Disabled,
+    /// It does not answer now.
+    Closed,
+    /// All slots are taken.
+    SlotsFree,
+    /// What is left of its memory is less.
+    MemoryFree,
+    /// What is left of its storage is less.
+    StorageFree,
+}
+
+impl Unfit {
+    /// Whether it stays so when all VMs are gone and somebody enables the cloud.
+    pub fn is_final(self) -> bool {
+        self <= Self::Slots
+    }
+}
+
 /// A cloud, and what is left of it while VMs are being planned.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Room<'a> {
     pub cloud: &'a Cloud,
     free: Size,
@@ -57,14 +89,28 @@ impl<'a> Room<'a> {
         Self { cloud, free: cloud.free(), used_slots: cloud.used.vm_slots, closed }
     }
 
+    /// The first test that a VM of this size does not pass now; `None`: it fits. What can never be
+    /// comes first.
+    pub fn unfit(&self, needs: &Needs) -> Option<Unfit> {
+        let spec = &self.cloud.spec;
+        let tests = [
+            (self.cloud.retired, Unfit::Retired),
+            (needs.cpu_cores > spec.cpu_cores, Unfit::CpuCores),
+            (needs.memory_mib > spec.memory_mib, Unfit::Memory),
+            (needs.storage_gib > spec.storage_gib, Unfit::Storage),
+            (self.cloud.vm_slots() == 0, Unfit::Slots),
+            (!self.cloud.enabled(), Unfit::Disabled),
+            (self.closed, Unfit::Closed),
+            (self.free.vm_slots == 0, Unfit::SlotsFree),
+            (needs.memory_mib > self.free.memory_mib, Unfit::MemoryFree),
+            (needs.storage_gib > self.free.storage_gib, Unfit::StorageFree),
+        ];
+        tests.into_iter().find_map(|(failed, unfit)| failed.then_some(unfit))
+    }
+
     /// Scores the cloud for a VM of this size at this `place`; `None` where it does not fit now.
     pub fn score(&self, needs: &Needs, place: usize) -> Option<Score> {
-        let fits = !self.closed
-            && self.cloud.enabled()
-            && self.free.vm_slots > 0
-            && needs.memory_mib <= self.free.memory_mib
-            && needs.storage_gib <= self.free.storage_gib
-            && needs.cpu_cores <= self.cloud.spec.cpu_cores;
+        let fits = self.unfit(needs).is_none();
         let used = u64::from(self.used_slots) * 1_000_000;
         let fill_ppm = used.checked_div(self.cloud.vm_slots().into()).unwrap_or(1_000_000);
         fits.then_some(Score { priority: self.cloud.spec.priority, fill_ppm, place })
@@ -80,9 +126,6 @@ impl<'a> Room<'a> {
 
     /// Whether such a VM would fit if the cloud were empty, enabled or not.
     pub fn could(&self, needs: &Needs) -> bool {
-        let spec = &self.cloud.spec;
-        let all =
-            Needs { cpu_cores: spec.cpu_cores, memory_mib: spec.memory_mib, storage_gib: spec.storage_gib };
-        !self.cloud.retired && self.cloud.vm_slots() > 0 && needs.fit(&all)
+        self.unfit(needs).is_none_or(|unfit| !unfit.is_final())
     }
 }

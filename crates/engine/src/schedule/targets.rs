@@ -2,12 +2,11 @@
 //!
 //! Many jobs name the same few lists, so each list is resolved once and known by a small number.
 
-use std::{
-    collections::{BTreeSet, HashMap},
-    ops::Range,
-};
+use std::{collections::BTreeSet, ops::Range};
 
 use pileus_model::View;
+
+use super::hash::HashMap;
 
 /// A list of targets that was resolved before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -22,6 +21,8 @@ pub struct Targets<'a> {
     /// Places of clouds in ascending order; `None`: anywhere.
     lists: Vec<Option<Vec<usize>>>,
     known: HashMap<&'a [String], Which>,
+    /// Lists with some places taken out.
+    reduced: HashMap<(Which, Vec<usize>), Which>,
     count: usize,
 }
 
@@ -35,7 +36,14 @@ impl<'a> Targets<'a> {
             .collect();
         let aliases = view.aliases.iter();
         let aliases = aliases.map(|(alias, clouds)| (alias.to_ascii_lowercase(), &**clouds)).collect();
-        Self { count: clouds.len(), clouds, aliases, lists: vec![None], known: HashMap::new() }
+        Self {
+            count: clouds.len(),
+            clouds,
+            aliases,
+            lists: vec![None],
+            known: HashMap::default(),
+            reduced: HashMap::default(),
+        }
     }
 
     /// The place of a cloud.
@@ -61,6 +69,22 @@ impl<'a> Targets<'a> {
         self.lists.push(Some(places.into_iter().collect()));
         self.known.insert(list, which);
         which
+    }
+
+    /// The same list without these places, which are in ascending order.
+    pub fn without(&mut self, which: Which, places: Vec<usize>) -> Which {
+        if places.is_empty() {
+            return which;
+        }
+        let key = (which, places);
+        if let Some(known) = self.reduced.get(&key) {
+            return *known;
+        }
+        let left = self.places(which).filter(|place| key.1.binary_search(place).is_err()).collect();
+        let reduced = Which(self.lists.len());
+        self.lists.push(Some(left));
+        self.reduced.insert(key, reduced);
+        reduced
     }
 
     /// Whether the list allows the cloud at this place.

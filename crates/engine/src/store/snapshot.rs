@@ -1,24 +1,28 @@
 //! A view as bytes. A snapshot in another format than this is ignored: the events are all there.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
-use pileus_model::{Cloud, Job, Name, Token, UsedKey, View, Vm};
+use pileus_model::{Cloud, ImageRecord, Job, Name, Proxies, Token, UsedKey, View, Vm};
 use serde::{Deserialize, Serialize};
 
+use crate::state::{job_sharing, vm_sharing};
+
 /// To be raised whenever the fold or the shape below changes, so that old snapshots are not used.
-pub const FORMAT: u32 = 3;
+pub const FORMAT: u32 = 4;
 
 #[derive(Serialize, Deserialize)]
-struct Snapshot {
+struct Snapshot<V, J> {
     seq: u64,
     clouds: Vec<Arc<Cloud>>,
-    vms: Vec<Arc<Vm>>,
-    jobs: Vec<Arc<Job>>,
+    vms: Vec<V>,
+    jobs: Vec<J>,
     aliases: Vec<(Name, Arc<[String]>)>,
     user_limits: Vec<(Name, u32)>,
     file_aliases: Vec<Name>,
     file_limits: Vec<Name>,
+    proxies: Vec<(Name, Arc<Proxies>)>,
     tokens: Vec<Arc<Token>>,
+    images: Vec<(Name, Arc<BTreeMap<Name, ImageRecord>>)>,
     keys: Vec<(Name, Arc<UsedKey>)>,
 }
 
@@ -33,7 +37,9 @@ pub fn encode(view: &View) -> serde_json::Result<Vec<u8>> {
         user_limits,
         file_aliases,
         file_limits,
+        proxies,
         tokens,
+        images,
         keys,
         keys_by_age: _,
     } = view;
@@ -46,23 +52,27 @@ pub fn encode(view: &View) -> serde_json::Result<Vec<u8>> {
         user_limits: user_limits.iter().map(|(user, vms)| (user.clone(), *vms)).collect(),
         file_aliases: file_aliases.iter().cloned().collect(),
         file_limits: file_limits.iter().cloned().collect(),
+        proxies: proxies.iter().map(|(user, proxies)| (user.clone(), proxies.clone())).collect(),
         tokens: tokens.values().cloned().collect(),
+        images: images.iter().map(|(cloud, images)| (cloud.clone(), images.clone())).collect(),
         keys: keys.iter().map(|(key, used)| (key.clone(), used.clone())).collect(),
     })
 }
 
 pub fn decode(bytes: &[u8]) -> serde_json::Result<View> {
-    let it: Snapshot = serde_json::from_slice(bytes)?;
+    let it: Snapshot<Vm, Job> = serde_json::from_slice(bytes)?;
     Ok(View {
         seq: it.seq,
         clouds: it.clouds.into_iter().map(|cloud| (cloud.name.clone(), cloud)).collect(),
-        vms: it.vms.into_iter().map(|vm| (vm.id.clone(), vm)).collect(),
-        jobs: it.jobs.into_iter().map(|job| (job.id.clone(), job)).collect(),
+        vms: it.vms.into_iter().map(|vm| (vm.id.clone(), Arc::new(vm_sharing(vm)))).collect(),
+        jobs: it.jobs.into_iter().map(|job| (job.id.clone(), Arc::new(job_sharing(job)))).collect(),
         aliases: it.aliases.into_iter().collect(),
         user_limits: it.user_limits.into_iter().collect(),
         file_aliases: it.file_aliases.into_iter().collect(),
         file_limits: it.file_limits.into_iter().collect(),
+        proxies: it.proxies.into_iter().collect(),
         tokens: it.tokens.into_iter().map(|token| (token.sha256.clone(), token)).collect(),
+        images: it.images.into_iter().collect(),
         keys_by_age: it.keys.iter().map(|(key, used)| (used.seq, key.clone())).collect(),
         keys: it.keys.into_iter().collect(),
     })

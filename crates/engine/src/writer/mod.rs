@@ -93,7 +93,6 @@ async fn write(hub: &Hub, items: Vec<Item>, ids: &mut Ids) -> usize {
         let written = hub.store.append(batch.clone()).await;
         written.map(|()| {
             batch.events.iter().for_each(|event| log(event.seq, &event.kind));
-            hub.insight.learn(&before, &view, &batch.events);
             // Before the view: whoever sees an event's number finds the event.
             hub.tail.push(Arc::unwrap_or_clone(batch).events);
             let view = Arc::new(view);
@@ -201,6 +200,9 @@ fn log(seq: u64, kind: &Kind) {
         Kind::VmRegistered { vm } => info!(seq, vm.id = %vm, "vm registered"),
         Kind::VmOverride { vm, state, .. } => info!(seq, vm.id = %vm, ?state, "vm overridden"),
         Kind::VmDestroy { vm, why } => info!(seq, vm.id = %vm, why, "vm to be destroyed"),
+        Kind::BootFailed { vm, failure, .. } => {
+            warn!(seq, vm.id = %vm, cloud = %failure.cloud, fault = failure.fault.as_str(), "boot failed");
+        }
         Kind::VmGone { vm, why } => info!(seq, vm.id = %vm, why, "vm gone"),
         Kind::VmFailed { vm, error, error_count } => {
             warn!(seq, vm.id = %vm, error, error_count, "vm failed");
@@ -223,6 +225,9 @@ fn log(seq: u64, kind: &Kind) {
         Kind::AliasSet { alias, .. } => info!(seq, %alias, "alias set"),
         Kind::AliasGone { alias } => info!(seq, %alias, "alias gone"),
         Kind::UserLimit { user, vms } => info!(seq, user.id = %user, vms, "user limit set"),
+        Kind::ProxyRenewed { user, which, expires, .. } => {
+            info!(seq, user.id = %user, proxy = which.as_str(), ?expires, "proxy renewed");
+        }
         Kind::TokenCreated(token) => info!(seq, token = %token.name, user.id = %token.user, "token made"),
         Kind::TokenRevoked { .. } => info!(seq, "token revoked"),
         Kind::KeyUsed { .. } => debug!(seq, "idempotency key used"),

@@ -89,6 +89,7 @@ async fn engine(store: &Arc<Moody>) -> (Running, Arc<dyn Engine>) {
         clouds: Vec::new(),
         cloud_aliases: None,
         user_limits: None,
+        credentials: Default::default(),
     };
     let none: Box<crate::DriverFactory> =
         Box::new(|_, _| Box::pin(async { Err(DriverError::Failed("no cloud, no driver".into())) }));

@@ -154,6 +154,7 @@ pub fn config(dir: &Path, clouds: &[(&str, u32)]) -> Config {
         clouds: clouds.iter().map(|(name, slots)| ((*name).to_owned(), spec(*slots))).collect(),
         cloud_aliases: None,
         user_limits: None,
+        credentials: Default::default(),
     }
 }
 
@@ -170,6 +171,8 @@ pub fn job() -> JobSpec {
         high_priority: false,
         keep_alive_s: None,
         target_clouds: Vec::new(),
+        image: None,
+        user_type_limit: None,
     }
 }
 

@@ -47,7 +47,10 @@ async fn a_job_and_its_vm_from_the_first_to_the_last_moment() {
 async fn a_kept_vm_takes_the_next_job_and_only_its_owners() {
     let dir = tempfile::tempdir().unwrap();
     let cloud = Fake::default();
-    let bench = Bench::start(config(dir.path(), &[("c", 1)]), &cloud).await;
+    let mut config = config(dir.path(), &[("c", 1)]);
+    // Else alice would give the only VM up for bob.
+    config.scheduler.rebalance = false;
+    let bench = Bench::start(config, &cloud).await;
     let first = bench.submit_job(job()).await;
     let vm = bench.until("a vm", |view| !view.vms.is_empty()).await.vms.keys().next().unwrap().clone();
     bench.boot(&cloud, &vm).await;
@@ -60,6 +63,26 @@ async fn a_kept_vm_takes_the_next_job_and_only_its_owners() {
     let view = bench.until("a reason", |view| view.jobs[&others].reason.is_some()).await;
     assert_eq!(view.jobs[&others].reason.as_deref(), Some("every cloud that could run it is full"));
     assert_eq!(cloud.0.lock().unwrap().creates.len(), 1);
+    bench.stop().await;
+}
+
+#[tokio::test]
+async fn a_vm_is_given_up_after_its_job_for_a_user_who_has_none() {
+    let dir = tempfile::tempdir().unwrap();
+    let cloud = Fake::default();
+    let bench = Bench::start(config(dir.path(), &[("c", 1)]), &cloud).await;
+    let first = bench.submit_job(job()).await;
+    let vm = bench.until("a vm", |view| !view.vms.is_empty()).await.vms.keys().next().unwrap().clone();
+    bench.boot(&cloud, &vm).await;
+    bench.until("the start", |view| view.jobs[&first].state == JobState::Running).await;
+    let others = bench.submit_job(JobSpec { user: "bob".into(), ..job() }).await;
+    let view = bench.until("a vm given up", |view| view.vms[&vm].shown_state() == "Retiring").await;
+    assert!(!view.vms[&vm].force_retire, "that is the mark of an administrator");
+    assert_eq!(view.jobs[&first].state, JobState::Running, "the job goes on");
+    bench.finish(&vm, &first, b"").await.unwrap();
+    let view = bench.until("another vm", |view| view.vms.keys().any(|it| *it != vm)).await;
+    let booted_for = view.vms.values().find(|it| it.id != vm).unwrap().booted_for.clone();
+    assert_eq!(booted_for.as_ref(), Some(&others));
     bench.stop().await;
 }
 

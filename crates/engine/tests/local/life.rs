@@ -1,18 +1,18 @@
 //! How VMs come, are found again, and go.
 
-use std::{fs, process::Command};
+use std::{fs, process::Command, sync::Arc};
 
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
 use pileus_engine::{desk::End, drivers::Driver};
-use pileus_model::{Exit, VmState};
+use pileus_model::{Exit, Vm, VmState};
 use serde_json::json;
 
 use crate::{
     Test,
-    world::{NOTHING, World, name, running},
+    world::{NOTHING, World, name, running, vm},
 };
 
 pub const TESTS: &[Test] = &[
@@ -21,6 +21,7 @@ pub const TESTS: &[Test] = &[
     ("life::a_result_waits_for_the_next_server", a_result_waits_for_the_next_server),
     ("life::a_dead_workers_result_is_found", a_dead_workers_result_is_found),
     ("life::a_vm_is_made_once", a_vm_is_made_once),
+    ("life::a_vm_that_is_told_to_end_at_once_was_made", a_vm_that_is_told_to_end_at_once_was_made),
     ("life::a_vm_without_its_worker_is_broken", a_vm_without_its_worker_is_broken),
     ("life::nothing_of_a_destroyed_vm_is_left", nothing_of_a_destroyed_vm_is_left),
     ("life::a_worker_that_nobody_knows_ends", a_worker_that_nobody_knows_ends),
@@ -134,6 +135,18 @@ fn a_vm_is_made_once() {
         .unwrap();
     assert!(second.status.success(), "{second:?}");
     assert_eq!((world.processes("here-once"), world.worker("here-once")), (vec![worker], worker));
+}
+
+fn a_vm_that_is_told_to_end_at_once_was_made() {
+    let world = World::new();
+    for at in 0..16 {
+        let vm = Arc::new(Vm { destroy: Some("it is not wanted".into()), ..vm(&format!("here-brief-{at}")) });
+        world.desk.change(|view| drop(view.vms.insert(vm.id.clone(), vm.clone())));
+        // Its worker calls home, hears this, and ends; maybe sooner than anybody looks for it.
+        world.runtime.block_on(world.local().create(vm.clone())).unwrap();
+        world.until("its end", || world.processes(&vm.id).is_empty());
+        world.destroy(&vm);
+    }
 }
 
 fn a_vm_without_its_worker_is_broken() {

@@ -4,7 +4,7 @@ use pileus_model::{Cloud, Vm};
 use serde::Serialize;
 
 /// The old JSON of a VM. Times are Unix seconds, memory is MB, storage GB, as the old wire says; what
-/// Pileus has none of (images, proxies, Condor's addresses) has the old default.
+/// Pileus has none of (flavors, Condor's addresses) has the old default.
 #[derive(Debug, Serialize)]
 #[allow(missing_docs)] // The names are the contract, not ours.
 pub struct VmJson<'a> {
@@ -69,7 +69,7 @@ impl<'a> VmJson<'a> {
             clusterport: "",
             cloudtype: &cloud.spec.driver,
             network: Some(""),
-            image: "",
+            image: vm.image.as_deref().unwrap_or_default(),
             flavor: "",
             memory: vm.memory_mib,
             cpucores: vm.cpu_cores,

@@ -9,7 +9,7 @@ use std::{
 };
 
 use pileus_model::{
-    Actor, Beat, BoxFuture, Command, Engine, Event, FailedBoots, History, Holding, Name, Output, Receipt,
+    Actor, Beat, BoxFuture, Command, Engine, Event, Explanation, History, Holding, Name, Output, Receipt,
     Refusal, Shares, Stray, View,
 };
 
@@ -29,8 +29,8 @@ struct Inner {
     outputs: BTreeMap<String, Output>,
     beats: Vec<Beat>,
     events: Vec<Arc<Event>>,
+    explanations: Vec<Explanation>,
     shares: Shares,
-    failures: Vec<FailedBoots>,
     holdings: Vec<Holding>,
     strays: Vec<Stray>,
     waiting: Vec<Waker>,
@@ -73,6 +73,11 @@ impl FakeEngine {
         self.lock().beats = beats;
     }
 
+    /// Says why a job is where it is.
+    pub fn put_explanation(&self, explanation: Explanation) {
+        self.lock().explanations.push(explanation);
+    }
+
     /// Lets events have happened: they can be read, and the picture has the number of the last one.
     /// What they mean for the picture is [`edit`](Self::edit)'s.
     pub fn happen(&self, events: Vec<Event>) {
@@ -87,11 +92,6 @@ impl FakeEngine {
     /// Says the shares.
     pub fn put_shares(&self, shares: Shares) {
         self.lock().shares = shares;
-    }
-
-    /// Says what did not come up.
-    pub fn put_failed_boots(&self, failures: Vec<FailedBoots>) {
-        self.lock().failures = failures;
     }
 
     /// Says what the reconcilers hold.
@@ -161,6 +161,11 @@ impl Engine for FakeEngine {
         Box::pin(async { Ok(history) })
     }
 
+    fn explain(&self, job: &str) -> BoxFuture<Result<Option<Explanation>, Refusal>> {
+        let found = self.lock().explanations.iter().find(|it| &*it.job == job).cloned();
+        Box::pin(async { Ok(found) })
+    }
+
     fn changed_since(&self, seq: u64) -> BoxFuture<()> {
         let engine = self.clone();
         Box::pin(poll_fn(move |cx| {
@@ -179,10 +184,6 @@ impl Engine for FakeEngine {
 
     fn shares(&self) -> Shares {
         self.lock().shares.clone()
-    }
-
-    fn failed_boots(&self) -> Vec<FailedBoots> {
-        self.lock().failures.clone()
     }
 
     fn holdings(&self) -> Vec<Holding> {

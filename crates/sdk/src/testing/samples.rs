@@ -59,6 +59,8 @@ pub fn vm(id: &str, cloud: &str) -> Vm {
         hostname: format!("host-{id}"),
         address: "10.0.0.1".into(),
         handle: String::new(),
+        image: None,
+        booted_for: None,
     }
 }
 
@@ -87,6 +89,11 @@ pub fn job(id: &str) -> Job {
         cloud: None,
         attempts: 0,
         exit: None,
+        image: None,
+        user_type_limit: None,
+        failures: Vec::new(),
+        blocked_clouds: Vec::new(),
+        banned_until: None,
     }
 }
 

@@ -101,13 +101,15 @@ impl Fleet {
         let started = blocking(move || fleet.spawn(&vm).map(|child| (vm, child))).await?;
         let (vm, mut child) = started.map_err(|error| failed("worker was not started", &error))?;
         for _ in 0..START_LOOKS {
-            if self.worker(&vm.id).is_some() {
+            let ended = matches!(child.try_wait(), Ok(Some(_)));
+            // Whoever has called home was there, even if it has been told to end before we looked.
+            if self.worker(&vm.id).is_some() || (ended && self.channel.has_called(&vm.id)) {
                 info!(vm.id = &*vm.id, "the worker was started");
                 // Reaped when it ends; if the server ends before, by whoever adopts orphans.
                 tokio::spawn(async move { child.wait().await });
                 return Ok(self.handle(&vm.id));
             }
-            if let Ok(Some(_)) = child.try_wait() {
+            if ended {
                 break;
             }
             sleep(LOOK).await;

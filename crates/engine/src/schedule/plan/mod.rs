@@ -6,24 +6,22 @@
 //! idle or booting VM will take; and nobody is held because clouds are disabled.
 //! Source: cloud-scheduler 1.x, `cloud_scheduler`, `scheduler_fair_share`.
 
-pub mod shown;
-
 use std::{
     borrow::Cow,
-    cmp::Reverse,
-    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet},
 };
 
 use pileus_model::{Job, Name, Time, View, VmState};
 
 use super::{
-    Group, Jobs, Key, Rank, Waiting, groups,
+    Key, Waiting,
+    hash::{HashMap, HashSet},
     room::{Needs, Room},
-    shares::{self, Demand},
-    targets::{Targets, Which},
-    will_take,
+    shares,
+    survey::{BANNED, BLOCKED, DISABLED, NO_CLOUD, NO_TARGET, Queue, Shares, Survey, TOO_LARGE, first_come},
+    targets::Which,
 };
-use crate::config::SchedulerConfig;
+use crate::config::{Algorithm, SchedulerConfig};
 
 /// Something that shall be done.
 #[allow(missing_docs, reason = "a variant says what its fields are")]
@@ -41,10 +39,6 @@ const REASONS_MAX: usize = 1000;
 /// How many sorts of job (size and targets) of one user and type are tried in a cycle.
 const TRIES: usize = 64;
 
-const NO_TARGET: &str = "none of its target clouds exists";
-const TOO_LARGE: &str = "no cloud where it may run is large enough";
-const NO_CLOUD: &str = "there is no cloud";
-const DISABLED: &str = "every cloud that could run it is disabled";
 const FULL: &str = "every cloud that could run it is full";
 const CLOSED: &str = "no cloud that could run it accepts VMs now";
 const BOOTING: &str = "as many VMs as allowed are booting";
@@ -54,137 +48,64 @@ const AHEAD: &str = "an earlier job of its type waits for room";
 
 /// What to boot in this cycle: at most one VM for each user and type, and for each user one whose
 /// job has high priority.
-///
-/// `now` is not used yet by any algorithm; it is here so that one which needs it is no other call.
 pub fn plan(view: &View, now: Time, config: &SchedulerConfig) -> Vec<Intent> {
-    plan_without(view, now, config, &HashSet::new())
+    plan_without(view, now, config, &Default::default())
 }
 
 /// The same without the `closed` clouds, which are in back-off.
-pub fn plan_without(view: &View, _: Time, config: &SchedulerConfig, closed: &HashSet<Name>) -> Vec<Intent> {
-    let mut targets = Targets::new(view);
-    let mut groups = groups(view, &mut targets, Jobs::All, will_take);
-    let rooms = view.clouds_in_order().into_iter();
-    let rooms: Vec<_> = rooms.map(|cloud| Room::of(cloud, closed.contains(&cloud.name))).collect();
-    let mut verdicts = Verdicts { targets: &targets, rooms: &rooms, known: HashMap::new(), last: None };
-    let mut reasons = Vec::new();
-    let mut queues: Vec<Queue<'_>> = groups
-        .iter_mut()
-        .filter_map(|(key, group)| queue(*key, group, &mut verdicts, &mut reasons))
-        .collect();
-    // The oldest of the best jobs first, so that nothing depends on how a map is ordered.
-    queues.sort_by_key(|queue| first_come(&queue.jobs[0]));
-    let mut user_vms: HashMap<&str, u32> = HashMap::new();
-    for vm in view.vms.values() {
-        *user_vms.entry(&*vm.user).or_default() += 1;
-    }
+pub fn plan_without(
+    view: &View,
+    now: Time,
+    config: &SchedulerConfig,
+    closed: &std::collections::HashSet<Name>,
+) -> Vec<Intent> {
+    cycle(view, now, config, closed, |cycle| cycle.finish())
+}
+
+/// One cycle, and what `look` makes of it.
+pub fn cycle<T>(
+    view: &View,
+    now: Time,
+    config: &SchedulerConfig,
+    closed: &std::collections::HashSet<Name>,
+    look: impl FnOnce(Cycle<'_, '_>) -> T,
+) -> T {
+    let survey = Survey::new(view, now, config, closed);
     let starting = view.vms.values().filter(|vm| vm.state == VmState::Starting).count();
-    let vms = groups.iter().filter(|(_, group)| group.vms > 0);
+    let may_boot = config.max_starting_vms;
+    let reasons = survey.hopeless.iter().map(|(job, reason)| (*job, Some((*reason).to_owned()))).collect();
     let mut cycle = Cycle {
-        view,
-        targets: &targets,
-        vms: vms.map(|(key, group)| (*key, group.vms)).collect(),
-        user_vms,
-        may_boot: config
-            .max_starting_vms
-            .map(|most| usize::try_from(most).unwrap_or(usize::MAX).saturating_sub(starting)),
-        rooms,
-        full: HashSet::new(),
+        survey: &survey,
+        rooms: survey.rooms.clone(),
+        user_boots: HashMap::default(),
+        type_boots: HashMap::default(),
+        may_boot: may_boot.map(|most| usize::try_from(most).unwrap_or(usize::MAX).saturating_sub(starting)),
+        full: HashSet::default(),
         reserved: BTreeSet::new(),
         boots: Vec::new(),
-        booted: HashSet::new(),
+        booted: HashSet::default(),
         reasons,
+        shares: Shares::default(),
     };
-    cycle.high_priority(&queues);
-    cycle.normal(&queues, config);
-    cycle.finish(&queues)
-}
-
-/// The jobs of one key which want a VM booted, the first to be served first. Never empty.
-struct Queue<'a> {
-    key: Key<'a>,
-    jobs: Vec<Waiting<'a>>,
-}
-
-impl<'a> Queue<'a> {
-    fn normal(&self) -> impl Iterator<Item = &Waiting<'a>> {
-        self.jobs.iter().filter(|waiting| !waiting.rank.0)
-    }
-
-    fn high(&self) -> impl Iterator<Item = &Waiting<'a>> {
-        self.jobs.iter().take_while(|waiting| waiting.rank.0)
-    }
-}
-
-fn first_come<'a>(waiting: &Waiting<'a>) -> (Reverse<Rank>, &'a str) {
-    (Reverse(waiting.rank), &waiting.job.id)
-}
-
-/// Takes away the jobs that VMs of the key will take, and those that cannot run.
-fn queue<'a>(
-    key: Key<'a>,
-    group: &mut Group<'a>,
-    verdicts: &mut Verdicts<'_, 'a>,
-    reasons: &mut Vec<(&'a Job, Option<String>)>,
-) -> Option<Queue<'a>> {
-    for waiting in group.waiting.iter().filter(|waiting| waiting.scheduled) {
-        group.free.take(waiting, verdicts.targets);
-    }
-    let mut jobs = Vec::new();
-    for waiting in group.waiting.iter().filter(|waiting| !waiting.scheduled) {
-        if group.free.take(waiting, verdicts.targets).is_some() {
-            continue;
+    match config.algorithm {
+        Algorithm::Fairshare => {
+            cycle.high_priority();
+            cycle.normal(config);
         }
-        match verdicts.of(waiting) {
-            None => jobs.push(*waiting),
-            Some(reason) => reasons.push((waiting.job, Some(reason.to_owned()))),
-        }
+        Algorithm::Fifo => cycle.fifo(),
     }
-    (!jobs.is_empty()).then_some(Queue { key, jobs })
+    look(cycle)
 }
 
-/// Why jobs of a sort can run nowhere, however empty the clouds are; `None`: they can.
-struct Verdicts<'r, 'a> {
-    targets: &'r Targets<'a>,
-    rooms: &'r [Room<'a>],
-    known: HashMap<(Needs, Which), Option<&'static str>>,
-    /// The one before: jobs of a sort often stand together.
-    last: Option<((Needs, Which), Option<&'static str>)>,
-}
-
-impl Verdicts<'_, '_> {
-    fn of(&mut self, waiting: &Waiting<'_>) -> Option<&'static str> {
-        let sort = (waiting.needs, waiting.targets);
-        if let Some((last, verdict)) = self.last
-            && last == sort
-        {
-            return verdict;
-        }
-        let (targets, rooms) = (self.targets, self.rooms);
-        let verdict = *self.known.entry(sort).or_insert_with(|| {
-            let mut verdict = if rooms.is_empty() { NO_CLOUD } else { NO_TARGET };
-            for place in targets.places(waiting.targets) {
-                match rooms[place].could(&waiting.needs) {
-                    true if rooms[place].cloud.enabled() => return None,
-                    true => verdict = DISABLED,
-                    false if verdict == NO_TARGET => verdict = TOO_LARGE,
-                    false => (),
-                }
-            }
-            Some(verdict)
-        });
-        self.last = Some((sort, verdict));
-        verdict
-    }
-}
-
-struct Cycle<'r, 'a> {
-    view: &'a View,
-    targets: &'r Targets<'a>,
-    /// VMs of each key, as the cycle began.
-    vms: BTreeMap<Key<'a>, u32>,
-    /// VMs of each user over all projects, as an administrator limits them; with those planned.
-    user_vms: HashMap<&'a str, u32>,
+/// What a cycle finds out, step by step.
+pub struct Cycle<'r, 'a> {
+    pub survey: &'r Survey<'a>,
+    /// As it found them once it had served high priority; empty where they do not count.
+    pub shares: Shares<'a>,
+    /// What is planned for each user over all projects, as an administrator limits them.
+    user_boots: HashMap<&'a str, u32>,
+    /// What is planned for each key.
+    type_boots: HashMap<Key<'a>, u32>,
     /// VMs that may still be booted in this cycle; `None`: no limit.
     may_boot: Option<usize>,
     rooms: Vec<Room<'a>>,
@@ -199,9 +120,9 @@ struct Cycle<'r, 'a> {
 
 impl<'a> Cycle<'_, 'a> {
     /// High-priority jobs, one VM for each user, whatever the shares.
-    fn high_priority(&mut self, queues: &[Queue<'a>]) {
+    fn high_priority(&mut self) {
         let mut users: BTreeMap<_, Vec<&Waiting<'a>>> = BTreeMap::new();
-        for queue in queues {
+        for queue in &self.survey.queues {
             users.entry(queue.key.owner()).or_default().extend(queue.high());
         }
         let mut users: Vec<_> = users.into_values().filter(|jobs| !jobs.is_empty()).collect();
@@ -214,10 +135,12 @@ impl<'a> Cycle<'_, 'a> {
             let others = jobs.iter().filter(|waiting| !self.booted.contains(&*waiting.job.id));
             if self.at_limit(&jobs[0].job.user).is_none() {
                 // Normal jobs leave alone what these wait for.
-                let sorts: HashSet<_> = others.map(|waiting| (waiting.needs, waiting.targets)).collect();
-                let places = sorts.into_iter().flat_map(|(needs, targets)| self.homes(needs, targets));
-                let places: Vec<_> = places.collect();
-                self.reserved.extend(places);
+                let mut others = others.filter(|waiting| self.at_type_limit(waiting.job).is_none());
+                let sorts: HashSet<_> =
+                    others.by_ref().map(|waiting| (waiting.needs, waiting.boots)).collect();
+                for (needs, boots) in sorts {
+                    self.reserved.extend(self.survey.homes(&needs, boots));
+                }
             }
             if !booted {
                 self.reasons.push((jobs[0].job, Some(waits)));
@@ -227,19 +150,17 @@ impl<'a> Cycle<'_, 'a> {
 
     /// Normal jobs, one VM for each user and type: who is at or below the share first; others where
     /// nobody who is can use the room.
-    fn normal(&mut self, queues: &[Queue<'a>], config: &SchedulerConfig) {
-        let mut demands: Vec<_> = queues.iter().map(demand).collect();
-        demands.retain(|demand| demand.high.is_some() || self.at_limit(demand.key.user).is_none());
-        let desired =
-            shares::desired(&demands, config.job_distribution, config.high_priority_job_weight.get());
-        let diff = shares::diff(&self.vms, &desired, |key| self.at_limit(key.user).is_some());
+    fn normal(&mut self, config: &SchedulerConfig) {
+        let queues = &self.survey.queues;
+        let shares = self.survey.shares(config, |key| self.limit_of(key).is_some());
+        let diff = &shares.diff;
         // A key with waiting jobs and neither VM nor share is one whose user's share is spent on
         // another type: it stands behind, as if it were a whole above.
         let above = |queue: &Queue<'_>| diff.get(&queue.key).copied().unwrap_or(shares::ALL);
         let mut order: Vec<_> =
             queues.iter().filter_map(|queue| Some((queue, queue.normal().next()?))).collect();
         // Among equals whoever has fewer VMs, so that a last slot goes where it weighs more.
-        let has = |queue: &Queue<'_>| self.vms.get(&queue.key).copied().unwrap_or(0);
+        let has = |queue: &Queue<'_>| self.survey.held.get(&queue.key).map_or(0, |held| held.vms);
         order.sort_by_key(|(queue, first)| (above(queue), has(queue), first_come(first)));
         let split = order.partition_point(|(queue, _)| above(queue) <= 0);
         for (queue, first) in &order[..split] {
@@ -248,7 +169,7 @@ impl<'a> Cycle<'_, 'a> {
         // Users who still have a claim on the room.
         let mut claims = BTreeSet::new();
         for (queue, _) in &order[..split] {
-            if self.at_limit(queue.key.user).is_none() && self.claims(queue) {
+            if self.limit_of(queue.key).is_none() && self.claims(queue) {
                 claims.insert(queue.key.owner());
             }
         }
@@ -259,6 +180,59 @@ impl<'a> Cycle<'_, 'a> {
                 }
                 _ => self.try_queue(queue, first),
             }
+        }
+        self.shares = shares;
+    }
+
+    /// What the cycle found out of a job, as far as it looked at it.
+    pub fn found(&self, id: &str) -> Option<Found<'_>> {
+        let boots = self.boots.iter().find_map(|intent| match intent {
+            Intent::Boot { job, cloud } if &**job == id => Some(Found::Boots(cloud)),
+            _ => None,
+        });
+        boots.or_else(|| {
+            // A job may be looked at twice; people are told the last word.
+            let (_, said) = self.reasons.iter().rfind(|(job, _)| &*job.id == id)?;
+            Some(Found::Waits(said.as_deref()?))
+        })
+    }
+
+    /// Whether high-priority jobs wait for this place.
+    pub fn is_reserved(&self, place: usize) -> bool {
+        self.reserved.contains(&place)
+    }
+
+    /// The oldest jobs, as many as there is room for. One that finds none keeps younger ones from
+    /// where it could run.
+    fn fifo(&mut self) {
+        let survey = self.survey;
+        let mut jobs: Vec<_> = survey.queues.iter().flat_map(|queue| &queue.jobs).collect();
+        jobs.sort_by_key(|waiting| waiting.order);
+        let mut not_there = BTreeSet::new();
+        let mut waits = HashSet::default();
+        for waiting in jobs {
+            if not_there.len() == self.rooms.len() {
+                break;
+            }
+            let why = if let Some(limit) = self.at_limit(&waiting.job.user) {
+                user_limit(limit)
+            } else if let Some(limit) = self.at_type_limit(waiting.job) {
+                type_limit(limit)
+            } else if self.may_boot == Some(0) {
+                self.reasons.push((waiting.job, Some(BOOTING.into())));
+                break;
+            } else if waits.contains(&(waiting.needs, waiting.boots)) {
+                continue;
+            } else if let Some(place) = self.home(waiting, &not_there) {
+                self.boot(waiting, place);
+                continue;
+            } else {
+                let why = self.why(waiting, &BTreeSet::new()).to_owned();
+                waits.insert((waiting.needs, waiting.boots));
+                not_there.extend(survey.homes(&waiting.needs, waiting.boots));
+                why
+            };
+            self.reasons.push((waiting.job, Some(why)));
         }
     }
 
@@ -282,54 +256,56 @@ impl<'a> Cycle<'_, 'a> {
     /// does not overtake an earlier one where that could run. Else says why the first one waits.
     fn first_that_fits(&mut self, jobs: &[&Waiting<'a>], reserved: &BTreeSet<usize>) -> (bool, String) {
         if let Some(limit) = self.at_limit(&jobs[0].job.user) {
-            return (false, format!("its user has reached the limit of {limit} VMs"));
+            return (false, user_limit(limit));
         }
         if self.may_boot == Some(0) {
             return (false, BOOTING.into());
         }
         let mut not_there = Cow::Borrowed(reserved);
-        let mut tried = HashSet::new();
-        let mut waits = None;
+        let mut tried = HashSet::default();
+        let mut limited = HashSet::default();
+        let mut waits: Option<String> = None;
         for waiting in jobs {
-            if !tried.insert((waiting.needs, waiting.targets)) {
+            let vm_type = &*waiting.job.vm_type;
+            if limited.contains(vm_type) || !tried.insert((waiting.needs, waiting.boots)) {
+                continue;
+            }
+            if let Some(limit) = self.at_type_limit(waiting.job) {
+                tried.remove(&(waiting.needs, waiting.boots));
+                limited.insert(vm_type);
+                waits.get_or_insert_with(|| type_limit(limit));
                 continue;
             }
             if let Some(place) = self.home(waiting, &not_there) {
                 self.boot(waiting, place);
                 return (true, String::new());
             }
-            waits.get_or_insert_with(|| self.why(waiting, reserved));
-            not_there.to_mut().extend(self.homes(waiting.needs, waiting.targets));
+            waits.get_or_insert_with(|| self.why(waiting, reserved).into());
+            not_there.to_mut().extend(self.survey.homes(&waiting.needs, waiting.boots));
             if tried.len() == TRIES || not_there.len() == self.rooms.len() {
                 break;
             }
         }
-        (false, waits.unwrap_or(AHEAD).into())
+        (false, waits.unwrap_or_else(|| AHEAD.into()))
     }
 
     /// The best cloud for the job now.
     fn home(&mut self, waiting: &Waiting<'a>, not_there: &BTreeSet<usize>) -> Option<usize> {
-        if self.full.contains(&(waiting.needs, waiting.targets)) {
+        if self.full.contains(&(waiting.needs, waiting.boots)) {
             return None;
         }
-        let places = self.targets.places(waiting.targets);
+        let places = self.survey.targets.places(waiting.boots);
         let scores = places.filter_map(|place| self.rooms[place].score(&waiting.needs, place));
         let mut fits = false;
         let best = scores.inspect(|_| fits = true).filter(|score| !not_there.contains(&score.place)).min();
         if !fits {
-            self.full.insert((waiting.needs, waiting.targets));
+            self.full.insert((waiting.needs, waiting.boots));
         }
         best.map(|score| score.place)
     }
 
-    /// Where such a job could run if there were room.
-    fn homes(&self, needs: Needs, targets: Which) -> Vec<usize> {
-        let could = |place: &usize| self.rooms[*place].could(&needs) && self.rooms[*place].cloud.enabled();
-        self.targets.places(targets).filter(could).collect()
-    }
-
     fn why(&self, waiting: &Waiting<'_>, reserved: &BTreeSet<usize>) -> &'static str {
-        let homes = self.homes(waiting.needs, waiting.targets);
+        let homes: Vec<_> = self.survey.homes(&waiting.needs, waiting.boots).collect();
         let fits = |place: &usize| self.rooms[*place].score(&waiting.needs, *place).is_some();
         if homes.iter().any(|place| fits(place) && reserved.contains(place)) {
             HIGH
@@ -342,7 +318,8 @@ impl<'a> Cycle<'_, 'a> {
 
     fn boot(&mut self, waiting: &Waiting<'a>, place: usize) {
         self.rooms[place].take(&waiting.needs);
-        *self.user_vms.entry(&*waiting.job.user).or_default() += 1;
+        *self.user_boots.entry(&*waiting.job.user).or_default() += 1;
+        *self.type_boots.entry(Key::of_job(waiting.job)).or_default() += 1;
         self.may_boot = self.may_boot.map(|left| left.saturating_sub(1));
         self.booted.insert(&waiting.job.id);
         let cloud = self.rooms[place].cloud.name.clone();
@@ -351,16 +328,30 @@ impl<'a> Cycle<'_, 'a> {
 
     /// The user's limit, where it is reached.
     fn at_limit(&self, user: &str) -> Option<u32> {
-        let limit = *self.view.user_limits.get(user)?;
-        (self.user_vms.get(user).copied().unwrap_or(0) >= limit).then_some(limit)
+        self.survey.at_limit(user, self.user_boots.get(user).copied().unwrap_or(0))
+    }
+
+    /// The user's own limit for the job's type, where it is reached.
+    fn at_type_limit(&self, job: &Job) -> Option<u32> {
+        if self.survey.type_limits.is_empty() {
+            return None;
+        }
+        let key = Key::of_job(job);
+        self.survey.at_type_limit(key, self.type_boots.get(&key).copied().unwrap_or(0))
+    }
+
+    /// The limit that the key has reached, of whichever sort.
+    fn limit_of(&self, key: Key<'_>) -> Option<u32> {
+        let more = self.type_boots.get(&key).copied().unwrap_or(0);
+        self.at_limit(key.user).or_else(|| self.survey.at_type_limit(key, more))
     }
 
     /// The intents: VMs, then the reasons that changed.
-    fn finish(self, queues: &[Queue<'a>]) -> Vec<Intent> {
+    fn finish(self) -> Vec<Intent> {
         let told: HashSet<&str> = self.reasons.iter().map(|(job, _)| &*job.id).collect();
         // Who merely waits for others of the same user and type needs no reason; but one that is
         // no longer true must go.
-        let quiet = queues.iter().flat_map(|queue| &queue.jobs).filter(|waiting| waiting.told);
+        let quiet = self.survey.queues.iter().flat_map(|queue| &queue.jobs).filter(|waiting| waiting.told);
         let quiet = quiet.map(|waiting| waiting.job);
         let quiet = quiet.filter(|job| job.reason.as_deref().is_some_and(is_ours));
         let quiet = quiet.filter(|job| !told.contains(&*job.id) && !self.booted.contains(&*job.id));
@@ -373,20 +364,33 @@ impl<'a> Cycle<'_, 'a> {
     }
 }
 
-/// Whether a reason came from here; others (how a VM was lost) stay until there is a better one.
-fn is_ours(reason: &str) -> bool {
-    let fixed = [NO_TARGET, TOO_LARGE, NO_CLOUD, DISABLED, FULL, CLOSED, BOOTING, SHARE, HIGH, AHEAD];
-    fixed.contains(&reason) || reason.starts_with("its user has reached the limit of ")
+/// What a cycle found out of a job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Found<'c> {
+    /// A VM is booted for it on this cloud.
+    Boots(&'c str),
+    /// It waits, for this reason.
+    Waits(&'c str),
 }
 
-fn demand<'a>(queue: &Queue<'a>) -> Demand<'a> {
-    let top = |jobs: &mut dyn Iterator<Item = &Waiting<'a>>| jobs.map(|waiting| waiting.rank.1).max();
-    Demand {
-        key: queue.key,
-        priority: top(&mut queue.jobs.iter()).unwrap_or_default(),
-        high: top(&mut queue.high()),
-    }
+const USER_LIMIT: &str = "its user has reached the limit of ";
+const TYPE_LIMIT: &str = "its user's own limit for its type of VM is reached: ";
+
+fn user_limit(limit: u32) -> String {
+    format!("{USER_LIMIT}{limit} VMs")
+}
+
+fn type_limit(limit: u32) -> String {
+    format!("{TYPE_LIMIT}{limit} VMs")
+}
+
+/// Whether a reason came from here; others (how a VM was lost) stay until there is a better one.
+fn is_ours(reason: &str) -> bool {
+    let fixed = [
+        NO_TARGET, TOO_LARGE, NO_CLOUD, DISABLED, BLOCKED, BANNED, FULL, CLOSED, BOOTING, SHARE, HIGH, AHEAD,
+    ];
+    fixed.contains(&reason) || reason.starts_with(USER_LIMIT) || reason.starts_with(TYPE_LIMIT)
 }
 
 #[cfg(test)]
-mod tests;
+pub mod tests;

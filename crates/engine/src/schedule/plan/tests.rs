@@ -1,4 +1,4 @@
-//! The reference's vectors (`cloud-scheduler-rest.md`, section 7), and what is done better here.
+//! What is done better here than in the reference. Its vectors stand in `vectors.rs`.
 
 use std::collections::BTreeMap;
 
@@ -12,28 +12,28 @@ use crate::{
 };
 
 /// A state in which cycles are run until nothing happens any more.
-struct World {
-    view: View,
+pub struct World {
+    pub view: View,
     ids: Ids,
-    config: SchedulerConfig,
+    pub config: SchedulerConfig,
     /// Who got a VM in each cycle, as `user:type@cloud`, sorted.
-    cycles: Vec<Vec<String>>,
+    pub cycles: Vec<Vec<String>>,
 }
 
 impl World {
-    fn new(clouds: impl IntoIterator<Item = Cloud>, jobs: impl IntoIterator<Item = Job>) -> Self {
+    pub fn new(clouds: impl IntoIterator<Item = Cloud>, jobs: impl IntoIterator<Item = Job>) -> Self {
         let mut view = testing::view(clouds);
         testing::add(&mut view, jobs, []);
         Self { view, ids: Ids::default(), config: SchedulerConfig::default(), cycles: Vec::new() }
     }
 
-    fn limit(mut self, user: &str, vms: u32) -> Self {
+    pub fn limit(mut self, user: &str, vms: u32) -> Self {
         happen(&mut self.view, Time(0), [Kind::UserLimit { user: user.into(), vms: Some(vms) }]);
         self
     }
 
     /// One cycle; VMs that boot take the job at once and keep it.
-    fn cycle(&mut self) -> bool {
+    pub fn cycle(&mut self) -> bool {
         let intents = plan(&self.view, Time(0), &self.config);
         let mut got = Vec::new();
         for intent in &intents {
@@ -60,7 +60,7 @@ impl World {
         !intents.is_empty()
     }
 
-    fn run(mut self) -> Self {
+    pub fn run(mut self) -> Self {
         while self.cycle() {
             assert!(self.cycles.len() < 200, "it comes to an end");
         }
@@ -68,18 +68,18 @@ impl World {
     }
 
     /// VMs by user, or by whatever `of` says.
-    fn vms<'a>(&'a self, of: impl Fn(&'a Vm) -> &'a str) -> BTreeMap<&'a str, usize> {
+    pub fn vms<'a>(&'a self, of: impl Fn(&'a Vm) -> &'a str) -> BTreeMap<&'a str, usize> {
         let mut vms = BTreeMap::new();
         self.view.vms.values().for_each(|vm| *vms.entry(of(vm)).or_default() += 1);
         vms
     }
 
-    fn reason(&self, job: &str) -> Option<&str> {
+    pub fn reason(&self, job: &str) -> Option<&str> {
         self.view.jobs[job].reason.as_deref()
     }
 }
 
-fn jobs(count: usize, user: &str, vm_type: &str) -> Vec<Job> {
+pub fn jobs(count: usize, user: &str, vm_type: &str) -> Vec<Job> {
     let of = |at: usize| Job {
         user: user.into(),
         vm_type: vm_type.into(),
@@ -88,58 +88,8 @@ fn jobs(count: usize, user: &str, vm_type: &str) -> Vec<Job> {
     (0..count).map(of).collect()
 }
 
-fn priority(cloud: Cloud, priority: i64) -> Cloud {
+pub fn priority(cloud: Cloud, priority: i64) -> Cloud {
     Cloud { spec: CloudSpec { priority, ..cloud.spec }, ..cloud }
-}
-
-#[test]
-fn vector_1_users_share_evenly_and_clouds_fill_evenly_by_priority() {
-    let clouds = [cloud("c1", 6), cloud("c2", 4), priority(cloud("c3", 10), 1)];
-    let waiting = [jobs(20, "alice", "t1"), jobs(20, "bob", "t2"), jobs(20, "bob", "t3")].concat();
-    let mut world = World::new(clouds, waiting);
-    for (cycles, wanted) in [(4, [5, 3, 0]), (5, [6, 4, 0]), (6, [6, 4, 2]), (10, [6, 4, 10])] {
-        while world.cycles.len() < cycles {
-            world.cycle();
-        }
-        let vms = world.vms(|vm| &vm.cloud);
-        assert_eq!(["c1", "c2", "c3"].map(|name| vms.get(name).copied().unwrap_or(0)), wanted);
-    }
-    for cycle in &world.cycles {
-        assert_eq!(cycle.iter().filter(|got| got.starts_with("alice:t1")).count(), 1, "{cycle:?}");
-        assert_eq!(cycle.iter().filter(|got| got.starts_with("bob:t2")).count(), 1, "{cycle:?}");
-    }
-    assert_eq!(world.vms(|vm| &vm.user), [("alice", 10), ("bob", 10)].into());
-}
-
-#[test]
-fn vector_3_split_gives_every_type_its_part() {
-    let waiting = [jobs(20, "alice", "t1"), jobs(20, "bob", "t2"), jobs(20, "bob", "t3")].concat();
-    let mut world = World::new([cloud("c", 10)], waiting);
-    world.config.job_distribution = crate::config::Distribution::Split;
-    let world = world.run();
-    assert_eq!(world.vms(|vm| &vm.vm_type), [("t1", 4), ("t2", 3), ("t3", 3)].into());
-}
-
-#[test]
-fn vector_4_high_priority_goes_first_one_per_cycle() {
-    let high = |job| Job { high_priority: true, ..job };
-    let bob: Vec<_> = jobs(5, "bob", "t2").into_iter().map(high).collect();
-    let mut world = World::new([cloud("c", 20)], [jobs(3, "alice", "t1"), bob].concat());
-    world.config.high_priority_job_weight = 4.try_into().unwrap();
-    let world = world.run();
-    let bob = || vec!["bob:t2@c".to_owned()];
-    assert_eq!(world.cycles[..4], [bob(), bob(), bob(), bob()]);
-    // The last one no longer waits when alice has her turn.
-    assert_eq!(world.cycles[4], ["alice:t1@c", "bob:t2@c"]);
-    assert_eq!(world.vms(|vm| &vm.user), [("alice", 3), ("bob", 5)].into());
-}
-
-#[test]
-fn vector_5_a_limited_user_leaves_the_rest_to_others() {
-    let world = World::new([cloud("c", 10)], [jobs(20, "alice", "t1"), jobs(20, "bob", "t2")].concat());
-    let world = world.limit("alice", 2).run();
-    assert_eq!(world.vms(|vm| &vm.user), [("alice", 2), ("bob", 8)].into());
-    assert_eq!(world.reason("alice-t1-00002"), Some("its user has reached the limit of 2 VMs"));
 }
 
 #[test]
@@ -150,47 +100,6 @@ fn a_limit_holds_for_high_priority_and_over_all_projects_too() {
     let waiting = alice.clone().map(high).chain(alice.map(elsewhere)).chain(jobs(5, "bob", "t1"));
     let world = World::new([cloud("c", 20)], waiting).limit("alice", 3).run();
     assert_eq!(world.vms(|vm| &vm.user), [("alice", 3), ("bob", 5)].into());
-}
-
-#[test]
-fn vector_7_room_that_others_cannot_use_is_used() {
-    let target = |job| Job { target_clouds: vec!["c2".into()], ..job };
-    let alice: Vec<_> = jobs(20, "alice", "t1").into_iter().map(target).collect();
-    let world = World::new([cloud("c1", 10), cloud("c2", 2)], [alice, jobs(20, "bob", "t2")].concat()).run();
-    let vms = world.vms(|vm| &vm.user);
-    // Above the share of a half, because nobody else can use the room; and no slot is left empty.
-    assert!(vms["bob"] >= 10 && vms["alice"] >= 1 && vms["alice"] + vms["bob"] == 12, "{vms:?}");
-    assert_eq!(world.reason("alice-t1-00005"), None, "only the first one is told");
-    assert_eq!(world.reason("alice-t1-00002"), Some(FULL));
-}
-
-#[test]
-fn vector_8_no_more_vms_boot_at_a_time_than_may() {
-    for (most, wanted) in [(Some(0), 0), (Some(1), 1), (Some(3), 2), (None, 2)] {
-        let waiting = [jobs(5, "alice", "t1"), jobs(5, "bob", "t2")].concat();
-        let mut world = World::new([cloud("c", 10)], waiting);
-        world.config.max_starting_vms = most;
-        world.cycle();
-        assert_eq!(world.view.vms.len(), wanted, "{most:?}");
-        if wanted < 2 {
-            assert_eq!(world.reason("bob-t2-00000"), Some(BOOTING));
-        }
-    }
-}
-
-#[test]
-fn vector_9_an_impossible_high_priority_job_starves_nobody() {
-    let lost = Job {
-        user: "bob".into(),
-        high_priority: true,
-        target_clouds: vec!["nowhere".into()],
-        ..job("0-lost")
-    };
-    let mut waiting = jobs(3, "alice", "t1");
-    waiting.push(lost);
-    let world = World::new([cloud("c", 10)], waiting).run();
-    assert_eq!(world.vms(|vm| &vm.user), [("alice", 3)].into());
-    assert_eq!(world.reason("0-lost"), Some(NO_TARGET));
 }
 
 #[test]
@@ -311,7 +220,8 @@ fn a_job_does_not_overtake_an_earlier_one_where_that_could_run() {
 fn a_cloud_in_back_off_is_passed_over() {
     let mut view = testing::view([cloud("c", 5), cloud("d", 5)]);
     testing::add(&mut view, [job("1")], []);
-    let closed = |names: &[&str]| names.iter().map(|&name| name.into()).collect::<HashSet<Name>>();
+    let closed =
+        |names: &[&str]| names.iter().map(|&name| name.into()).collect::<std::collections::HashSet<Name>>();
     let told = |names: &[&str]| plan_without(&view, Time(0), &SchedulerConfig::default(), &closed(names));
     assert_eq!(told(&["c"]), [Intent::Boot { job: "1".into(), cloud: "d".into() }]);
     let wanted = Intent::Reason { job: "1".into(), reason: Some(CLOSED.into()) };
@@ -337,4 +247,24 @@ fn many_sorts_of_jobs_and_vms_are_planned_soon() {
     testing::add(&mut view, waiting, vms);
     let told = plan(&view, Time(0), &SchedulerConfig::default());
     assert_eq!(told.iter().filter(|intent| matches!(intent, Intent::Boot { .. })).count(), 7);
+}
+
+#[test]
+fn fifo_boots_for_the_oldest_and_lets_nobody_overtake() {
+    let fifo = SchedulerConfig { algorithm: crate::config::Algorithm::Fifo, ..SchedulerConfig::default() };
+    let aged = |age: usize, user: &str| Job { user: user.into(), ..job(&format!("{age}")) };
+    let urgent = Job { high_priority: true, priority: 9, ..aged(4, "carol") };
+    let large = Job { memory_mib: 900_000, target_clouds: vec!["c".into()], ..aged(2, "bob") };
+    let waiting = [aged(1, "alice"), large, aged(3, "alice"), urgent, aged(5, "bob"), aged(6, "alice")];
+    let mut view = testing::view([cloud("c", 5), cloud("d", 2)]);
+    let used = Vm { memory_mib: 600_000, job: Some("x".into()), ..vm("v", "c") };
+    testing::add(&mut view, waiting, [used]);
+    let boot = |job: &str, cloud: &str| Intent::Boot { job: job.into(), cloud: cloud.into() };
+    let reason = |job: &str| Intent::Reason { job: job.into(), reason: Some(FULL.into()) };
+    // The large one keeps `c` to itself until there is room; in `d` all go by age, whatever their rank.
+    let told = plan(&view, Time(0), &fifo);
+    assert_eq!(told, [boot("1", "d"), boot("3", "d"), reason("2"), reason("4")]);
+    happen(&mut view, Time(0), [Kind::UserLimit { user: "alice".into(), vms: Some(1) }]);
+    let told = plan(&view, Time(0), &fifo);
+    assert_eq!(told[..2], [boot("4", "d"), boot("5", "d")], "alice has a VM: {told:?}");
 }

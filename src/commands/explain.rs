@@ -1,0 +1,148 @@
+//! `pileus explain job ID`: why a job waits, by the server that has it.
+
+use std::{fmt::Write as _, io::Write, path::Path};
+
+use comfy_table::{Table, presets::NOTHING};
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use serde_json::Value;
+
+use super::{FAILED, OK, SOFTWARE, UNAVAILABLE};
+use crate::{cli::ExplainJob, client};
+
+/// The administrator's project: that of his token.
+const PROJECT: &str = "default";
+
+pub fn job(asked: &ExplainJob) -> u8 {
+    let file = asked.state.join("admin-token");
+    let token = match std::fs::read_to_string(&file) {
+        Ok(token) => token.trim().to_owned(),
+        Err(error) => return fail(UNAVAILABLE, &no_token(&file, &error)),
+    };
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(SOFTWARE, &format!("no network: {error}")),
+    };
+    let id = utf8_percent_encode(&asked.id, NON_ALPHANUMERIC);
+    let path = format!("/v2/{PROJECT}/jobs/{id}/explain?all_projects=1");
+    let (status, body) = match runtime.block_on(client::get(&asked.url, &path, &token)) {
+        Ok(answer) => answer,
+        Err(error) => return fail(UNAVAILABLE, &error.to_string()),
+    };
+    let json: Value = serde_json::from_slice(&body).unwrap_or_default();
+    let Some(it) = json.get("explanation").filter(|_| status == 200) else {
+        // A fault: {"itemNotFound": {"code": 404, "message": "…"}}.
+        let said = json.as_object().and_then(|it| it.values().next()?.get("message")?.as_str());
+        return fail(FAILED, said.unwrap_or(&format!("the server answered {status}")));
+    };
+    let text = if asked.json { format!("{it:#}\n") } else { told(it) };
+    // A closed pipe means that the reader has seen enough.
+    std::io::stdout().lock().write_all(text.as_bytes()).ok();
+    OK
+}
+
+fn fail(code: u8, text: &str) -> u8 {
+    eprintln!("error: {text}");
+    code
+}
+
+fn no_token(file: &Path, error: &std::io::Error) -> String {
+    format!(
+        "the administrator's token {} cannot be read ({error}): name the server's --state",
+        file.display()
+    )
+}
+
+/// For people: the sentence, then what it comes from.
+fn told(it: &Value) -> String {
+    let text = |key: &str| it[key].as_str().unwrap_or_default();
+    let bounded = |key: &str| match it[key]["limit"].as_u64() {
+        Some(limit) => format!("{} VMs of at most {limit}", it[key]["now"]),
+        None => format!("{} VMs, no limit", it[key]["now"]),
+    };
+    let part = |key: &str| it["share"][key].as_f64().unwrap_or_default() * 100.0;
+    let mut out = format!("Job {} is {}. {}\n\n", text("job"), text("state"), text("why"));
+    if it["queue"].is_object() {
+        let (position, length) = (&it["queue"]["position"], &it["queue"]["length"]);
+        let whose =
+            if it["queue"]["of"] == "everybody" { "all jobs" } else { "the jobs of its user and type" };
+        writeln!(out, "  queue      {position} of {length} of {whose} that want a VM").ok();
+    }
+    if it["share"].is_object() {
+        let (current, desired, diff) = (part("current"), part("desired"), part("diff"));
+        writeln!(out, "  share      has {current:.1} % of all VMs, should have {desired:.1} %: {diff:+.1}")
+            .ok();
+    }
+    for (of, key) in [("its user ", "user_vms"), ("its type ", "type_vms"), ("starting ", "starting_vms")] {
+        writeln!(out, "  {of}  {}", bounded(key)).ok();
+    }
+    for failure in it["failures"].as_array().into_iter().flatten() {
+        let word = |key: &str| failure[key].as_str().unwrap_or_default();
+        let (cloud, detail) = (word("cloud"), word("detail"));
+        writeln!(out, "  failed     {} s ago on {cloud}: {detail}", failure["ago_s"]).ok();
+    }
+    if let Some(left) = it["banned_for_s"].as_u64() {
+        writeln!(out, "  left alone for {left} s more").ok();
+    }
+    out.push('\n');
+    let clouds = it["clouds"].as_array().map(Vec::as_slice).unwrap_or_default();
+    if clouds.is_empty() {
+        out += "  There is no cloud.\n";
+        return out;
+    }
+    let mut table = Table::new();
+    table.load_style(NOTHING).set_header(["CLOUD", "FITS", "FAILED", "WHY"]);
+    for cloud in clouds {
+        let word = |key: &str| cloud[key].as_str().unwrap_or_default();
+        let fits = if cloud["fits"] == true { "yes" } else { "no" };
+        table.add_row([word("cloud"), fits, word("failed"), word("detail")]);
+    }
+    writeln!(out, "{}", table.trim_fmt()).ok();
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn people_read_the_sentence_first() {
+        let it = json!({
+            "job": "j-1", "state": "new", "why": "It waits: every cloud that could run it is full.", "seq": 9,
+            "clouds": [
+                {"cloud": "a", "fits": true, "failed": null, "detail": null},
+                {"cloud": "b", "fits": false, "failed": "slots_free", "detail": "all of its 2 slots are taken"},
+            ],
+            "queue": {"of": "user_and_type", "position": 2, "length": 7},
+            "share": {"current": 0.25, "desired": 0.5, "diff": -0.25},
+            "user_vms": {"now": 3, "limit": 4},
+            "type_vms": {"now": 1, "limit": null},
+            "starting_vms": {"now": 1, "limit": null},
+            "failures": [{"cloud": "a", "fault": "not_booted", "detail": "no boot", "ago_s": 9}],
+            "banned_for_s": 60,
+        });
+        let wanted = "\
+Job j-1 is new. It waits: every cloud that could run it is full.
+
+  queue      2 of 7 of the jobs of its user and type that want a VM
+  share      has 25.0 % of all VMs, should have 50.0 %: -25.0
+  its user   3 VMs of at most 4
+  its type   1 VMs, no limit
+  starting   1 VMs, no limit
+  failed     9 s ago on a: no boot
+  left alone for 60 s more
+
+";
+        let told = told(&it);
+        assert!(told.starts_with(wanted), "{told}");
+        let rows: Vec<Vec<&str>> = told[wanted.len()..]
+            .lines()
+            .map(|line| line.split("  ").map(str::trim).filter(|it| !it.is_empty()).collect())
+            .collect();
+        assert_eq!(
+            rows[1..],
+            [vec!["a", "yes"], vec!["b", "no", "slots_free", "all of its 2 slots are taken"]]
+        );
+    }
+}

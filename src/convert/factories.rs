@@ -1,0 +1,199 @@
+//! Which factories of Nova and its libraries there are, and what does here what they did.
+//!
+//! Sources: the `api-paste.ini` that Nova shipped from 2012 (Folsom) to today; entry points of Paste,
+//! oslo.middleware and keystonemiddleware; reference §1.13, §1.14.
+
+/// What something is here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Is {
+    /// A filter of `FILTERS`.
+    Filter(&'static str),
+    /// An app of `APPS`, with settings.
+    App(&'static str, &'static [(&'static str, &'static str)]),
+    /// The composite `urlmap`; whether the old one looked at more than the path.
+    Urlmap { negotiates: bool },
+    /// The composite `cascade`.
+    Cascade,
+    /// The composite `auth_strategy`.
+    Strategies,
+    /// A filter that says who calls, which is not there yet.
+    Authenticator,
+    /// A filter of this name, or an app, which is not there yet.
+    NotYet(&'static str),
+    /// Nothing: why.
+    Gone(&'static str),
+}
+
+const EC2: &str = "the API of EC2 is not served; `/v2/{project_id}` is";
+const VOLUMES: &str = "volumes have a service of their own since 2012";
+const METADATA: &str = "VMs get no metadata by this service";
+const CONTEXT: &str = "`tokens`, `noauth` and `authtoken` say themselves who calls";
+
+use Is::{App, Authenticator, Cascade, Filter, Gone, NotYet, Strategies, Urlmap};
+
+/// Every factory that is known: `module:attribute`, or `egg:Distribution#entry`.
+#[rustfmt::skip]
+pub static FACTORIES: &[(&str, Is)] = &[
+    // Composites.
+    ("egg:Paste#urlmap", Urlmap { negotiates: false }),
+    ("paste.urlmap:urlmap_factory", Urlmap { negotiates: false }),
+    ("nova.api.openstack.urlmap:urlmap_factory", Urlmap { negotiates: true }),
+    ("egg:Paste#cascade", Cascade),
+    ("paste.cascade:make_cascade", Cascade),
+    ("nova.api.auth:pipeline_factory", Strategies),
+    ("nova.api.auth:pipeline_factory_v21", Strategies),
+    ("nova.api.auth:pipeline_factory_v3", Strategies),
+
+    // Filters.
+    ("nova.api.openstack:FaultWrapper.factory", Filter("faultwrap")),
+    ("oslo_middleware:CatchErrors.factory", Filter("faultwrap")),
+    ("oslo_middleware.catch_errors:CatchErrors.factory", Filter("faultwrap")),
+    ("egg:oslo.middleware#catch_errors", Filter("faultwrap")),
+    ("nova.api.sizelimit:RequestBodySizeLimiter.factory", Filter("sizelimit")),
+    ("nova.openstack.common.middleware.sizelimit:RequestBodySizeLimiter.factory", Filter("sizelimit")),
+    ("oslo.middleware:RequestBodySizeLimiter.factory", Filter("sizelimit")),
+    ("oslo.middleware.sizelimit:RequestBodySizeLimiter.factory", Filter("sizelimit")),
+    ("oslo_middleware:RequestBodySizeLimiter.factory", Filter("sizelimit")),
+    ("oslo_middleware.sizelimit:RequestBodySizeLimiter.factory", Filter("sizelimit")),
+    ("egg:oslo.middleware#sizelimit", Filter("sizelimit")),
+    ("nova.api.openstack.auth:NoAuthMiddleware.factory", Filter("noauth")),
+    ("nova.api.openstack.auth:NoAuthMiddlewareV2_18.factory", Filter("noauth")),
+    ("nova.api.openstack.auth:NoAuthMiddlewareV3.factory", Filter("noauth")),
+    ("nova.api.openstack.auth:NoAuthMiddlewareOld.factory", Filter("noauth")),
+    ("nova.api.openstack.compute.limits:RateLimitingMiddleware.factory", Filter("ratelimit")),
+    ("nova.api.openstack.volume.limits:RateLimitingMiddleware.factory", Gone(VOLUMES)),
+    ("nova.api.compute_req_id:ComputeReqIdMiddleware.factory", Filter("request_id")),
+    ("nova.openstack.common.middleware.request_id:RequestIdMiddleware.factory", Filter("request_id")),
+    ("oslo.middleware:RequestId.factory", Filter("request_id")),
+    ("oslo_middleware:RequestId.factory", Filter("request_id")),
+    ("oslo_middleware.request_id:RequestId.factory", Filter("request_id")),
+    ("egg:oslo.middleware#request_id", Filter("request_id")),
+    ("nova.api.openstack.requestlog:RequestLog.factory", Filter("trace")),
+    ("egg:Paste#translogger", Filter("trace")),
+    ("keystone.middleware.auth_token:filter_factory", Authenticator),
+    ("keystoneclient.middleware.auth_token:filter_factory", Authenticator),
+    ("keystonemiddleware.auth_token:filter_factory", Authenticator),
+    ("egg:keystonemiddleware#auth_token", Authenticator),
+    ("nova.api.auth:NovaKeystoneContext.factory", Gone(CONTEXT)),
+    ("nova.api.auth:InjectContext.factory", Gone(CONTEXT)),
+    ("oslo_middleware.cors:filter_factory", NotYet("cors")),
+    ("oslo_middleware:CORS.factory", NotYet("cors")),
+    ("egg:oslo.middleware#cors", NotYet("cors")),
+    ("oslo_middleware.http_proxy_to_wsgi:HTTPProxyToWSGI.factory", NotYet("http_proxy_to_wsgi")),
+    ("oslo_middleware:HTTPProxyToWSGI.factory", NotYet("http_proxy_to_wsgi")),
+    ("egg:oslo.middleware#http_proxy_to_wsgi", NotYet("http_proxy_to_wsgi")),
+    ("oslo_middleware.ssl:SSLMiddleware.factory", NotYet("http_proxy_to_wsgi")),
+    ("egg:oslo.middleware#ssl", NotYet("http_proxy_to_wsgi")),
+    ("oslo_middleware:Healthcheck.factory", NotYet("healthcheck")),
+    ("oslo_middleware:Healthcheck.app_factory", NotYet("healthcheck")),
+    ("oslo_middleware.healthcheck:Healthcheck.app_factory", NotYet("healthcheck")),
+    ("egg:oslo.middleware#healthcheck", NotYet("healthcheck")),
+    ("nova.profiler:WsgiMiddleware.factory", Gone("there is no profiler; `trace` says how long a request took")),
+    ("osprofiler.web:WsgiMiddleware.factory", Gone("there is no profiler; `trace` says how long a request took")),
+    ("nova.api.openstack:LegacyV2CompatibleWrapper.factory", Gone("there are no microversions that it could take away")),
+    ("nova.wsgi:Debug.factory", Gone("`PILEUS_LOG=pileus=debug` says more about every request")),
+    ("oslo_middleware:Debug.factory", Gone("`PILEUS_LOG=pileus=debug` says more about every request")),
+    ("egg:oslo.middleware#debug", Gone("`PILEUS_LOG=pileus=debug` says more about every request")),
+    ("nova.api.ec2:FaultWrapper.factory", Gone(EC2)),
+    ("nova.api.ec2:RequestLogging.factory", Gone(EC2)),
+    ("nova.api.ec2:Lockout.factory", Gone(EC2)),
+    ("nova.api.ec2:EC2KeystoneAuth.factory", Gone(EC2)),
+    ("nova.api.ec2:NoAuth.factory", Gone(EC2)),
+    ("nova.api.ec2:Requestify.factory", Gone(EC2)),
+    ("nova.api.ec2:Authorizer.factory", Gone(EC2)),
+    ("nova.api.ec2:Validator.factory", Gone(EC2)),
+
+    // Apps.
+    ("nova.api.openstack.compute:APIRouter.factory", App("router", &[("routes", "tenant")])),
+    ("nova.api.openstack.compute:APIRouterV21.factory", App("router", &[("routes", "tenant")])),
+    ("nova.api.openstack.compute:APIRouterV3.factory", App("router", &[("routes", "tenant")])),
+    ("nova.api.openstack.compute.versions:Versions.factory", App("versions", &[])),
+    // It stands where the version is mounted, not above it.
+    ("nova.api.openstack.compute.versions:VersionsV2.factory", App("versions", &[("path", "/")])),
+    ("nova.api.openstack.volume:APIRouter.factory", Gone(VOLUMES)),
+    ("nova.api.openstack.volume.versions:Versions.factory", Gone(VOLUMES)),
+    ("nova.api.metadata.handler:MetadataRequestHandler.factory", Gone(METADATA)),
+    ("nova.api.ec2:Executor.factory", Gone(EC2)),
+];
+
+/// What becomes of a setting.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Setting {
+    /// A whole number, under this key.
+    Number(&'static str),
+    /// Nova's text of limits, under this key.
+    Limits(&'static str),
+    /// What it speaks of is not there yet.
+    NotYet(&'static str),
+    /// It has no meaning any more.
+    Gone(&'static str),
+}
+
+const PROJECT: &str = "every setting stands in api-paste.toml, none in the file of a service";
+
+/// Settings of filters and apps: ours, the old name, what becomes of it. A name that ends in `*`
+/// stands for all that begin so.
+#[rustfmt::skip]
+pub static SETTINGS: &[(&str, &str, Setting)] = &[
+    ("sizelimit", "max_request_body_size", Setting::Number("max_request_body_size")),
+    ("sizelimit", "osapi_max_request_body_size", Setting::Number("max_request_body_size")),
+    ("ratelimit", "limits", Setting::Limits("limits")),
+    ("ratelimit", "limiter", Setting::Gone("requests are counted in this process")),
+    ("ratelimit", "limits.*", Setting::NotYet("all users have the same limits so far")),
+    ("ratelimit", "user", Setting::Gone("the colon behind `user` ends the name: Nova could not read this either")),
+    ("*", "oslo_config_project", Setting::Gone(PROJECT)),
+    ("*", "oslo_config_file", Setting::Gone(PROJECT)),
+    ("*", "oslo_config_program", Setting::Gone(PROJECT)),
+];
+
+/// What becomes of a setting of one of our factories.
+pub fn setting(factory: &str, name: &str) -> Option<Setting> {
+    let is = |pattern: &str| match pattern.strip_suffix('*') {
+        Some(start) => name.starts_with(start),
+        None => name == pattern,
+    };
+    SETTINGS.iter().find(|row| (row.0 == factory || row.0 == "*") && is(row.1)).map(|row| row.2)
+}
+
+/// Nova's own limits, where the file has none: verb, what people read, regex, how many, unit.
+/// `POST ^/servers` is not among them: by a mistake it never held.
+#[rustfmt::skip]
+pub static LIMITS_2012: &[(&str, &str, &str, u32)] = &[
+    ("POST", "*", ".*", 10),
+    ("PUT", "*", ".*", 10),
+    ("GET", "*changes-since*", ".*changes-since.*", 3),
+    ("DELETE", "*", ".*", 100),
+];
+
+/// The same since June 2013.
+#[rustfmt::skip]
+pub static LIMITS_2013: &[(&str, &str, &str, u32)] = &[
+    ("POST", "*", ".*", 120),
+    ("PUT", "*", ".*", 120),
+    ("GET", "*changes-since*", ".*changes-since.*", 120),
+    ("DELETE", "*", ".*", 120),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pipeline::{APPS, FILTERS};
+
+    #[test]
+    fn the_table_speaks_of_what_is_there() {
+        let filter = |name: &str| FILTERS.iter().any(|it| it.name == name);
+        for (at, (name, is)) in FACTORIES.iter().enumerate() {
+            assert!(!FACTORIES[..at].iter().any(|row| row.0 == *name), "{name} stands there twice");
+            match is {
+                Filter(ours) => assert!(filter(ours), "{name}: {ours}"),
+                App(ours, _) => assert!(APPS.iter().any(|it| it.name == *ours), "{name}: {ours}"),
+                NotYet(ours) => assert!(!filter(ours), "{ours} is there: say so, and its settings"),
+                Authenticator => assert!(!filter("authtoken"), "it is there: say so, and its settings"),
+                _ => {}
+            }
+        }
+        for (ours, name, _) in SETTINGS {
+            assert!(*ours == "*" || filter(ours), "{ours} {name}");
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! Names in pipelines: what is written for them, and what is said where nothing is.
+
+use super::*;
+
+impl Paste<'_> {
+    /// `factory`, or `use` of what was used.
+    pub(super) fn origin(&mut self, made: &Made, factory: &str, kind: Kind) -> Option<Line> {
+        let (key, value) = match made {
+            Made::Like(other) if kind != Kind::App => {
+                if let Some(def) =
+                    self.defs.iter().position(|def| def.name == *other && def.kind == Kind::Filter)
+                {
+                    self.write(def);
+                }
+                ("use", ours(other))
+            }
+            _ => ("factory", factory.to_owned()),
+        };
+        Some(Line { key: key.into(), value: write::text(&value), comment: String::new() })
+    }
+
+    pub(super) fn filter_with(&mut self, section: &Section, lines: &mut Vec<Line>) {
+        let Some(option) = section.get("filter-with").cloned() else { return };
+        for name in self.list(section, &option) {
+            if let Some(name) = self.filter_name(&name, &option.place) {
+                lines.push(Line {
+                    key: "filter-with".into(),
+                    value: write::text(&name),
+                    comment: String::new(),
+                });
+            } else {
+                let what = format!("[{}] `filter-with`", section.name);
+                self.out.notes.add(&option.place, what, Fate::Gone, format!("of `{name}` nothing is left"));
+            }
+        }
+    }
+
+    /// The app of this name, as we write it; `None`: nothing of it is left.
+    pub(super) fn app_name(&mut self, name: &str, place: &Place) -> Option<String> {
+        match self.named(name, false, place)? {
+            Named::Def(def) if self.left(def) == Left::Yes => {
+                self.write(def);
+                Some(ours(&self.name(def)))
+            }
+            Named::Def(_) => None,
+            Named::Elsewhere(reference) => {
+                let text = "which kind of app it is stands in the other file: `app.` is a guess";
+                self.out.notes.add(place, format!("`{name}`"), Fate::Differs, text);
+                Some(reference)
+            }
+            Named::Factory(_, Is::App(factory, _)) => {
+                Some(if factory == "router" { "tenant" } else { factory }.into())
+            }
+            Named::Factory(..) => None,
+        }
+    }
+
+    /// The filter of this name, as we write it; `None`: there is none here.
+    pub(super) fn filter_name(&mut self, name: &str, place: &Place) -> Option<String> {
+        match self.named(name, true, place)? {
+            Named::Def(def) => match (self.is(def), self.defs.get(def).map(|it| it.made.clone())) {
+                (Some(Is::Filter(_)), _) | (_, Some(Made::Elsewhere(_))) => {
+                    self.write(def);
+                    Some(ours(&self.name(def)))
+                }
+                (is, _) => {
+                    self.filter_gone(def, is);
+                    None
+                }
+            },
+            Named::Elsewhere(reference) => Some(reference),
+            Named::Factory(_, Is::Filter(factory)) => Some(factory.into()),
+            Named::Factory(factory, is) => {
+                self.gone(place, format!("`{name}`"), &factory, Some(is).filter(|it| *it != Is::Gone("")));
+                None
+            }
+        }
+    }
+
+    /// Says, once, why a filter is not there.
+    pub(super) fn filter_gone(&mut self, def: usize, is: Option<Is>) {
+        if self.left.insert(def, Left::No).is_none()
+            && let Some(it) = self.defs.get(def)
+        {
+            let place = it.section.place.clone();
+            let own = |option: &&Opt| option.key != "use" && !PROTOCOLS.contains(&&*option.key);
+            let settings: Vec<_> = it.section.options.iter().filter(own).map(|it| &it.key).collect();
+            let what = match settings.is_empty() {
+                true => it.what(),
+                false => format!("{} with {}", it.what(), words(&settings, "and")),
+            };
+            let factory = match &it.made {
+                Made::By(factory) => factory.clone(),
+                _ => it.name.clone(),
+            };
+            self.gone(&place, what, &factory, is);
+        }
+    }
+
+    pub(super) fn gone(&mut self, place: &Place, what: String, factory: &str, is: Option<Is>) {
+        match is {
+            Some(Is::Gone(why)) => self.out.notes.add(place, what, Fate::Gone, why),
+            Some(Is::NotYet(name)) => {
+                self.out.notes.add(
+                    place,
+                    what,
+                    Fate::NotYet,
+                    format!("it needs the filter `{name}`, which is not there yet"),
+                );
+            }
+            Some(Is::Authenticator) => {
+                let text =
+                    "it needs the filter `authtoken`, which is not there yet: `tokens` stands in its place";
+                let help = "`tokens` knows the tokens of this service (`/v2/{project_id}/tokens`), not those of Keystone";
+                self.out.notes.add_help(place, what, Fate::NotYet, text, help);
+            }
+            Some(_) => self.out.notes.add(place, what, Fate::Gone, "an app stands where a filter has to"),
+            None => {
+                let text = format!("nothing here does what `{}` did", write::one_line(factory));
+                let help = "where it kept somebody out, nothing does so now";
+                self.out.notes.add_help(place, what, Fate::Unknown, text, help);
+            }
+        }
+    }
+
+    /// The name of a filter that is put in: its own, unless the old file means something else by it.
+    pub(super) fn put_in(&mut self, factory: &'static str) -> String {
+        let taken = self.defs.iter().position(|def| def.kind == Kind::Filter && ours(&def.name) == factory);
+        let same =
+            taken.is_none_or(|def| self.is(def) == Some(Is::Filter(factory)) || self.is(def).is_none());
+        let plain = taken.is_none() || same && factory != "ratelimit";
+        let name = if plain { factory.to_owned() } else { format!("own_{factory}") };
+        self.own.insert(factory, name.clone());
+        name
+    }
+}

@@ -1,0 +1,73 @@
+//! Why a job waits: over HTTP, and by `pileus explain job`.
+
+use serde_json::{Value, json};
+
+use crate::support::{Place, QUICK, await_some};
+
+#[test]
+fn a_waiting_job_is_explained_cloud_by_cloud() {
+    let more = "memory_mib = 512
+
+[clouds.second]
+driver = \"local\"
+vm_slots = 3
+memory_mib = 4096
+enabled = false
+
+[clouds.none]
+driver = \"local\"
+vm_slots = 0
+";
+    let place = Place::new(&format!("{QUICK}{more}"));
+    let server = place.serve();
+    let body =
+        json!({ "job": { "command": ["true"], "memory_mib": 2048, "target_clouds": ["local", "SECOND"] } });
+    let made = server.post("/v2/default/jobs", &body.to_string());
+    let id = made.json()["job"]["id"].as_str().expect("an id").to_owned();
+    let explained = |status: u16| -> Value {
+        let reply = server.get(&format!("/v2/default/jobs/{id}/explain"));
+        assert_eq!(reply.status, status, "{}", reply.text);
+        reply.json()["explanation"].clone()
+    };
+    let told = explained(200);
+    assert_eq!(told["why"], json!("It waits: every cloud that could run it is disabled."));
+    let failed: Vec<_> =
+        told["clouds"].as_array().expect("clouds").iter().map(|it| [&it["cloud"], &it["failed"]]).collect();
+    let wanted =
+        [["local", "memory"], ["second", "enabled"], ["none", "target"]].map(|row| row.map(|it| json!(it)));
+    assert_eq!(json!(failed), json!(wanted));
+    // The scheduler says the same.
+    await_some("the scheduler to have seen it", || {
+        let job = server.get(&format!("/v2/default/jobs/{id}")).json()["job"].clone();
+        if job["reason"] == json!("every cloud that could run it is disabled") { Ok(()) } else { Err(job) }
+    });
+    let url = format!("http://{}", server.api);
+    let (status, text, stderr) = place.run(&["explain", "job", &id, "--url", &url]);
+    assert_eq!((status.code(), stderr.as_str()), (Some(0), ""));
+    let first = text.lines().next().expect("a line");
+    assert_eq!(first, format!("Job {id} is new. It waits: every cloud that could run it is disabled."));
+    for line in ["local", "second", "none"] {
+        assert!(text.lines().any(|it| it.trim_start().starts_with(line)), "{line} in {text}");
+    }
+    let (status, text, _) = place.run(&["explain", "job", &id, "--url", &url, "--json"]);
+    let mut json: Value = serde_json::from_str(&text).expect("JSON");
+    json["seq"] = told["seq"].clone();
+    assert_eq!((status.code(), json), (Some(0), told));
+    // What goes wrong is said: exit code, and what is named.
+    let elsewhere = place.path().join("elsewhere").display().to_string();
+    let cases: [(&[&str], i32, &str); 4] = [
+        (&["explain", "job", "nobody", "--url", &url], 1, "Job nobody could not be found."),
+        (&["explain", "job", &id, "--url", "http://127.0.0.1:1"], 69, "127.0.0.1:1"),
+        (&["explain", "job", &id, "--url", "ftp://x"], 69, "ftp://x"),
+        (&["explain", "job", &id, "--url", &url, "--state", &elsewhere], 69, "admin-token"),
+    ];
+    for (args, code, names) in cases {
+        let (status, stdout, stderr) = place.run(args);
+        assert_eq!((status.code(), stdout.as_str()), (Some(code), ""), "{args:?}: {stderr}");
+        assert!(stderr.contains(names), "{args:?}: {stderr}");
+    }
+    // Once there is room it runs, and says so.
+    assert_eq!(server.admin("PUT", "/clouds/second?action=enable", "").status, 200);
+    server.await_job(&id, "complete");
+    assert_eq!(explained(200)["why"], json!("It ran to its end."));
+}
