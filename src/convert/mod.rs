@@ -93,6 +93,7 @@ pub struct Conversion {
 struct Settings {
     top: Vec<write::Line>,
     scheduler: Vec<write::Line>,
+    credentials: Vec<write::Line>,
     clouds: Option<String>,
 }
 
@@ -165,6 +166,10 @@ impl Settings {
             text += "\n[scheduler]\n";
             text += &write::lines(&self.scheduler, "");
         }
+        if !self.credentials.is_empty() {
+            text += "\n[credentials]\n";
+            text += &write::lines(&self.credentials, "");
+        }
         text + self.clouds.as_deref().unwrap_or_default()
     }
 }
@@ -193,6 +198,7 @@ impl Conversion {
                         Config::from_text(output.name, &output.text, Path::new(""), &known, &mut report);
                     if let Some(config) = read {
                         report.take(config.scheduler::<pileus_engine::SchedulerConfig>());
+                        report.take(config.credentials().parse::<pileus_engine::CredentialsConfig>());
                     }
                 }
                 "api-paste.toml" => self::paste::read_back(&output.text, &mut report),

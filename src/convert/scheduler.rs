@@ -23,8 +23,26 @@ enum To {
     Number { key: &'static str, times: u64, least: u64 },
     /// The same, where -1 means that there is no limit, which is what no line means here.
     NumberOrNone { key: &'static str },
+    /// The same, where 0 and less mean that it never happens, which is what no line means here.
+    NumberOrNever { key: &'static str },
+    /// The same, where Cloud Scheduler took no notice of what was said.
+    Ignored { key: &'static str, took: &'static str },
+    /// A share of one, as whole percent of `[scheduler]`.
+    Percent { key: &'static str },
+    /// A factor above nothing.
+    Factor { key: &'static str },
+    /// A truth.
+    Truth { key: &'static str },
+    /// Whether a VM that is given up ends its job first.
+    Graceful,
     /// A word of `[scheduler]`; of the others, the reason why not.
     Word { key: &'static str, words: &'static [&'static str], others: (Fate, &'static str) },
+    /// Seconds of `[credentials]`.
+    Seconds { key: &'static str },
+    /// The same, where -1 means that it never happens, which is what no line means here.
+    SecondsOrNever { key: &'static str },
+    /// A path of `[credentials]`.
+    Path { key: &'static str },
     /// A file, at the top of `pileus.toml`.
     File(&'static str),
     /// A port: this server of `api-paste.toml`.
@@ -42,18 +60,18 @@ enum To {
 }
 
 use Fate::{Gone as G, NotYet as N};
-use To::{Always, BootTimeout, File, Gone, NotYet, Number, NumberOrNone, Port, Resources, Word};
+use To::{
+    Always, BootTimeout, Factor, File, Gone, Graceful, Ignored, NotYet, Number, NumberOrNever, NumberOrNone,
+    Path, Percent, Port, Resources, Seconds, SecondsOrNever, Truth, Word,
+};
 
 const CONDOR: &str =
     "it is needed by the source `condor`, which is not there yet: jobs come by `POST /v2/{project_id}/jobs`";
 const CONTEXT: &str = "it is given to VMs of drivers that are not there yet; `local` needs none";
-const PROXY: &str = "credentials of users are not renewed yet";
-const BAN: &str = "images are not banned from clouds: a job that broke `max_job_attempts` times is given up";
+const PROXY: &str = "no driver gives a VM a proxy yet";
 const LOG: &str = "the log goes to stderr, for whoever runs the service to keep and to rotate";
 const JOB: &str = "no default can be set: a job that does not say it gets the API's own";
 const IMAGE: &str = "jobs name no images or networks yet: drivers that have such are not there yet";
-const WEIGHT: &str = "room is counted in slots alone so far, so that nothing is weighed";
-const BALANCE: &str = "VMs are not balanced between users yet while all clouds are full";
 
 /// Every option: section, name in small letters, what becomes of it.
 #[rustfmt::skip]
@@ -69,7 +87,7 @@ static OPTIONS: &[(&str, &str, To)] = &[
     ("global", "condor_on_command", NotYet(CONDOR)),
     ("global", "condor_advertise_command", NotYet(CONDOR)),
     ("global", "ssh_path", NotYet(CONDOR)),
-    ("global", "openssl_path", NotYet(PROXY)),
+    ("global", "openssl_path", Gone("certificates are read without that program")),
     ("global", "condor_webservice_url", NotYet(CONDOR)),
     ("global", "condor_collector_url", Gone("Cloud Scheduler never used it")),
     ("global", "condor_host_on_vm", NotYet(CONDOR)),
@@ -87,47 +105,47 @@ static OPTIONS: &[(&str, &str, To)] = &[
     ("global", "persistence_file", Gone("state is kept durably in the folder of `--state`; the old file is a Python pickle, which nothing else reads")),
     ("global", "user_limit_file", File("user_limits")),
     ("global", "target_cloud_alias_file", File("cloud_aliases")),
-    ("global", "job_ban_timeout", Gone(BAN)),
-    ("global", "ban_tracking", Always { value: "false", others: (G, BAN) }),
-    ("global", "ban_file", Gone(BAN)),
-    ("global", "ban_min_track", Gone(BAN)),
-    ("global", "ban_failrate_threshold", Gone(BAN)),
+    ("global", "job_ban_timeout", Number { key: "job_ban_timeout_s", times: 60, least: 1 }),
+    ("global", "ban_tracking", Truth { key: "ban_tracking" }),
+    ("global", "ban_file", Gone("bans are kept with the state, in the folder of `--state`")),
+    ("global", "ban_min_track", Ignored { key: "ban_min_track", took: "10, whatever was said" }),
+    ("global", "ban_failrate_threshold", Percent { key: "ban_failrate_threshold_percent" }),
     ("global", "polling_error_threshold", Number { key: "polling_error_threshold", times: 1, least: 1 }),
     ("global", "condor_register_time_limit", Number { key: "register_timeout_s", times: 60, least: 1 }),
-    ("global", "graceful_shutdown", NotYet(BALANCE)),
+    ("global", "graceful_shutdown", Graceful),
     ("global", "graceful_shutdown_method", Gone("Cloud Scheduler ignored it")),
     ("global", "retire_before_lifetime", Gone("no VM has a lifetime, neither there nor here")),
     ("global", "retire_before_lifetime_factor", Gone("no VM has a lifetime, neither there nor here")),
     ("global", "cleanup_missing_vms", NotYet(CONDOR)),
     ("global", "clean_shutdown_idle", Gone("it did nothing, by a mistake; idle VMs are ended after their keep-alive")),
     ("global", "getclouds", Gone("it did nothing; clouds are added by `POST /v2/{project_id}/clouds`")),
-    ("global", "scheduling_metric", Always { value: "slot", others: (N, WEIGHT) }),
-    ("global", "scheduling_algorithm", Word { key: "algorithm", words: &["fairshare"], others: (G, "it ended Cloud Scheduler by a mistake; `fairshare` is used") }),
+    ("global", "scheduling_metric", Word { key: "scheduling_metric", words: &["slot", "memory", "memory_cpu", "memory_cpu_storage"], others: (G, "Cloud Scheduler knows no such metric; `slot` is used") }),
+    ("global", "scheduling_algorithm", Word { key: "algorithm", words: &["fairshare", "fifo"], others: (G, "Cloud Scheduler knows no such algorithm; `fairshare` is used") }),
     ("global", "job_distribution_type", Word { key: "job_distribution", words: &["normal", "split"], others: (G, "it ended Cloud Scheduler by a mistake; `normal` is used") }),
     ("global", "high_priority_job_support", Gone("it had no effect: jobs of high priority go first, always")),
     ("global", "high_priority_job_weight", Number { key: "high_priority_job_weight", times: 1, least: 1 }),
-    ("global", "cpu_distribution_weight", NotYet(WEIGHT)),
-    ("global", "memory_distribution_weight", NotYet(WEIGHT)),
-    ("global", "storage_distribution_weight", NotYet(WEIGHT)),
+    ("global", "cpu_distribution_weight", Factor { key: "cpu_distribution_weight" }),
+    ("global", "memory_distribution_weight", Factor { key: "memory_distribution_weight" }),
+    ("global", "storage_distribution_weight", Factor { key: "storage_distribution_weight" }),
     ("global", "scheduler_interval", Number { key: "scheduler_interval_s", times: 1, least: 1 }),
     ("global", "vm_poller_interval", Number { key: "vm_poller_interval_s", times: 1, least: 1 }),
     ("global", "job_poller_interval", Number { key: "job_poller_interval_s", times: 1, least: 1 }),
     ("global", "machine_poller_interval", Number { key: "machine_poller_interval_s", times: 1, least: 1 }),
     ("global", "cleanup_interval", Number { key: "cleanup_interval_s", times: 1, least: 1 }),
     ("global", "max_starting_vm", NumberOrNone { key: "max_starting_vms" }),
-    ("global", "max_destroy_threads", Gone("its value was ignored; VMs are destroyed side by side, cloud by cloud")),
+    ("global", "max_destroy_threads", Ignored { key: "max_destroying_vms", took: "10, whatever was said" }),
     ("global", "max_keepalive", Number { key: "max_keep_alive_s", times: 60, least: 0 }),
-    ("global", "job_proxy_refresher_interval", Always { value: "-1", others: (N, PROXY) }),
-    ("global", "vm_proxy_refresher_interval", Always { value: "-1", others: (N, PROXY) }),
-    ("global", "job_proxy_renewal_threshold", NotYet(PROXY)),
-    ("global", "vm_proxy_renewal_threshold", NotYet(PROXY)),
+    ("global", "job_proxy_refresher_interval", SecondsOrNever { key: "job_proxy_refresher_interval_s" }),
+    ("global", "vm_proxy_refresher_interval", SecondsOrNever { key: "vm_proxy_refresher_interval_s" }),
+    ("global", "job_proxy_renewal_threshold", Seconds { key: "job_proxy_renewal_threshold_s" }),
+    ("global", "vm_proxy_renewal_threshold", Seconds { key: "vm_proxy_renewal_threshold_s" }),
     ("global", "vm_proxy_shutdown_threshold", NotYet(PROXY)),
     ("global", "vm_connection_fail_threshold", Gone("a cloud that does not answer is asked again after 1 s, 2 s, … 60 s, for ever, and holds up no other")),
     ("global", "connection_fail_disable_time", Gone("its value was ignored; no cloud is disabled because it does not answer")),
-    ("global", "vm_idle_threshold", Gone("a VM idles as long as its keep-alive says, and no longer")),
+    ("global", "vm_idle_threshold", NumberOrNever { key: "vm_idle_threshold_s" }),
     ("global", "vm_start_running_timeout", BootTimeout),
-    ("global", "proxy_cache_dir", NotYet(PROXY)),
-    ("global", "myproxy_logon_command", NotYet(PROXY)),
+    ("global", "proxy_cache_dir", Path { key: "directory" }),
+    ("global", "myproxy_logon_command", Path { key: "myproxy_logon" }),
     ("global", "override_vmtype", NotYet(CONDOR)),
     ("global", "vm_reqs_from_condor_reqs", NotYet(CONDOR)),
     ("global", "adjust_insufficient_resources", Always { value: "false", others: (G, "what a job asks for is never made smaller: it waits, and its reason says for what") }),
@@ -157,12 +175,12 @@ static OPTIONS: &[(&str, &str, To)] = &[
 
     ("logging", "log_level", Gone("the environment says it: `PILEUS_LOG=warn`, or `PILEUS_LOG=pileus=debug`")),
     ("logging", "log_location", Gone(LOG)),
-    ("logging", "log_location_cloud_admin", Gone(LOG)),
+    ("logging", "log_location_cloud_admin", Gone("`cloud_admin` reads it in this file, as it did")),
     ("logging", "log_stdout", Gone(LOG)),
     ("logging", "log_syslog", Gone(LOG)),
     ("logging", "log_max_size", Gone(LOG)),
     ("logging", "log_format", Gone("`PILEUS_LOG_FORMAT=json` is for collectors; the other format is fixed")),
-    ("logging", "admin_log_comments", NotYet("comments of administrators are not kept yet")),
+    ("logging", "admin_log_comments", Gone("`cloud_admin` reads it in this file, as it did; comments are kept with the events, wanted or not")),
 ];
 
 /// What the file says that another file has to know.
@@ -269,11 +287,86 @@ impl One<'_> {
                 ..0 => self.note(Fate::Carried, format!("no limit, as without [scheduler] {key}")),
                 number => self.carried(key, number.min(u32::MAX.into()).to_string()),
             },
+            NumberOrNever { key } => match number(self.ini, self.section, self.option, &self.what)? {
+                ..=0 => self.note(Fate::Carried, format!("never, as without [scheduler] {key}")),
+                number => self.carried(key, number.min(u32::MAX.into()).to_string()),
+            },
+            Ignored { key, took } => {
+                let number = number(self.ini, self.section, self.option, &self.what)?;
+                let line = self.line(key, number.clamp(1, u32::MAX.into()).to_string());
+                self.settings.scheduler.push(line);
+                self.note(Fate::Differs, format!("Cloud Scheduler took {took}; here it holds, as `{key}`"));
+            }
+            Percent { key } => {
+                let share = self.float()?;
+                // At least one: of a share of nothing, everything would be too much.
+                let percent = (share * 100.0).round().clamp(1.0, 100.0);
+                let line = self.line(key, format!("{percent:.0}"));
+                self.settings.scheduler.push(line);
+                match (share * 100.0 - percent).abs() < 1e-6 {
+                    true => self.note(Fate::Carried, format!("[scheduler] {key} in pileus.toml")),
+                    false => self.note(Fate::Differs, format!("{percent:.0} is the nearest percentage")),
+                }
+            }
+            Factor { key } => match self.float()? {
+                factor if factor > 0.0 => self.carried(key, format!("{factor:?}")),
+                _ => return Err(self.wrong("it has to be more than 0".into())),
+            },
+            Truth { key } => {
+                let truth = self.truth()?;
+                self.carried(key, truth.to_string());
+            }
+            Graceful => match self.truth()? {
+                true => self.note(Fate::Carried, "as without [scheduler] rebalance_lost_work_max_s"),
+                false => {
+                    let line = self.line("rebalance_lost_work_max_s", "60".into());
+                    self.settings.scheduler.push(line);
+                    let text = "a VM that is given up is destroyed at once where its job has run for less than a minute, \
+                                as `rebalance_lost_work_max_s` says; a longer one ends first";
+                    self.note(Fate::Differs, text);
+                }
+            },
             Word { key, words, others: (fate, why) } => {
                 let value = self.value()?;
                 match words.iter().find(|word| value.eq_ignore_ascii_case(word)) {
                     Some(word) => self.carried(key, write::text(word)),
                     None => self.note(fate, why),
+                }
+            }
+            Seconds { key } => {
+                let number = number(self.ini, self.section, self.option, &self.what)?;
+                let line = self.line(key, number.clamp(0, u32::MAX.into()).to_string());
+                self.settings.credentials.push(line);
+                match number {
+                    ..0 => self.note(Fate::Differs, format!("0 is the nearest number that `{key}` may be")),
+                    _ => self.note(Fate::Carried, format!("[credentials] {key} in pileus.toml")),
+                }
+            }
+            SecondsOrNever { key } => match number(self.ini, self.section, self.option, &self.what)? {
+                ..=0 => self.note(Fate::Carried, format!("never, as without [credentials] {key}")),
+                number => {
+                    let line = self.line(key, number.min(u32::MAX.into()).to_string());
+                    self.settings.credentials.push(line);
+                    self.note(Fate::Carried, format!("[credentials] {key} in pileus.toml"));
+                }
+            },
+            Path { key } => {
+                let path = self.value()?;
+                if path.is_empty() {
+                    self.note(Fate::Carried, format!("as without [credentials] {key}"));
+                    return Ok(());
+                }
+                let line = self.line(key, write::text(&path));
+                self.settings.credentials.push(line);
+                // The name of a program is no path.
+                match path.starts_with('/') || (key == "myproxy_logon" && !path.contains('/')) {
+                    true => self.note(Fate::Carried, format!("[credentials] {key} in pileus.toml")),
+                    false => {
+                        self.note(
+                            Fate::Differs,
+                            "the path is relative to pileus.toml here, and `~` is no home",
+                        );
+                    }
                 }
             }
             File(key) => {
@@ -317,13 +410,8 @@ impl One<'_> {
             }
             Always { value, others: (fate, why) } => {
                 let said = self.value()?;
-                let said = match (value, boolean(&said)) {
-                    ("true" | "false", Some(truth)) => truth.to_string(),
-                    ("true" | "false", None) => {
-                        return Err(
-                            self.wrong(format!("`{}` is neither true nor false", write::one_line(&said)))
-                        );
-                    }
+                let said = match value {
+                    "true" | "false" => self.truth()?.to_string(),
                     _ => said.to_lowercase(),
                 };
                 match said == value {
@@ -335,6 +423,18 @@ impl One<'_> {
             NotYet(why) => self.note(Fate::NotYet, why),
         }
         Ok(())
+    }
+
+    fn truth(&self) -> Result<bool, Diagnostic> {
+        let said = self.value()?;
+        let wrong = || self.wrong(format!("`{}` is neither true nor false", write::one_line(&said)));
+        boolean(&said).ok_or_else(wrong)
+    }
+
+    fn float(&self) -> Result<f64, Diagnostic> {
+        let said = self.value()?;
+        let wrong = || self.wrong(format!("`{}` is no number", write::one_line(&said)));
+        said.parse().ok().filter(|it: &f64| it.is_finite()).ok_or_else(wrong)
     }
 
     /// The value, of one line.
@@ -463,8 +563,14 @@ mod tests {
         let mut text = String::from("[global]\n");
         for (section, name, to) in OPTIONS {
             let value = match to {
-                Number { .. } | NumberOrNone { .. } => "7",
-                Word { words, .. } => words[0],
+                Number { .. } | NumberOrNone { .. } | NumberOrNever { .. } => "7",
+                Seconds { .. } | SecondsOrNever { .. } => "8",
+                Path { .. } => "/opt/x",
+                Percent { .. } => "0.07",
+                Factor { .. } => "7",
+                Truth { .. } => "yes",
+                Graceful => "on",
+                Word { words, .. } => words[words.len() - 1],
                 _ => continue,
             };
             assert_eq!(*section, "global");
@@ -476,7 +582,20 @@ mod tests {
         let table: toml::Table = made.outputs[0].text.parse().unwrap();
         let scheduler: pileus_engine::SchedulerConfig = table["scheduler"].clone().try_into().unwrap();
         assert_eq!((scheduler.max_keep_alive_s, scheduler.register_timeout_s.get()), (420, 420));
+        assert_eq!(
+            (scheduler.job_ban_timeout_s.get(), scheduler.ban_failrate_threshold_percent.get()),
+            (420, 7)
+        );
+        assert_eq!((scheduler.cpu_distribution_weight.get(), scheduler.ban_tracking), (7.0, true));
         assert_eq!((scheduler.max_starting_vms, scheduler.cleanup_interval_s.get()), (Some(7), 7));
+        let credentials: pileus_engine::CredentialsConfig = table["credentials"].clone().try_into().unwrap();
+        assert_eq!(
+            (credentials.job_proxy_renewal_threshold_s, credentials.vm_proxy_renewal_threshold_s),
+            (8, 8)
+        );
+        assert!(credentials.vm_proxy_refresher_interval_s.is_some_and(|it| it.get() == 8));
+        assert_eq!(credentials.myproxy_logon, std::path::Path::new("/opt/x"));
+        assert_eq!(credentials.directory.as_deref(), Some(std::path::Path::new("/opt/x")));
     }
 
     #[test]

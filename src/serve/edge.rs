@@ -2,10 +2,10 @@
 
 use std::{
     convert::Infallible,
-    future::{poll_fn, ready},
+    future::ready,
     net::SocketAddr,
     sync::Arc,
-    task::Poll,
+    task::{self, Poll, Waker},
     time::Duration,
 };
 
@@ -35,7 +35,7 @@ const IDENTITY: [&str; 11] = [
 
 /// Answers one request. Never fails: a fault that rose past every stage is written here.
 ///
-/// The request goes down before there is a future, which so has no need to carry it.
+/// The request goes down before there is a future, which has no need to carry it.
 pub fn answer(
     request: http::Request<Incoming>,
     peer: SocketAddr,
@@ -55,9 +55,12 @@ pub fn answer(
         let body = if body.is_end_stream() { Body::Empty } else { Body::Stream(Box::pin(Lent(body))) };
         app.send(http::Request::from_parts(head, body))
     };
+    // Most answers are there at once. hyper, before it asks for one, makes room to read on: in the same
+    // buffer, if no request holds bytes of it any more, else in a new one of some kilobytes. And only an
+    // answer that has to be waited for costs a timer; it is asked again, with a waker, right away.
+    let first = answer.as_mut().poll(&mut task::Context::from_waker(Waker::noop()));
     async move {
-        // Most answers are there at once: only one that has to be waited for costs a timer.
-        let answered = match poll_fn(|cx| Poll::Ready(answer.as_mut().poll(cx))).await {
+        let answered = match first {
             Poll::Ready(answered) => Ok(answered),
             Poll::Pending => timeout(limit, answer).await,
         };
@@ -111,8 +114,8 @@ impl<G: Unpin> http_body::Body for Held<G> {
 
     fn poll_frame(
         mut self: std::pin::Pin<&mut Self>,
-        cx: &mut std::task::Context<'_>,
-    ) -> std::task::Poll<Option<Result<http_body::Frame<Self::Data>, Self::Error>>> {
+        cx: &mut task::Context<'_>,
+    ) -> Poll<Option<Result<http_body::Frame<Self::Data>, Self::Error>>> {
         self.stream.as_mut().poll_frame(cx)
     }
 
@@ -134,8 +137,8 @@ impl http_body::Body for Lent {
 
     fn poll_frame(
         mut self: std::pin::Pin<&mut Self>,
-        cx: &mut std::task::Context<'_>,
-    ) -> std::task::Poll<Option<Result<http_body::Frame<Self::Data>, Self::Error>>> {
+        cx: &mut task::Context<'_>,
+    ) -> Poll<Option<Result<http_body::Frame<Self::Data>, Self::Error>>> {
         std::pin::Pin::new(&mut self.0).poll_frame(cx).map_err(Into::into)
     }
 

@@ -8,6 +8,7 @@ mod bad_files;
 mod convert;
 mod crash;
 mod events;
+mod every_command;
 mod explain;
 mod floors;
 mod http_edge;

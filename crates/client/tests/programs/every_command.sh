@@ -1,9 +1,10 @@
 #!/bin/sh
 # Every command once, as an operator types it. Usage: every_command.sh STATUS ADMIN [OPTION...]
-# STATUS and ADMIN are the two programs, each with its port; the OPTIONs go to both.
+# STATUS and ADMIN are the two programs, each with its port; the OPTIONs go to both. $TEST_VM is a VM of
+# the cloud `mouse`; once it was shut down, $SETTLE is run, which may wait until it is gone.
 
 cloud=mouse
-vm=testvm
+vm=${TEST_VM:-testvm}
 user=testuser
 status=$1
 admin=$2
@@ -53,6 +54,7 @@ try cloud_admin "$@"
 try cloud_admin -i "$@"
 try cloud_admin -j "$@"
 try cloud_admin -k -c $cloud -n $vm "$@"
+${SETTLE:-:}
 try cloud_admin -k -c $cloud -a "$@"
 try cloud_admin -k -c $cloud -b 1 "$@"
 try cloud_admin -l DEBUG "$@"
