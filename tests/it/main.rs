@@ -14,3 +14,4 @@ mod main_job;
 mod old_ports;
 mod support;
 mod tenants;
+mod traps;
