@@ -5,4 +5,5 @@
 mod crash;
 mod fake;
 mod life;
+mod rates;
 mod trouble;
