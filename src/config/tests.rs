@@ -53,6 +53,12 @@ fn the_shipped_file_says_the_defaults() {
 }
 
 #[test]
+fn a_percent_sign_means_itself() {
+    let (config, report) = read("[clouds.\"100 %\"]\nvm_slots = 1\n");
+    assert_eq!((config.clouds[0].0.as_str(), report.errors()), ("100 %", 0));
+}
+
+#[test]
 fn clouds_keep_their_order_and_paths_are_relative() {
     let text = "cloud_aliases = \"a.json\"\nuser_limits = \"/x/u.json\"\n[clouds.west]\nvm_slots = 0\n\
                 [clouds.east]\npriority = -1\n[scheduler]\ncycle_s = 9\n";

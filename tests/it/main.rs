@@ -21,3 +21,4 @@ mod old_ports;
 mod service;
 mod support;
 mod tenants;
+mod traps;

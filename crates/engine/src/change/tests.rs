@@ -90,11 +90,13 @@ fn a_vm_is_booted_in_the_size_of_its_job_where_that_is_still_right() {
     let boot = || Change::Boot { job: "j".into(), cloud: "c".into() };
     let mut view = testing::view([cloud("c", 1)]);
     let big = Job { memory_mib: 77, storage_gib: 7, cpu_cores: 2, keep_alive_s: Some(1_000_000), ..job("j") };
+    let big = Job { image: Some("centos".into()), ..big };
     testing::add(&mut view, [big, job("2")], []);
     let kinds = settled(&view, boot());
     let [Kind::VmRequested(vm), Kind::JobScheduled { job, vm: on }] = &kinds[..] else { panic!("{kinds:?}") };
     assert_eq!((vm.memory_mib, vm.storage_gib, vm.cpu_cores), (77, 7, 2));
     assert_eq!((&**job, on, vm.keep_alive_s), ("j", &vm.id, 3600), "the keep-alive is capped");
+    assert_eq!(vm.image.as_deref(), Some("centos"), "as the job names it");
     assert!(vm.id.starts_with("c-"));
     done(&mut view, "", boot());
     assert_eq!(settled(&view, boot()), [], "it is scheduled already");

@@ -18,7 +18,8 @@ pub fn assign(view: &View, algorithm: Algorithm) -> Vec<(Name, Name)> {
     }
     let mut targets = Targets::new(view);
     let mut pairs = Vec::new();
-    for (_, mut group) in groups(view, &mut targets, &Barred::nothing(), algorithm, Jobs::WithFreeVm, idle) {
+    let sorted = groups(view, &mut targets, &Barred::nothing(), algorithm, Jobs::WithFreeVm, idle);
+    for (_, mut group) in sorted.groups {
         for waiting in &group.waiting {
             if group.free.is_empty() {
                 break;

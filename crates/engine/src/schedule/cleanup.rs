@@ -55,12 +55,8 @@ pub fn cleanup_without(
     changes.extend(rebalance::of(&survey, now, config));
     let kept = Duration::from_secs(config.job_retention_s);
     let old = |finished: Option<Time>| finished.is_some_and(|at| now.since(at) >= kept);
-    let old: Vec<Name> = view
-        .jobs
-        .values()
-        .filter(|job| job.state.is_final() && old(job.finished))
-        .map(|job| job.id.clone())
-        .collect();
+    let old = survey.ended.iter().filter(|job| old(job.finished));
+    let old: Vec<Name> = old.map(|job| job.id.clone()).collect();
     changes.extend(old.chunks(FORGET_MAX).map(|jobs| Change::Forget { jobs: jobs.to_vec() }));
     changes
 }

@@ -18,6 +18,8 @@ pub mod shown;
 pub mod survey;
 pub mod targets;
 
+use std::cmp::Ordering;
+
 use pileus_model::{Job, JobState, Name, View, Vm, VmState};
 
 use self::{
@@ -30,11 +32,27 @@ use self::{
 use crate::config::Algorithm;
 
 /// Whose VM it is, and of which type: only jobs with the same key run on it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Key<'a> {
     pub project: &'a str,
     pub user: &'a str,
     pub vm_type: &'a str,
+}
+
+impl Ord for Key<'_> {
+    /// By the letters, part by part; but most equal parts are one and the same.
+    fn cmp(&self, other: &Self) -> Ordering {
+        let names = |key: &Self| [key.project, key.user, key.vm_type];
+        let parts = names(self).into_iter().zip(names(other));
+        let mut unlike = parts.filter(|(one, two)| !std::ptr::eq(*one, *two)).map(|(one, two)| one.cmp(two));
+        unlike.find(|order| order.is_ne()).unwrap_or(Ordering::Equal)
+    }
+}
+
+impl PartialOrd for Key<'_> {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
 }
 
 impl<'a> Key<'a> {
@@ -57,7 +75,7 @@ impl<'a> Key<'a> {
 pub struct Waiting<'a> {
     pub job: &'a Job,
     /// Its place among all jobs, by id: that of submission.
-    pub order: usize,
+    pub order: u32,
     pub needs: Needs,
     pub targets: Which,
     /// Those of its targets where a VM may be booted for it now.
@@ -68,6 +86,8 @@ pub struct Waiting<'a> {
     pub scheduled: bool,
     /// People are told why it waits.
     pub told: bool,
+    /// Nothing is booted for it for a while.
+    pub banned: bool,
 }
 
 /// High priority before all, then the priority.
@@ -76,7 +96,13 @@ pub type Rank = (bool, i64);
 impl<'a> Waiting<'a> {
     /// Takes out of the job all that is asked of every job: a second look at 100 000 of them costs
     /// more than a copy.
-    fn of(job: &'a Job, order: usize, targets: Which, boots: Which, algorithm: Algorithm) -> Self {
+    fn of(
+        job: &'a Job,
+        order: u32,
+        (targets, boots): (Which, Which),
+        banned: bool,
+        algorithm: Algorithm,
+    ) -> Self {
         let rank = match algorithm {
             Algorithm::Fairshare => (job.high_priority, job.priority),
             Algorithm::Fifo => Rank::default(),
@@ -90,6 +116,7 @@ impl<'a> Waiting<'a> {
             rank,
             scheduled: job.state == JobState::Scheduled,
             told: job.reason.is_some(),
+            banned,
         }
     }
 }
@@ -158,7 +185,36 @@ impl<'a> Finder<'a> {
     }
 }
 
-/// Sorts jobs and VMs by key, in no order that means anything. `free` says which VMs take a job.
+/// So many jobs are fetched from memory at a time.
+const FETCHED: usize = 32;
+
+/// A word out of each part of a job that the sorting looks at. Jobs lie all over the memory, and waiting
+/// for one after the other takes longer than all else: nothing depends on this sum, so that the processor
+/// fetches many at once.
+fn fetch(jobs: &[(u32, &Job)]) -> usize {
+    let words = jobs.iter().map(|(_, job)| {
+        job.state as usize
+            ^ job.project.as_ptr().addr()
+            ^ job.vm_type.as_ptr().addr()
+            ^ job.target_clouds.len()
+            ^ job.blocked_clouds.len()
+            ^ usize::from(job.reason.is_some())
+            ^ usize::from(job.user_type_limit.is_some())
+            ^ usize::from(job.banned_until.is_some())
+            ^ usize::from(job.image.is_some())
+    });
+    words.fold(0, |all, word| all ^ word)
+}
+
+/// What [`groups`] finds.
+pub struct Sorted<'a> {
+    /// Jobs and VMs by key, in no order that means anything.
+    pub groups: Vec<(Key<'a>, Group<'a>)>,
+    /// Jobs that have ended.
+    pub ended: Vec<&'a Job>,
+}
+
+/// Sorts jobs and VMs by key. `free` says which VMs take a job.
 pub fn groups<'a>(
     view: &'a View,
     targets: &mut Targets<'a>,
@@ -166,8 +222,8 @@ pub fn groups<'a>(
     algorithm: Algorithm,
     jobs: Jobs,
     free: impl Fn(&Vm) -> bool,
-) -> Vec<(Key<'a>, Group<'a>)> {
-    let mut finder = Finder::default();
+) -> Sorted<'a> {
+    let (mut finder, mut ended) = (Finder::default(), Vec::new());
     for vm in view.vms.values() {
         let group = finder.get(&vm.project, &vm.user, &vm.vm_type);
         group.held.add(vm);
@@ -177,27 +233,40 @@ pub fn groups<'a>(
             group.free.put(vm, cloud);
         }
     }
-    for (order, job) in view.jobs.values().enumerate() {
-        let waits = matches!(job.state, JobState::New | JobState::Scheduled);
-        let limits = job.user_type_limit.is_some() && (waits || job.state == JobState::Running);
-        if !waits && !limits {
-            continue;
+    let mut all = (0..).zip(view.jobs.values().map(|job| &**job));
+    let mut fetched: Vec<(u32, &Job)> = Vec::with_capacity(FETCHED);
+    loop {
+        fetched.clear();
+        fetched.extend(all.by_ref().take(FETCHED));
+        if fetched.is_empty() {
+            break;
         }
-        let group = finder.get(&job.project, &job.user, &job.vm_type);
-        if let Some(limit) = job.user_type_limit {
-            group.limit = Some(group.limit.map_or(limit, |least| least.min(limit)));
-        }
-        if waits && (jobs == Jobs::All || !group.free.is_empty()) {
-            let which = targets.of(&job.target_clouds);
-            let boots = barred.but_for(job, which, targets);
-            group.waiting.push(Waiting::of(job, order, which, boots, algorithm));
+        std::hint::black_box(fetch(&fetched));
+        for (order, job) in fetched.iter().copied() {
+            let waits = matches!(job.state, JobState::New | JobState::Scheduled);
+            let limits = job.user_type_limit.is_some() && (waits || job.state == JobState::Running);
+            if job.state.is_final() {
+                ended.push(job);
+            }
+            if !waits && !limits {
+                continue;
+            }
+            let group = finder.get(&job.project, &job.user, &job.vm_type);
+            if let Some(limit) = job.user_type_limit {
+                group.limit = Some(group.limit.map_or(limit, |least| least.min(limit)));
+            }
+            if waits && (jobs == Jobs::All || !group.free.is_empty()) {
+                let which = targets.of(&job.target_clouds);
+                let which = (which, barred.but_for(job, which, targets));
+                group.waiting.push(Waiting::of(job, order, which, barred.bans(job), algorithm));
+            }
         }
     }
     for (_, group) in &mut finder.groups {
         // Stable: the view is in the order of the ids, which is that of submission.
         group.waiting.sort_by_key(|waiting| std::cmp::Reverse(waiting.rank));
     }
-    finder.groups
+    Sorted { groups: finder.groups, ended }
 }
 
 /// Whether the VM takes a job now or once it has booted or ended its present one's clean-up.

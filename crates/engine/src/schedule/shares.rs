@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Held, Key};
+use super::{Held, Key, Rank};
 use crate::config::{Distribution, Metric, SchedulerConfig};
 
 /// A share of all VMs, in billionths.
@@ -22,6 +22,18 @@ pub struct Demand<'a> {
     pub priority: i64,
     /// The highest priority among those that go before all others; `None`: there are none.
     pub high: Option<i64>,
+}
+
+impl<'a> Demand<'a> {
+    /// One job's.
+    pub fn of_one(key: Key<'a>, (high, priority): Rank) -> Self {
+        Self { key, priority, high: high.then_some(priority) }
+    }
+
+    /// Both, of the same key.
+    pub fn and(self, other: Self) -> Self {
+        Self { key: self.key, priority: self.priority.max(other.priority), high: self.high.max(other.high) }
+    }
 }
 
 /// The share that each key should have, by the jobs that wait.

@@ -3,10 +3,10 @@
 
 use std::{cmp::Reverse, collections::BTreeMap};
 
-use pileus_model::{Job, Name, Time, View};
+use pileus_model::{Job, Name, Time, View, Vm};
 
 use super::{
-    Group, Held, Jobs, Key, Rank, Waiting,
+    Group, Held, Jobs, Key, Rank, Sorted, Waiting,
     barred::Barred,
     groups,
     hash::HashMap,
@@ -41,10 +41,14 @@ pub struct Survey<'a> {
     pub type_limits: HashMap<Key<'a>, u32>,
     /// VMs that waiting jobs will take, and since when such a job has been there.
     pub needed: HashMap<&'a str, Time>,
+    /// What the jobs that will take them ask for; only keys with such VMs.
+    pub served: BTreeMap<Key<'a>, Demand<'a>>,
     /// Scheduled jobs for which there is no VM.
     pub orphans: Vec<&'a Job>,
     /// Jobs that can run nowhere now, and why.
     pub hopeless: Vec<(&'a Job, &'static str)>,
+    /// Jobs that have ended.
+    pub ended: Vec<&'a Job>,
 }
 
 /// Who has which part of all VMs, and who should have; by key.
@@ -71,7 +75,7 @@ impl<'a> Queue<'a> {
         self.jobs.iter().take_while(|waiting| waiting.rank.0)
     }
 
-    fn demand(&self) -> Demand<'a> {
+    pub fn demand(&self) -> Demand<'a> {
         // The greater rank is first, and high priority before all.
         let normal = self.jobs.iter().find(|waiting| !waiting.rank.0).map(|waiting| waiting.rank.1);
         let high = self.jobs.first().filter(|first| first.rank.0).map(|first| first.rank.1);
@@ -79,7 +83,7 @@ impl<'a> Queue<'a> {
     }
 }
 
-pub fn first_come(waiting: &Waiting<'_>) -> (Reverse<Rank>, usize) {
+pub fn first_come(waiting: &Waiting<'_>) -> (Reverse<Rank>, u32) {
     (Reverse(waiting.rank), waiting.order)
 }
 
@@ -93,7 +97,8 @@ impl<'a> Survey<'a> {
     ) -> Self {
         let mut targets = Targets::new(view);
         let barred = Barred::at(now, view, &targets, config);
-        let groups = groups(view, &mut targets, &barred, config.algorithm, Jobs::All, will_take);
+        let Sorted { groups, ended } =
+            groups(view, &mut targets, &barred, config.algorithm, Jobs::All, will_take);
         let rooms = view.clouds_in_order().into_iter();
         let rooms: Vec<_> = rooms.map(|cloud| Room::of(cloud, closed.contains(&cloud.name))).collect();
         let mut it = Self {
@@ -105,12 +110,14 @@ impl<'a> Survey<'a> {
             user_vms: HashMap::default(),
             type_limits: HashMap::default(),
             needed: HashMap::default(),
+            served: BTreeMap::new(),
             orphans: Vec::new(),
             hopeless: Vec::new(),
+            ended,
         };
         let mut known = Verdicts::default();
         for (key, group) in groups {
-            it.add(key, group, &barred, &mut known);
+            it.add(key, group, &mut known);
         }
         // Nothing may depend on how a map is ordered.
         it.queues.sort_by_key(|queue| first_come(&queue.jobs[0]));
@@ -119,7 +126,7 @@ impl<'a> Survey<'a> {
     }
 
     /// Gives the key's jobs the VMs that they will take, and sorts out those that cannot run.
-    fn add(&mut self, key: Key<'a>, mut group: Group<'a>, barred: &Barred<'a>, known: &mut Verdicts) {
+    fn add(&mut self, key: Key<'a>, group: Group<'a>, known: &mut Verdicts) {
         if group.held.vms > 0 {
             self.held.insert(key, group.held);
             *self.user_vms.entry(key.user).or_default() += group.held.vms;
@@ -127,21 +134,36 @@ impl<'a> Survey<'a> {
         if let Some(limit) = group.limit {
             self.type_limits.insert(key, limit);
         }
-        let (scheduled, new): (Vec<_>, Vec<_>) = group.waiting.iter().partition(|waiting| waiting.scheduled);
-        let mut jobs = Vec::new();
-        for waiting in scheduled.into_iter().chain(new) {
-            if let Some(vm) = group.free.take(waiting, &self.targets) {
-                self.needed.insert(&vm.id, waiting.job.submitted);
-            } else if waiting.scheduled {
-                self.orphans.push(waiting.job);
-            } else if let Some(reason) = known.of(waiting, &self.targets, &self.rooms) {
-                self.hopeless.push((waiting.job, reason));
-            } else if barred.bans(waiting.job) {
-                self.hopeless.push((waiting.job, BANNED));
-            } else {
-                jobs.push(*waiting);
+        let (mut jobs, mut free) = (group.waiting, group.free);
+        let mut served: Option<Demand<'a>> = None;
+        let mut serve = |waiting: &Waiting<'a>, vm: &'a Vm| {
+            self.needed.insert(&vm.id, waiting.job.submitted);
+            let demand = Demand::of_one(key, waiting.rank);
+            served = Some(served.map_or(demand, |served| served.and(demand)));
+        };
+        // Those for whom one was booted before all.
+        for waiting in jobs.iter().filter(|waiting| waiting.scheduled) {
+            match free.take(waiting, &self.targets) {
+                Some(vm) => serve(waiting, vm),
+                None => self.orphans.push(waiting.job),
             }
         }
+        jobs.retain(|waiting| {
+            if waiting.scheduled {
+                return false;
+            }
+            if let Some(vm) = free.take(waiting, &self.targets) {
+                serve(waiting, vm);
+            } else if let Some(reason) = known.of(waiting, &self.targets, &self.rooms) {
+                self.hopeless.push((waiting.job, reason));
+            } else if waiting.banned {
+                self.hopeless.push((waiting.job, BANNED));
+            } else {
+                return true;
+            }
+            false
+        });
+        self.served.extend(served.map(|served| (key, served)));
         if !jobs.is_empty() {
             self.queues.push(Queue { key, jobs });
         }
@@ -187,9 +209,9 @@ impl<'a> Survey<'a> {
 /// Why jobs of a sort can run nowhere, however empty the clouds are; `None`: they can.
 #[derive(Default)]
 struct Verdicts {
+    /// Where the last job with these targets could run: likely others can, too, whatever their size.
+    homes: HashMap<Which, usize>,
     known: HashMap<(Needs, Which), Option<&'static str>>,
-    /// The one before: jobs of a sort often stand together.
-    last: Option<((Needs, Which), Option<&'static str>)>,
 }
 
 impl Verdicts {
@@ -199,20 +221,22 @@ impl Verdicts {
         targets: &Targets<'_>,
         rooms: &[Room<'_>],
     ) -> Option<&'static str> {
-        let sort = (waiting.needs, waiting.boots);
-        if let Some((last, verdict)) = self.last
-            && last == sort
-        {
-            return verdict;
+        let (needs, boots) = (&waiting.needs, waiting.boots);
+        let takes = |place: &usize| rooms[*place].could(needs) && rooms[*place].cloud.enabled();
+        if self.homes.get(&boots).is_some_and(takes) {
+            return None;
         }
-        let verdict = *self.known.entry(sort).or_insert_with(|| {
-            let verdict = verdict(&waiting.needs, waiting.boots, targets, rooms);
-            let barred = verdict.is_some() && waiting.boots != waiting.targets;
-            let could = || super::survey::verdict(&waiting.needs, waiting.targets, targets, rooms).is_none();
-            if barred && could() { Some(BLOCKED) } else { verdict }
-        });
-        self.last = Some((sort, verdict));
-        verdict
+        if let Some(home) = targets.places(boots).find(takes) {
+            self.homes.insert(boots, home);
+            return None;
+        }
+        *self.known.entry((*needs, boots)).or_insert_with(|| {
+            let barred = waiting.boots != waiting.targets;
+            if barred && verdict(needs, waiting.targets, targets, rooms).is_none() {
+                return Some(BLOCKED);
+            }
+            verdict(needs, boots, targets, rooms)
+        })
     }
 }
 

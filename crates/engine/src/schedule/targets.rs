@@ -10,11 +10,19 @@ use super::hash::HashMap;
 
 /// A list of targets that was resolved before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Which(usize);
+pub struct Which(u32);
+
+impl Which {
+    fn index(self) -> usize {
+        self.0 as usize
+    }
+}
 
 /// Every list of targets in use. Clouds are known by their place in `View::clouds_in_order`.
 #[derive(Debug)]
 pub struct Targets<'a> {
+    /// As they are spelt: so that most are found without a copy.
+    exact: HashMap<&'a str, usize>,
     /// ASCII case does not matter, so the keys are lower-case.
     clouds: HashMap<String, usize>,
     aliases: HashMap<String, &'a [String]>,
@@ -28,16 +36,15 @@ pub struct Targets<'a> {
 
 impl<'a> Targets<'a> {
     pub fn new(view: &'a View) -> Self {
-        let clouds: HashMap<_, _> = view
-            .clouds_in_order()
-            .iter()
-            .enumerate()
-            .map(|(place, cloud)| (cloud.name.to_ascii_lowercase(), place))
-            .collect();
+        let places = || view.clouds_in_order().into_iter().enumerate();
+        let exact = places().map(|(place, cloud)| (&*cloud.name, place)).collect();
+        let clouds: HashMap<_, _> =
+            places().map(|(place, cloud)| (cloud.name.to_ascii_lowercase(), place)).collect();
         let aliases = view.aliases.iter();
         let aliases = aliases.map(|(alias, clouds)| (alias.to_ascii_lowercase(), &**clouds)).collect();
         Self {
             count: clouds.len(),
+            exact,
             clouds,
             aliases,
             lists: vec![None],
@@ -48,7 +55,8 @@ impl<'a> Targets<'a> {
 
     /// The place of a cloud.
     pub fn cloud(&self, name: &str) -> Option<usize> {
-        self.clouds.get(&name.to_ascii_lowercase()).copied()
+        let exact = self.exact.get(name).copied();
+        exact.or_else(|| self.clouds.get(&name.to_ascii_lowercase()).copied())
     }
 
     /// Resolves a job's list. An alias stands for its clouds, not for other aliases.
@@ -65,8 +73,7 @@ impl<'a> Targets<'a> {
             let names = names.unwrap_or(std::slice::from_ref(target));
             places.extend(names.iter().filter_map(|name| self.cloud(name)));
         }
-        let which = Which(self.lists.len());
-        self.lists.push(Some(places.into_iter().collect()));
+        let which = self.list(places.into_iter().collect());
         self.known.insert(list, which);
         which
     }
@@ -80,21 +87,27 @@ impl<'a> Targets<'a> {
         if let Some(known) = self.reduced.get(&key) {
             return *known;
         }
-        let left = self.places(which).filter(|place| key.1.binary_search(place).is_err()).collect();
-        let reduced = Which(self.lists.len());
-        self.lists.push(Some(left));
+        let left: Vec<_> = self.places(which).filter(|place| key.1.binary_search(place).is_err()).collect();
+        let reduced = self.list(left);
         self.reduced.insert(key, reduced);
         reduced
     }
 
+    /// Another list. There are fewer of them than jobs, which are numbered in as many bits.
+    fn list(&mut self, places: Vec<usize>) -> Which {
+        let which = Which(u32::try_from(self.lists.len()).unwrap_or(u32::MAX));
+        self.lists.push(Some(places));
+        which
+    }
+
     /// Whether the list allows the cloud at this place.
     pub fn allow(&self, which: Which, place: usize) -> bool {
-        self.lists[which.0].as_ref().is_none_or(|places| places.binary_search(&place).is_ok())
+        self.lists[which.index()].as_ref().is_none_or(|places| places.binary_search(&place).is_ok())
     }
 
     /// The places that the list allows, in order.
     pub fn places(&self, which: Which) -> Places<'_> {
-        match &self.lists[which.0] {
+        match &self.lists[which.index()] {
             None => Places::All(0..self.count),
             Some(places) => Places::Some(places.iter()),
         }

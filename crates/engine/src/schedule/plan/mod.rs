@@ -157,23 +157,26 @@ impl<'a> Cycle<'_, 'a> {
         // A key with waiting jobs and neither VM nor share is one whose user's share is spent on
         // another type: it stands behind, as if it were a whole above.
         let above = |queue: &Queue<'_>| diff.get(&queue.key).copied().unwrap_or(shares::ALL);
-        let mut order: Vec<_> =
-            queues.iter().filter_map(|queue| Some((queue, queue.normal().next()?))).collect();
         // Among equals whoever has fewer VMs, so that a last slot goes where it weighs more.
         let has = |queue: &Queue<'_>| self.survey.held.get(&queue.key).map_or(0, |held| held.vms);
-        order.sort_by_key(|(queue, first)| (above(queue), has(queue), first_come(first)));
-        let split = order.partition_point(|(queue, _)| above(queue) <= 0);
-        for (queue, first) in &order[..split] {
+        let ranked = |queue| {
+            let first = Queue::normal(queue).next()?;
+            Some(((above(queue), has(queue), first_come(first)), queue, first))
+        };
+        let mut order: Vec<_> = queues.iter().filter_map(ranked).collect();
+        order.sort_by_key(|(rank, ..)| *rank);
+        let split = order.partition_point(|((above, ..), ..)| *above <= 0);
+        for (_, queue, first) in &order[..split] {
             self.try_queue(queue, first);
         }
         // Users who still have a claim on the room.
         let mut claims = BTreeSet::new();
-        for (queue, _) in &order[..split] {
+        for (_, queue, _) in &order[..split] {
             if self.limit_of(queue.key).is_none() && self.claims(queue) {
                 claims.insert(queue.key.owner());
             }
         }
-        for (queue, first) in &order[split..] {
+        for (_, queue, first) in &order[split..] {
             match claims.first() {
                 Some(owner) if claims.len() > 1 || *owner != queue.key.owner() => {
                     self.reasons.push((first.job, Some(SHARE.into())));

@@ -4,7 +4,8 @@
 //! comes: it stands in a cloud where the other may run, and its leaving makes room enough there.
 //! What has been given up and is not gone yet counts as given. Against flip-flop: the next cycle is
 //! foreseen, and who would want back there what is given here gives less, down to one VM at a time;
-//! and among types of one user a VM changes hands only for a job of higher priority.
+//! among types of one user a VM changes hands only for a job of higher priority; and a VM whose going
+//! would send a job back into the queue goes only while its user keeps the whole share ([`Spare`]).
 //! Source: cloud-scheduler 1.x, `cloud_scheduler`, `clean_balance_vms_fairshare`.
 
 use std::{
@@ -20,7 +21,7 @@ use super::{
     Held, Key, Rank, Waiting,
     hash::{HashMap, HashSet},
     room::{Needs, Room},
-    shares::{self, ALL, Billionths},
+    shares::{self, ALL, Billionths, Demand},
     survey::{Queue, Survey},
     targets::Which,
 };
@@ -59,14 +60,73 @@ pub fn of(survey: &Survey<'_>, now: Time, config: &SchedulerConfig) -> Vec<Chang
     let mut changes = Vec::with_capacity(swaps.len());
     for Swap { vm, class, .. } in swaps {
         let seen = vm.clone();
-        let at_once =
-            matches!(class, Class::Broken | Class::Starting) || config.rebalance_lost_work_max_s.is_some();
+        let at_once = matches!(class, Class::Broken | Class::Starting) || lost_work_max(config).is_some();
         changes.push(match class {
             _ if at_once => Change::Destroy { seen, why: "its room is for users below their share".into() },
             _ => Change::GiveUp { seen },
         });
     }
     changes
+}
+
+/// How long a job may have run that is ended for others; `None`: none is. Who came first was not served
+/// fairly, but in order: there none is, either.
+fn lost_work_max(config: &SchedulerConfig) -> Option<Duration> {
+    let most = config.rebalance_lost_work_max_s.filter(|_| config.algorithm == Algorithm::Fairshare);
+    most.map(Duration::from_secs)
+}
+
+/// How many VMs each user can do without though their jobs would wait anew: as many as stand above
+/// the share which the user has with these jobs in the queue.
+///
+/// Without it a VM would go to and fro between users who wait, and boot for ever.
+struct Spare<'a> {
+    left: HashMap<(&'a str, &'a str), i64>,
+}
+
+impl<'a> Spare<'a> {
+    fn of(survey: &Survey<'a>, config: &SchedulerConfig) -> Self {
+        let mut left = HashMap::default();
+        if config.algorithm == Algorithm::Fifo {
+            return Self { left };
+        }
+        let mut demands = survey.served.clone();
+        let mut demand = |it: Demand<'a>| {
+            demands.entry(it.key).and_modify(|has| *has = has.and(it)).or_insert(it);
+        };
+        survey.queues.iter().filter(|queue| !limited(survey, queue.key)).for_each(|it| demand(it.demand()));
+        for vm in survey.view.vms.values() {
+            let key = Key::of_vm(vm);
+            if class(vm) != Class::Going {
+                *left.entry(key.owner()).or_default() += 1;
+            }
+            let job = vm.job.as_ref().filter(|_| lost_work_max(config).is_some());
+            if let Some(job) = job.and_then(|job| survey.view.jobs.get(job)) {
+                demand(Demand::of_one(key, (job.high_priority, job.priority)));
+            }
+        }
+        let demands: Vec<_> = demands.into_values().collect();
+        let weight = config.high_priority_job_weight.get();
+        let all: i64 = survey.held.values().map(|held| i64::from(held.vms)).sum();
+        let mut claims: BTreeMap<_, Billionths> = BTreeMap::new();
+        for (key, share) in shares::desired(&demands, config.job_distribution, weight) {
+            *claims.entry(key.owner()).or_default() += share;
+        }
+        for (owner, share) in claims {
+            *left.entry(owner).or_default() -= up(share, all);
+        }
+        Self { left }
+    }
+
+    fn of_owner(&self, key: Key<'_>) -> i64 {
+        self.left.get(&key.owner()).copied().unwrap_or(0)
+    }
+}
+
+/// A share of `all` VMs, rounded up.
+fn up(share: Billionths, all: i64) -> i64 {
+    let exact = i128::from(share) * i128::from(all);
+    i64::try_from((exact + i128::from(ALL) - 1) / i128::from(ALL)).unwrap_or(i64::MAX)
 }
 
 /// VMs that each key is to give up (above 0) or to get (below 0), where `queued` says how many more it
@@ -215,6 +275,8 @@ struct Candidate<'r, 'a> {
     turn: i64,
     key: Key<'a>,
     vm: &'r Arc<Vm>,
+    /// A job would wait anew.
+    costs: bool,
     taken: bool,
 }
 
@@ -225,6 +287,7 @@ struct Holding<'r> {
     started: Time,
     vm: &'r Arc<Vm>,
     place: usize,
+    costs: bool,
 }
 
 /// A VM that goes, and for whom.
@@ -242,6 +305,7 @@ type Head = (Class, i64, usize);
 struct Match<'r, 'a> {
     survey: &'r Survey<'a>,
     gives: BTreeMap<Key<'a>, i64>,
+    spare: Spare<'a>,
     /// By place; what should go first is first.
     candidates: Vec<VecDeque<Candidate<'r, 'a>>>,
     /// The first of each place, as it was last looked at.
@@ -260,7 +324,7 @@ impl<'r, 'a> Match<'r, 'a> {
         for (needs, boots) in sorts {
             survey.homes(&needs, boots).for_each(|place| useful[place] = true);
         }
-        let mut gives = wants.gives.clone();
+        let (mut gives, hard) = (wants.gives.clone(), lost_work_max(config));
         let mut by_key: BTreeMap<Key<'a>, Vec<Holding<'r>>> = BTreeMap::new();
         for vm in survey.view.vms.values() {
             let key = Key::of_vm(vm);
@@ -277,13 +341,19 @@ impl<'r, 'a> Match<'r, 'a> {
             if survey.rooms[place].closed || full.used.vm_slots > full.vm_slots() {
                 continue;
             }
+            if class != Class::Going && !wants.gives.contains_key(&key) {
+                continue;
+            }
             let started = vm.job.as_ref().and_then(|job| survey.view.jobs.get(job)?.started);
             let started = started.unwrap_or(vm.created);
-            let stays = config
-                .rebalance_lost_work_max_s
-                .is_some_and(|most| class == Class::Busy && now.since(started) >= Duration::from_secs(most));
-            if class == Class::Going || (wants.gives.contains_key(&key) && !stays) {
-                by_key.entry(key).or_default().push(Holding { class, started, vm, place });
+            let stays = hard.is_some_and(|most| class == Class::Busy && now.since(started) >= most);
+            let costs = match class {
+                Class::Going | Class::Broken => false,
+                Class::Starting | Class::Idle => survey.needed.contains_key(&*vm.id),
+                Class::Busy => hard.is_some(),
+            };
+            if !stays {
+                by_key.entry(key).or_default().push(Holding { class, started, vm, place, costs });
             }
         }
         let mut candidates: Vec<Vec<_>> = survey.rooms.iter().map(|_| Vec::new()).collect();
@@ -292,12 +362,13 @@ impl<'r, 'a> Match<'r, 'a> {
             vms.sort_by_key(|it| (it.class, it.started, &it.vm.id));
             let gives = gives.get(&key).copied().unwrap_or(0).max(1);
             let mut turn = 0;
-            for Holding { class, vm, place, .. } in vms {
+            for Holding { class, vm, place, costs, .. } in vms {
                 candidates[place].push(Candidate {
                     class,
                     turn: turn * 1_000_000 / gives,
                     key,
                     vm,
+                    costs,
                     taken: false,
                 });
                 turn += i64::from(class != Class::Going);
@@ -311,7 +382,8 @@ impl<'r, 'a> Match<'r, 'a> {
             heads.filter_map(|(place, vms)| vms.first().map(|it| (it.class, it.turn, place))).collect();
         let candidates = candidates.into_iter().map(VecDeque::from).collect();
         let ranks = survey.queues.iter().map(|queue| (queue.key, queue.jobs[0].rank)).collect();
-        Self { survey, gives, candidates, heads, homes: HashMap::default(), ranks }
+        let spare = Spare::of(survey, config);
+        Self { survey, gives, spare, candidates, heads, homes: HashMap::default(), ranks }
     }
 
     /// The swaps that are new, those of keys which lack most first; keys take turns.
@@ -357,8 +429,8 @@ impl<'r, 'a> Match<'r, 'a> {
                 continue;
             }
             let gone = |it: &Candidate<'_, 'a>| {
-                it.taken
-                    || (it.class != Class::Going && self.gives.get(&it.key).is_none_or(|left| *left <= 0))
+                let given = it.class != Class::Going && self.gives.get(&it.key).is_none_or(|left| *left <= 0);
+                it.taken || given || (it.costs && self.spare.of_owner(it.key) <= 0)
             };
             // What cannot go any more is dropped from the front, once and for all.
             let vms = &mut self.candidates[place];
@@ -388,6 +460,9 @@ impl<'r, 'a> Match<'r, 'a> {
         it.taken = true;
         if it.class != Class::Going {
             *self.gives.entry(it.key).or_default() -= 1;
+        }
+        if it.costs {
+            *self.spare.left.entry(it.key.owner()).or_default() -= 1;
         }
         Some(Swap { class: it.class, from: it.key, to, vm: it.vm })
     }

@@ -243,6 +243,82 @@ fn fifo_gives_up_what_nobody_ahead_needs() {
     assert_eq!(told(&view, &config), ["give up c-alice-t1-00000", "give up c-alice-t1-00001"]);
 }
 
+/// One slot, three users, and VMs that take longer to boot than the scheduler to think: each gets a turn.
+#[test]
+fn a_vm_that_boots_for_a_job_does_not_go_to_and_fro() {
+    let settings = [
+        SchedulerConfig::default(),
+        SchedulerConfig { rebalance_lost_work_max_s: Some(120), ..SchedulerConfig::default() },
+        SchedulerConfig { algorithm: Algorithm::Fifo, ..SchedulerConfig::default() },
+        SchedulerConfig {
+            algorithm: Algorithm::Fifo,
+            rebalance_lost_work_max_s: Some(120),
+            ..SchedulerConfig::default()
+        },
+    ];
+    for config in settings {
+        let mut view = testing::view([cloud("c", 1)]);
+        let mut ids = Ids::default();
+        testing::add(
+            &mut view,
+            [jobs(2, "alice", "t"), jobs(2, "bob", "t"), jobs(2, "carol", "t")].concat(),
+            [],
+        );
+        for cycle in 0..60 {
+            let now = Time(cycle * 60_000);
+            let late = |since: Time, most_s| now.since(since) >= Duration::from_secs(most_s);
+            for vm in view.vms.values().cloned().collect::<Vec<_>>() {
+                let change = if vm.destroy.is_some() {
+                    Change::Gone { vm: vm.id.clone() }
+                } else if vm.registered.is_none() && late(vm.created, 200) {
+                    Change::Registered { vm: vm.id.clone() }
+                } else {
+                    continue;
+                };
+                settle_all(&mut view, vec![change], now, &mut ids);
+            }
+            let running = |job: &&Arc<Job>| job.state == JobState::Running;
+            let mut ended = view.jobs.values().filter(running);
+            let ended = ended.find(|job| job.started.is_some_and(|at| late(at, 200)));
+            let ended = ended.map(|job| job.id.clone());
+            if let Some(job) = ended {
+                happen(&mut view, now, [Kind::JobFinished { job, exit: pileus_model::Exit::Code(0) }]);
+            }
+            for intent in plan::plan(&view, now, &config) {
+                if let plan::Intent::Boot { job, cloud } = intent {
+                    settle_all(&mut view, vec![Change::Boot { job, cloud }], now, &mut ids);
+                }
+            }
+            let pairs = assign(&view, config.algorithm).into_iter();
+            let starts = pairs.map(|(job, vm)| Change::Start { job, vm }).collect();
+            settle_all(&mut view, starts, now, &mut ids);
+            let changes = cleanup(&view, now, &config);
+            settle_all(&mut view, changes, now, &mut ids);
+        }
+        let left: Vec<_> = view.jobs.values().filter(|job| job.state != JobState::Complete).collect();
+        assert!(left.is_empty(), "{:?} {:?}: {left:#?}", config.algorithm, config.rebalance_lost_work_max_s);
+    }
+}
+
+#[test]
+fn a_user_above_the_share_gives_up_what_only_boots() {
+    let scheduled = |user: &str| {
+        let of = |it: Job| Job { state: JobState::Scheduled, ..it };
+        jobs(4, user, "t1").into_iter().map(of).collect::<Vec<_>>()
+    };
+    // how many boot for alice, who else waits, how many of hers go
+    let cases =
+        [(4, &["bob"][..], 2), (4, &["bob", "carol"], 2), (1, &["bob"], 0), (1, &["bob", "carol"], 0)];
+    for (boots, others, wanted) in cases {
+        let mut view = testing::view([cloud("c", boots)]);
+        let vms = (0..boots).map(|at| vm(&format!("c-{at}"), "c"));
+        let waiting = others.iter().flat_map(|user| jobs(9, user, "t"));
+        testing::add(&mut view, scheduled("alice").into_iter().take(boots as usize).chain(waiting), vms);
+        let told = told(&view, &SchedulerConfig::default());
+        assert_eq!(told.len(), wanted, "{boots} {others:?}: {told:?}");
+    }
+}
+
 /// A long life: jobs end one after the other, and shares come out even without a VM going to and fro.
 #[test]
 fn shares_come_out_even_and_stay_so() {
