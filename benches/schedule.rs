@@ -41,6 +41,7 @@ fn world(size: usize, slots: u32, sorts: usize) -> View {
             priority: 0,
             keep_alive_s: 60,
             boot_timeout_s: None,
+            max_vm_memory_mib: None,
         };
         happen(Kind::CloudSet(Cloud {
             name: format!("cloud-{at:03}").into(),

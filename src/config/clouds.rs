@@ -11,6 +11,7 @@
 //! | `priority` | 0 | the lower number is used first |
 //! | `keep_alive_s` | 60 | how long an idle VM is kept, in seconds |
 //! | `boot_timeout_s` | 60 | how long a VM may take to start, in seconds |
+//! | `max_vm_memory_mib` | none | memory of the largest VM it takes, in MiB |
 
 use std::{num::NonZeroU32, sync::Arc};
 
@@ -39,6 +40,7 @@ struct Cloud {
     priority: i64,
     keep_alive_s: u32,
     boot_timeout_s: NonZeroU32,
+    max_vm_memory_mib: Option<NonZeroU32>,
 }
 
 impl Default for Cloud {
@@ -53,6 +55,7 @@ impl Default for Cloud {
             priority: 0,
             keep_alive_s: 60,
             boot_timeout_s: const { NonZeroU32::new(60).unwrap() },
+            max_vm_memory_mib: None,
         }
     }
 }
@@ -69,6 +72,7 @@ impl From<Cloud> for CloudSpec {
             priority: cloud.priority,
             keep_alive_s: cloud.keep_alive_s.into(),
             boot_timeout_s: Some(cloud.boot_timeout_s.get().into()),
+            max_vm_memory_mib: cloud.max_vm_memory_mib.map(|most| most.get().into()),
         }
     }
 }

@@ -103,7 +103,7 @@ cycle = 1
         })
         .collect();
     let top = "expected `auth_strategy`, `extensions`, `store`, `cloud_aliases`, `user_limits`, `scheduler`, `credentials` or `clouds`";
-    let cloud = "expected `driver`, `enabled`, `vm_slots`, `cpu_cores`, `memory_mib`, `storage_gib`, `priority`, `keep_alive_s` or `boot_timeout_s`";
+    let cloud = "expected `driver`, `enabled`, `vm_slots`, `cpu_cores`, `memory_mib`, `storage_gib`, `priority`, `keep_alive_s`, `boot_timeout_s` or `max_vm_memory_mib`";
     let expected = [
         "2 expected a string, found `1`",
         &format!("3 unknown field `extension`, {top} (did you mean `extensions`?)"),

@@ -38,8 +38,8 @@ enum To {
     Number { key: &'static str, times: i64 },
     /// The time to boot: 0 and less is never.
     BootTimeout,
-    /// -1 is no limit, which is what Pileus has; others are not there yet.
-    NoLimit,
+    /// -1 is no limit, which is what no line means here.
+    NumberOrNone { key: &'static str },
     /// A setting of a driver.
     Driver,
     /// A setting of a driver, which nobody should see.
@@ -48,7 +48,7 @@ enum To {
     Gone(&'static str),
 }
 
-use To::{BootTimeout, Driver, Gone, NoLimit, Number, Secret};
+use To::{BootTimeout, Driver, Gone, Number, NumberOrNone, Secret};
 
 const UNUSED: &str = "Cloud Scheduler read it, and never used it";
 
@@ -63,9 +63,9 @@ static OPTIONS: &[(&str, To)] = &[
     ("priority", Number { key: "priority", times: 1 }),
     ("vm_keep_alive", Number { key: "keep_alive_s", times: 60 }),
     ("boot_timeout", BootTimeout),
-    ("max_vm_mem", NoLimit),
+    ("max_vm_mem", NumberOrNone { key: "max_vm_memory_mib" }),
     ("max_vm_storage", Gone(UNUSED)),
-    ("total_cpu_cores", NoLimit),
+    ("total_cpu_cores", Gone("only GCE clouds had it, for an estimate: what a cloud has left is counted here")),
     ("networks", Driver),
     ("regions", Driver),
     ("security_group", Driver),
@@ -255,9 +255,18 @@ impl Cloud<'_> {
                     None => note(Fate::Differs, "no VM may boot for ever here: it may for a week".into()),
                 }
             }
-            NoLimit => match number()? {
-                ..0 => note(Fate::Carried, "no limit, which is what Pileus has".into()),
-                _ => note(Fate::NotYet, "a cloud has no such limit yet".into()),
+            NumberOrNone { key } => match number()? {
+                ..0 => note(Fate::Carried, format!("no limit, as without {key}")),
+                said => {
+                    let value = said.clamp(1, u32::MAX.into());
+                    self.lines.push(Line::new(key, value.to_string(), &option.place, &written));
+                    match said == value {
+                        true => note(Fate::Carried, format!("[clouds.{}] {key}", self.name)),
+                        false => {
+                            note(Fate::Differs, format!("{value} is the nearest number that `{key}` may be"))
+                        }
+                    }
+                }
             },
             Driver | Secret if driver == Some("local") => {
                 note(Fate::Gone, "the driver `local` has nothing to do with it".into());

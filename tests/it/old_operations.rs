@@ -395,6 +395,7 @@ fn pileus_clouds() -> Vec<(String, pileus_sdk::model::CloudSpec)> {
         vm_slots,
         cpu_cores: 2,
         memory_mib: 1024,
+        max_vm_memory_mib: None,
         storage_gib: 10,
         priority,
         keep_alive_s: 60,

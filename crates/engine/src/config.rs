@@ -65,7 +65,7 @@ pub struct SchedulerConfig {
     /// Whether users above their share give VMs up while others find no room.
     pub rebalance: bool,
     /// Absent: a VM that is given up ends its job first. Else: one whose job has run for less than this
-    /// is destroyed at once, and others stay, in seconds.
+    /// is destroyed at once, and others stay, in seconds. With [`Algorithm::Fifo`] every job ends first.
     pub rebalance_lost_work_max_s: Option<u64>,
     /// Most VMs of one cloud that are being destroyed at a time.
     pub max_destroying_vms: NonZeroU32,

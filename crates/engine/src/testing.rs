@@ -18,6 +18,7 @@ pub fn spec(vm_slots: u32) -> CloudSpec {
         priority: 0,
         keep_alive_s: 60,
         boot_timeout_s: Some(600),
+        max_vm_memory_mib: None,
     }
 }
 

@@ -36,6 +36,9 @@ pub struct CloudSpec {
     pub keep_alive_s: u64,
     /// How long a VM may be `Starting`, in seconds; `None`: for ever.
     pub boot_timeout_s: Option<u64>,
+    /// Memory of the largest VM it takes, in MiB; `None`: any that there is.
+    #[serde(default)]
+    pub max_vm_memory_mib: Option<u64>,
 }
 
 /// How boots from one image went in one cloud.

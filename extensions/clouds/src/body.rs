@@ -90,6 +90,9 @@ pub struct Create {
     keep_alive_s: u64,
     #[serde(default)]
     boot_timeout_s: Option<u64>,
+    /// Memory of the largest VM that it takes.
+    #[serde(default)]
+    max_vm_memory_mib: Option<u64>,
 }
 
 fn yes() -> bool {
@@ -108,6 +111,7 @@ impl Create {
             priority: self.priority,
             keep_alive_s: self.keep_alive_s,
             boot_timeout_s: self.boot_timeout_s,
+            max_vm_memory_mib: self.max_vm_memory_mib,
         }
     }
 }
@@ -127,6 +131,9 @@ pub struct Update {
     /// `null` takes the limit away.
     #[serde(default, deserialize_with = "given")]
     boot_timeout_s: Option<Option<u64>>,
+    /// Likewise.
+    #[serde(default, deserialize_with = "given")]
+    max_vm_memory_mib: Option<Option<u64>>,
 }
 
 /// Tells `null` from nothing at all.
@@ -146,6 +153,7 @@ impl Update {
             priority: self.priority.unwrap_or(old.priority),
             keep_alive_s: self.keep_alive_s.unwrap_or(old.keep_alive_s),
             boot_timeout_s: self.boot_timeout_s.unwrap_or(old.boot_timeout_s),
+            max_vm_memory_mib: self.max_vm_memory_mib.unwrap_or(old.max_vm_memory_mib),
         }
     }
 }

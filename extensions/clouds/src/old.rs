@@ -206,7 +206,7 @@ impl<'a> ClusterJson<'a> {
             cloud_type: &cloud.spec.driver,
             memory: free.memory_mib,
             max_mem: cloud.spec.memory_mib,
-            max_vm_mem: -1,
+            max_vm_mem: cloud.spec.max_vm_memory_mib.map_or(-1, |mib| i64::try_from(mib).unwrap_or(i64::MAX)),
             vm_slots: free.vm_slots,
             max_slots: cloud.vm_slots(),
             cpu_cores: cloud.spec.cpu_cores,

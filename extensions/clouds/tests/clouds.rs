@@ -79,6 +79,7 @@ async fn a_cloud_is_shown_with_its_units() {
         "spec": {
             "driver": "local", "enabled": true, "vm_slots": 10, "cpu_cores": 4, "memory_mib": 20000,
             "storage_gib": 500, "priority": 0, "keep_alive_s": 0, "boot_timeout_s": null,
+            "max_vm_memory_mib": null,
         },
         "links": [{ "rel": "self", "href": "http://api.example:8774/v2/p1/clouds/alpha" }],
     });
@@ -132,19 +133,21 @@ fn spec() -> CloudSpec {
         priority: 0,
         keep_alive_s: 0,
         boot_timeout_s: None,
+        max_vm_memory_mib: None,
     }
 }
 
 #[tokio::test]
 async fn a_cloud_is_created_with_defaults_for_what_is_left_out() {
     let whole = r#", "enabled": false, "storage_gib": 5, "priority": -3, "keep_alive_s": 60,
-                    "boot_timeout_s": 90"#;
+                    "boot_timeout_s": 90, "max_vm_memory_mib": 500"#;
     let all = CloudSpec {
         enabled: false,
         storage_gib: 5,
         priority: -3,
         keep_alive_s: 60,
         boot_timeout_s: Some(90),
+        max_vm_memory_mib: Some(500),
         ..spec()
     };
     for (more, spec) in [("", spec()), (whole, all)] {
@@ -181,11 +184,13 @@ async fn an_update_changes_what_it_names() {
         priority: 15,
         keep_alive_s: 16,
         boot_timeout_s: Some(17),
+        max_vm_memory_mib: None,
     };
     let cases = [
         (json!({}), old.clone()),
         (json!({ "priority": 7 }), CloudSpec { priority: 7, ..old.clone() }),
         (json!({ "enabled": true }), CloudSpec { enabled: true, ..old.clone() }),
+        (json!({ "max_vm_memory_mib": 18 }), CloudSpec { max_vm_memory_mib: Some(18), ..old.clone() }),
         (json!({ "boot_timeout_s": 5 }), CloudSpec { boot_timeout_s: Some(5), ..old.clone() }),
         (
             json!({ "driver": "other", "vm_slots": 1, "cpu_cores": 2, "memory_mib": 3, "storage_gib": 4,

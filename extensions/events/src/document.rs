@@ -189,6 +189,7 @@ fn settings(spec: &CloudSpec) -> Value {
         "driver": spec.driver, "enabled": spec.enabled, "vm_slots": spec.vm_slots,
         "cpu_cores": spec.cpu_cores, "memory_mib": spec.memory_mib, "storage_gib": spec.storage_gib,
         "priority": spec.priority, "keep_alive_s": spec.keep_alive_s, "boot_timeout_s": spec.boot_timeout_s,
+        "max_vm_memory_mib": spec.max_vm_memory_mib,
     })
 }
 

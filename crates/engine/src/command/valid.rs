@@ -84,5 +84,6 @@ pub fn cloud(cloud: &str, spec: &CloudSpec) -> Result<(), Refusal> {
     quantity("memory_mib", spec.memory_mib, 0)?;
     quantity("storage_gib", spec.storage_gib, 0)?;
     quantity("keep_alive_s", spec.keep_alive_s, 0)?;
+    spec.max_vm_memory_mib.map_or(Ok(()), |most| quantity("max_vm_memory_mib", most, 1))?;
     spec.boot_timeout_s.map_or(Ok(()), |timeout| quantity("boot_timeout_s", timeout, 1))
 }

@@ -171,6 +171,10 @@ fn said(unfit: Unfit, room: &Room<'_>, needs: &Needs) -> (&'static str, String) 
             let (wants, has) = (needs.cpu_cores, cloud.spec.cpu_cores);
             ("cpu_cores", format!("the job wants {wants} cores, its largest VM has {has}"))
         }
+        Unfit::VmMemory => {
+            let (wants, has) = (needs.memory_mib, cloud.spec.max_vm_memory_mib.unwrap_or_default());
+            ("vm_memory", format!("the job wants {wants} MiB of memory, its largest VM has {has} MiB"))
+        }
         Unfit::Memory => ("memory", more("memory", needs.memory_mib, cloud.spec.memory_mib, " MiB")),
         Unfit::Storage => ("storage", more("storage", needs.storage_gib, cloud.spec.storage_gib, " GiB")),
         Unfit::Slots => ("slots", "it may have no VM at all".into()),
@@ -231,6 +235,7 @@ mod tests {
             with("full", spec(1)),
             with("no-memory", CloudSpec { memory_mib: 150, ..spec(5) }),
             with("no-storage", CloudSpec { storage_gib: 1, ..spec(5) }),
+            with("small-vms", CloudSpec { max_vm_memory_mib: Some(99), ..spec(5) }),
         ];
         let names: Vec<String> =
             clouds.iter().map(|cloud| cloud.name.to_string()).filter(|name| name != "other").collect();
@@ -255,6 +260,7 @@ mod tests {
                 ("full", Some("slots_free")),
                 ("no-memory", Some("memory_free")),
                 ("no-storage", Some("storage_free")),
+                ("small-vms", Some("vm_memory")),
             ]
         );
         assert_eq!(it.clouds[2].detail.as_deref(), Some("the job wants 2 cores, its largest VM has 1"));

@@ -49,6 +49,8 @@ pub enum Unfit {
     Retired,
     /// Its largest VM has fewer cores.
     CpuCores,
+    /// Its largest VM has less memory.
+    VmMemory,
     /// All of its memory is less.
     Memory,
     /// All of its storage is less.
@@ -96,6 +98,7 @@ impl<'a> Room<'a> {
         let tests = [
             (self.cloud.retired, Unfit::Retired),
             (needs.cpu_cores > spec.cpu_cores, Unfit::CpuCores),
+            (spec.max_vm_memory_mib.is_some_and(|most| needs.memory_mib > most), Unfit::VmMemory),
             (needs.memory_mib > spec.memory_mib, Unfit::Memory),
             (needs.storage_gib > spec.storage_gib, Unfit::Storage),
             (self.cloud.vm_slots() == 0, Unfit::Slots),

@@ -41,6 +41,8 @@ pub struct Inside {
     pub vms: BTreeMap<Name, VmState>,
     /// Every `create` call.
     pub creates: Vec<Name>,
+    /// Every `destroy` call.
+    pub destroys: Vec<Name>,
     pub forgotten: BTreeSet<Name>,
     pub sweeps: usize,
 }
@@ -97,6 +99,7 @@ impl Driver for Fake {
     }
 
     fn destroy(&self, vm: Arc<Vm>) -> BoxFuture<Result<(), DriverError>> {
+        self.0.lock().unwrap().destroys.push(vm.id.clone());
         let cloud = vm.cloud.clone();
         self.call(&cloud, move |inside, _| {
             inside.vms.remove(&vm.id);
@@ -142,6 +145,7 @@ pub fn spec(vm_slots: u32) -> CloudSpec {
         priority: 0,
         keep_alive_s: 60,
         boot_timeout_s: Some(600),
+        max_vm_memory_mib: None,
     }
 }
 

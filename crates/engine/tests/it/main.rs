@@ -6,4 +6,5 @@ mod crash;
 mod fake;
 mod life;
 mod proxies;
+mod rates;
 mod trouble;

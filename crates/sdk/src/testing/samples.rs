@@ -21,6 +21,7 @@ pub fn cloud(name: &str) -> Cloud {
             priority: 0,
             keep_alive_s: 0,
             boot_timeout_s: None,
+            max_vm_memory_mib: None,
         },
         origin: Origin::File,
         order: 0,
