@@ -117,6 +117,7 @@ fn anonymous(text: &str, vm: &str, server: &Server<'_>, place: &Place) -> String
         (r"(Mean: )\d+ s", "${1}N s"),
         (r"Cluster: mouse \d+,  Avg: \d+ ", "Cluster: mouse N,  Avg: N "),
         (r"(VM : avg )\d+", "${1}N"),
+        (r"(?m)^((?:Version|Process|Memory|Addresses|Threads|Open files|Tasks|State): ).*$", "${1}FIGURES"),
     ] {
         text = Regex::new(pattern).expect("a pattern").replace_all(&text, name).into_owned();
     }
