@@ -5,10 +5,6 @@ use std::process::ExitCode;
 use clap::{Parser, error::ErrorKind};
 use pileus::{cli::Cli, commands};
 
-/// A request is a dozen small allocations that live as long as it does: what this one is made for.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 fn main() -> ExitCode {
     match Cli::try_parse() {
         Ok(cli) => commands::run(cli),
