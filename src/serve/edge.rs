@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use http::{HeaderMap, HeaderName, Method};
+use http::{HeaderMap, HeaderName, Method, Version};
 use hyper::body::{Body as _, Incoming};
 use pileus_sdk::{Body, Context, Draining, Fault, Response, Stack};
 use tokio::time::timeout;
@@ -44,6 +44,7 @@ pub fn answer(
     app: &Stack,
     limit: Duration,
 ) -> impl Future<Output = Result<Response, Infallible>> + Send + use<> {
+    let http2 = request.version() == Version::HTTP_2;
     let mut answer = if *request.method() == Method::CONNECT {
         // Any 2xx to it would promise a tunnel.
         let fault = Fault::MethodNotAllowed { method: Method::CONNECT, allow: String::new() };
@@ -57,8 +58,13 @@ pub fn answer(
     };
     // Most answers are there at once. hyper, before it asks for one, makes room to read on: in the same
     // buffer, if no request holds bytes of it any more, else in a new one of some kilobytes. And only an
-    // answer that has to be waited for costs a timer; it is asked again, with a waker, right away.
-    let first = answer.as_mut().poll(&mut task::Context::from_waker(Waker::noop()));
+    // answer that has to be waited for costs a timer; it is asked again, with a waker, right away. Not on
+    // HTTP/2, where this is the connection's task: there each request is worked on in one of its own.
+    let first = if http2 {
+        Poll::Pending
+    } else {
+        answer.as_mut().poll(&mut task::Context::from_waker(Waker::noop()))
+    };
     async move {
         let answered = match first {
             Poll::Ready(answered) => Ok(answered),
