@@ -99,6 +99,12 @@ pub struct ExplainJob {
     /// Where the API listens
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8774")]
     pub url: String,
+    /// The project that asks, and has the job [default: the administrator's, which sees every job]
+    #[arg(long, value_name = "ID")]
+    pub project: Option<String>,
+    /// Read the token from this file [default: $PILEUS_TOKEN, else the administrator's of --state]
+    #[arg(long, value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
     /// The state folder of the server, for the administrator's token
     #[arg(long, value_name = "DIR", default_value = "./var")]
     pub state: PathBuf,

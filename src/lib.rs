@@ -33,7 +33,7 @@ use pileus_engine::{
         local::{Local, LocalConfig},
     },
 };
-use pileus_model::{Clock, Engine, Idle, ManualClock};
+use pileus_model::{Clock, Engine, Idle, JobDefaults, ManualClock, Refusal};
 use pileus_sdk::{Stack, extension};
 
 use crate::{
@@ -57,6 +57,8 @@ pub struct Checked {
     pub scheduler: SchedulerConfig,
     /// Its `[credentials]`.
     pub credentials: CredentialsConfig,
+    /// Its `[job_defaults]`.
+    pub job_defaults: Arc<JobDefaults>,
     /// `api-paste.toml`.
     pub plan: Plan,
     /// `policy.json`.
@@ -83,6 +85,7 @@ pub fn check(options: &Options, report: &mut Report) -> Option<Checked> {
         .and_then(|source| Config::from_text(&source.name, &source.text, &files.folder, &known, report));
     let scheduler = config.as_ref().and_then(|config| report.take(config.scheduler::<SchedulerConfig>()));
     let credentials = config.as_ref().and_then(|config| credentials(config, report));
+    let job_defaults = config.as_ref().and_then(|config| job_defaults(config, report));
     let strategy = config.as_ref().map_or(paste::Strategy::UNKNOWN, |config| paste::Strategy {
         name: &config.auth_strategy.value,
         place: config.auth_strategy.place.as_ref(),
@@ -101,12 +104,13 @@ pub fn check(options: &Options, report: &mut Report) -> Option<Checked> {
         // What a broken file lacks may stand in the part that could not be read.
         (policy, name, report.errors() == before)
     });
+    let job_defaults = Arc::new(job_defaults.unwrap_or_default());
     let (config, plan, (policy, policy_name, policy_is_whole)) = (config?, plan?, policy?);
     let policy = Arc::new(policy);
     let clock: Arc<dyn Clock> = Arc::new(ManualClock::default());
     let keep_vms = scheduler.as_ref().is_some_and(|scheduler| scheduler.keep_vms_on_stop);
     let host = Arc::new(ThisProcess::new(options, keep_vms));
-    let loaded = load(&config, Arc::new(Idle), clock.clone(), host.clone());
+    let loaded = load(&config, &job_defaults, Arc::new(Idle), clock.clone(), host.clone());
     let extensions = match loaded {
         Ok(loaded) => loaded,
         Err(clashes) => {
@@ -136,7 +140,7 @@ pub fn check(options: &Options, report: &mut Report) -> Option<Checked> {
     };
     paste::build(&plan, &deps, report);
     let (scheduler, credentials) = (scheduler?, credentials?);
-    Some(Checked { config, scheduler, credentials, plan, policy, extensions, host })
+    Some(Checked { config, scheduler, credentials, job_defaults, plan, policy, extensions, host })
 }
 
 /// The files of aliases and limits: the engine reads them at its start, and a mistake in them is found
@@ -184,8 +188,8 @@ impl Checked {
     /// checked can be built; where it cannot, the report says why.
     pub fn build(&self, engine: Arc<dyn Engine>, clock: Arc<dyn Clock>) -> Result<Vec<Stack>, Report> {
         let mut report = Report::default();
-        let loaded =
-            load(&self.config, engine.clone(), clock.clone(), self.host.clone()).map_err(|clashes| {
+        let loaded = load(&self.config, &self.job_defaults, engine.clone(), clock.clone(), self.host.clone())
+            .map_err(|clashes| {
                 let mut report = Report::default();
                 report.extend(clashes);
                 report
@@ -210,8 +214,19 @@ fn credentials(config: &Config, report: &mut Report) -> Option<CredentialsConfig
     Some(credentials)
 }
 
+/// `[job_defaults]`: no job may be refused for what it did not say.
+fn job_defaults(config: &Config, report: &mut Report) -> Option<JobDefaults> {
+    let section = config.job_defaults();
+    let defaults = report.take(section.parse::<JobDefaults>())?;
+    if let Err(Refusal::Invalid { field, problem }) = pileus_engine::check_job_defaults(&defaults) {
+        report.push(section.wrong(field, format!("`{field}` {problem}")));
+    }
+    Some(defaults)
+}
+
 fn load(
     config: &Config,
+    job_defaults: &Arc<JobDefaults>,
     engine: Arc<dyn Engine>,
     clock: Arc<dyn Clock>,
     host: Arc<ThisProcess>,
@@ -224,8 +239,9 @@ fn load(
             .copied()
             .collect(),
     };
+    let job_defaults = job_defaults.clone();
     let about = Arc::new(extension::About { version: env!("CARGO_PKG_VERSION") });
-    extensions::load(&selected, &extension::Deps { engine, clock, host, about })
+    extensions::load(&selected, &extension::Deps { engine, clock, host, job_defaults, about })
 }
 
 /// Makes the driver of a name of `DRIVERS`.

@@ -13,17 +13,21 @@ use crate::{cli::ExplainJob, client};
 const PROJECT: &str = "default";
 
 pub fn job(asked: &ExplainJob) -> u8 {
-    let file = asked.state.join("admin-token");
-    let token = match std::fs::read_to_string(&file) {
-        Ok(token) => token.trim().to_owned(),
-        Err(error) => return fail(UNAVAILABLE, &no_token(&file, &error)),
+    let token = match token(asked) {
+        Ok(token) => token,
+        Err(text) => return fail(UNAVAILABLE, &text),
     };
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return fail(SOFTWARE, &format!("no network: {error}")),
     };
     let id = utf8_percent_encode(&asked.id, NON_ALPHANUMERIC);
-    let path = format!("/v2/{PROJECT}/jobs/{id}/explain?all_projects=1");
+    let path = match &asked.project {
+        Some(project) => {
+            format!("/v2/{}/jobs/{id}/explain", utf8_percent_encode(project, NON_ALPHANUMERIC))
+        }
+        None => format!("/v2/{PROJECT}/jobs/{id}/explain?all_projects=1"),
+    };
     let (status, body) = match runtime.block_on(client::get(&asked.url, &path, &token)) {
         Ok(answer) => answer,
         Err(error) => return fail(UNAVAILABLE, &error.to_string()),
@@ -45,11 +49,20 @@ fn fail(code: u8, text: &str) -> u8 {
     code
 }
 
-fn no_token(file: &Path, error: &std::io::Error) -> String {
-    format!(
-        "the administrator's token {} cannot be read ({error}): name the server's --state",
-        file.display()
-    )
+/// The token, which no error repeats.
+fn token(asked: &ExplainJob) -> Result<String, String> {
+    let read = |file: &Path, remedy: &str| match std::fs::read_to_string(file) {
+        Ok(token) => Ok(token.trim().to_owned()),
+        Err(error) => Err(format!("the token {} cannot be read ({error}){remedy}", file.display())),
+    };
+    if let Some(file) = &asked.token_file {
+        return read(file, "");
+    }
+    match std::env::var("PILEUS_TOKEN") {
+        Ok(token) if !token.trim().is_empty() => Ok(token.trim().to_owned()),
+        Err(std::env::VarError::NotUnicode(_)) => Err("$PILEUS_TOKEN is no token: it is not UTF-8".into()),
+        _ => read(&asked.state.join("admin-token"), ": name the server's --state, or a --token-file"),
+    }
 }
 
 /// For people: the sentence, then what it comes from.

@@ -8,6 +8,7 @@
 //! | `cloud_aliases`, `user_limits` | none | files, relative to this one |
 //! | `[scheduler]` | | read by the engine's own type: [`Config::scheduler`] |
 //! | `[credentials]` | no server | read by the engine's own type: [`Config::credentials`] |
+//! | `[job_defaults]` | | read by the model's own type: [`Config::job_defaults`] |
 //! | `[clouds.NAME]` | one, `local` | see [`CloudSpec`]; with any, `local` is not added |
 //!
 //! Which words there are for drivers, stores and extensions is told by whoever asks ([`Known`]):
@@ -85,6 +86,7 @@ pub struct Config {
     pub clouds: Vec<(String, CloudSpec)>,
     scheduler: Section,
     credentials: Section,
+    job_defaults: Section,
     /// What its relative paths start from.
     pub folder: PathBuf,
 }
@@ -139,6 +141,7 @@ impl Config {
             clouds: clouds::clouds(&top.settings, known, report),
             scheduler: part("scheduler"),
             credentials: part("credentials"),
+            job_defaults: part("job_defaults"),
             folder: folder.to_path_buf(),
         })
     }
@@ -152,6 +155,11 @@ impl Config {
     /// `[credentials]`, likewise; to be asked for what is wrong with a setting.
     pub fn credentials(&self) -> &Section {
         &self.credentials
+    }
+
+    /// `[job_defaults]`, likewise.
+    pub fn job_defaults(&self) -> &Section {
+        &self.job_defaults
     }
 }
 
@@ -173,6 +181,8 @@ struct Top {
     _scheduler: Option<BTreeMap<String, IgnoredAny>>,
     #[serde(rename = "credentials")]
     _credentials: Option<BTreeMap<String, IgnoredAny>>,
+    #[serde(rename = "job_defaults")]
+    _job_defaults: Option<BTreeMap<String, IgnoredAny>>,
     #[serde(rename = "clouds")]
     _clouds: Option<BTreeMap<String, BTreeMap<String, IgnoredAny>>>,
 }

@@ -94,6 +94,7 @@ struct Settings {
     top: Vec<write::Line>,
     scheduler: Vec<write::Line>,
     credentials: Vec<write::Line>,
+    job_defaults: Vec<write::Line>,
     clouds: Option<String>,
 }
 
@@ -170,6 +171,10 @@ impl Settings {
             text += "\n[credentials]\n";
             text += &write::lines(&self.credentials, "");
         }
+        if !self.job_defaults.is_empty() {
+            text += "\n[job_defaults]\n";
+            text += &write::lines(&self.job_defaults, "");
+        }
         text + self.clouds.as_deref().unwrap_or_default()
     }
 }
@@ -199,6 +204,7 @@ impl Conversion {
                     if let Some(config) = read {
                         report.take(config.scheduler::<pileus_engine::SchedulerConfig>());
                         report.take(config.credentials().parse::<pileus_engine::CredentialsConfig>());
+                        report.take(config.job_defaults().parse::<pileus_model::JobDefaults>());
                     }
                 }
                 "api-paste.toml" => self::paste::read_back(&output.text, &mut report),

@@ -43,6 +43,12 @@ enum To {
     SecondsOrNever { key: &'static str },
     /// A path of `[credentials]`.
     Path { key: &'static str },
+    /// A number of `[job_defaults]`.
+    JobNumber { key: &'static str, least: u64 },
+    /// A text of `[job_defaults]`.
+    JobText { key: &'static str },
+    /// A list of `[job_defaults]`, there with commas.
+    JobList { key: &'static str },
     /// A file, at the top of `pileus.toml`.
     File(&'static str),
     /// A port: this server of `api-paste.toml`.
@@ -61,8 +67,8 @@ enum To {
 
 use Fate::{Gone as G, NotYet as N};
 use To::{
-    Always, BootTimeout, Factor, File, Gone, Graceful, Ignored, NotYet, Number, NumberOrNever, NumberOrNone,
-    Path, Percent, Port, Resources, Seconds, SecondsOrNever, Truth, Word,
+    Always, BootTimeout, Factor, File, Gone, Graceful, Ignored, JobList, JobNumber, JobText, NotYet, Number,
+    NumberOrNever, NumberOrNone, Path, Percent, Port, Resources, Seconds, SecondsOrNever, Truth, Word,
 };
 
 const CONDOR: &str =
@@ -70,7 +76,7 @@ const CONDOR: &str =
 const CONTEXT: &str = "it is given to VMs of drivers that are not there yet; `local` needs none";
 const PROXY: &str = "no driver gives a VM a proxy yet";
 const LOG: &str = "the log goes to stderr, for whoever runs the service to keep and to rotate";
-const JOB: &str = "no default can be set: a job that does not say it gets the API's own";
+const NAME: &str = "VMs are named by their clouds";
 const IMAGE: &str = "jobs name no images or networks yet: drivers that have such are not there yet";
 
 /// Every option: section, name in small letters, what becomes of it.
@@ -156,19 +162,19 @@ static OPTIONS: &[(&str, &str, To)] = &[
     ("global", "use_pyopenssl", Gone("nothing here is written in Python")),
     ("global", "monitor_url", NotYet("VMs report to no monitor yet")),
 
-    ("job", "default_vmtype", Gone(JOB)),
+    ("job", "default_vmtype", JobText { key: "vm_type" }),
     ("job", "default_vmnetwork", NotYet(IMAGE)),
-    ("job", "default_vmname", Gone(JOB)),
+    ("job", "default_vmname", Gone(NAME)),
     ("job", "default_vmami", NotYet(IMAGE)),
     ("job", "default_vminstancetype", NotYet(IMAGE)),
     ("job", "default_vminstancetypelist", NotYet(IMAGE)),
     ("job", "default_vmamiconfig", NotYet(IMAGE)),
-    ("job", "default_vmmem", Gone(JOB)),
-    ("job", "default_vmcpucores", Gone(JOB)),
-    ("job", "default_vmstorage", Gone(JOB)),
+    ("job", "default_vmmem", JobNumber { key: "memory_mib", least: 1 }),
+    ("job", "default_vmcpucores", JobNumber { key: "cpu_cores", least: 1 }),
+    ("job", "default_vmstorage", JobNumber { key: "storage_gib", least: 0 }),
     ("job", "default_vmmaximumprice", NotYet(IMAGE)),
     ("job", "default_vmuserdata", NotYet(CONTEXT)),
-    ("job", "default_targetclouds", Gone(JOB)),
+    ("job", "default_targetclouds", JobList { key: "target_clouds" }),
     ("job", "default_vminjectca", NotYet(CONTEXT)),
     ("job", "default_vmjobpercore", Always { value: "false", others: (N, "a VM runs one job at a time") }),
     ("job", "default_vmproxynonboot", NotYet(PROXY)),
@@ -369,6 +375,36 @@ impl One<'_> {
                     }
                 }
             }
+            JobNumber { key, least } => {
+                let number = number(self.ini, self.section, self.option, &self.what)?;
+                let kept = u64::try_from(number).unwrap_or(0).clamp(least, 1_000_000);
+                let line = self.line(key, kept.to_string());
+                self.settings.job_defaults.push(line);
+                match i64::try_from(kept) == Ok(number) {
+                    true => self.note(Fate::Carried, format!("[job_defaults] {key} in pileus.toml")),
+                    false => {
+                        self.note(Fate::Differs, format!("{kept} is the nearest number that `{key}` may be"));
+                    }
+                }
+            }
+            JobText { key } => {
+                let value = self.value()?;
+                if value.is_empty() {
+                    self.note(Fate::Carried, format!("as without [job_defaults] {key}"));
+                    return Ok(());
+                }
+                let line = self.line(key, write::text(&value));
+                self.settings.job_defaults.push(line);
+                self.note(Fate::Carried, format!("[job_defaults] {key} in pileus.toml"));
+            }
+            JobList { key } => {
+                let value = self.value()?;
+                let bare = |it: &'_ str| it.trim_matches([' ', '\t', '"', '\'']).to_owned();
+                let list: Vec<_> = value.split(',').map(bare).filter(|it| !it.is_empty()).collect();
+                let line = self.line(key, write::list(&list));
+                self.settings.job_defaults.push(line);
+                self.note(Fate::Carried, format!("[job_defaults] {key} in pileus.toml"));
+            }
             File(key) => {
                 let path = self.value()?;
                 if path.is_empty() {
@@ -560,7 +596,7 @@ mod tests {
 
     #[test]
     fn what_is_carried_over_is_known_here() {
-        let mut text = String::from("[global]\n");
+        let (mut text, mut job) = (String::from("[global]\n"), String::from("[job]\n"));
         for (section, name, to) in OPTIONS {
             let value = match to {
                 Number { .. } | NumberOrNone { .. } | NumberOrNever { .. } => "7",
@@ -571,12 +607,15 @@ mod tests {
                 Truth { .. } => "yes",
                 Graceful => "on",
                 Word { words, .. } => words[words.len() - 1],
+                JobNumber { .. } => "9",
+                JobText { .. } => "sl6",
+                JobList { .. } => "east, \"west\" ,",
                 _ => continue,
             };
-            assert_eq!(*section, "global");
-            text += &format!("{name} = {value}\n");
+            let to = if *section == "job" { &mut job } else { &mut text };
+            *to += &format!("{name} = {value}\n");
         }
-        let input = super::super::Input { name: "cloud_scheduler.conf".into(), text };
+        let input = super::super::Input { name: "cloud_scheduler.conf".into(), text: text + &job };
         let made = super::super::convert(&[input], None);
         assert!(made.notes.clean(), "{}", made.notes.report().render(false));
         let table: toml::Table = made.outputs[0].text.parse().unwrap();
@@ -596,6 +635,16 @@ mod tests {
         assert!(credentials.vm_proxy_refresher_interval_s.is_some_and(|it| it.get() == 8));
         assert_eq!(credentials.myproxy_logon, std::path::Path::new("/opt/x"));
         assert_eq!(credentials.directory.as_deref(), Some(std::path::Path::new("/opt/x")));
+        let defaults: pileus_model::JobDefaults = table["job_defaults"].clone().try_into().unwrap();
+        let expected = pileus_model::JobDefaults {
+            vm_type: "sl6".into(),
+            cpu_cores: 9,
+            memory_mib: 9,
+            storage_gib: 9,
+            keep_alive_s: None,
+            target_clouds: vec!["east".into(), "west".into()],
+        };
+        assert_eq!(defaults, expected);
     }
 
     #[test]

@@ -29,6 +29,12 @@ fn a_mistake_in_a_file_is_a_diagnostic_and_exit_78() {
             &["locale", "did you mean `local`"],
         ),
         (
+            "a default that no job may have",
+            "pileus.toml",
+            "[job_defaults]\ncpu_cores = 0\n".into(),
+            &["[job_defaults] `cpu_cores` must be at least 1", "pileus.toml:2"],
+        ),
+        (
             "an unknown extension",
             "pileus.toml",
             "extensions = [\"vms\", \"job\"]\n".into(),

@@ -53,13 +53,28 @@ vm_slots = 0
     let mut json: Value = serde_json::from_str(&text).expect("JSON");
     json["seq"] = told["seq"].clone();
     assert_eq!((status.code(), json), (Some(0), told));
+    // Who has a token of a project asks for himself; another project's job is not there.
+    let mine = place.path().join("token").display().to_string();
+    for (project, code, says) in [("default", 0, "It waits: every cloud"), ("other", 1, "could not be found")]
+    {
+        let wanted =
+            json!({ "token": { "name": project, "user": "ada", "project": project, "roles": ["member"] } });
+        let made = server.post("/v2/default/tokens", &wanted.to_string());
+        let token = made.json()["token"]["secret"].as_str().expect("a token").to_owned();
+        std::fs::write(&mine, token).expect("a file");
+        let args = ["explain", "job", &id, "--url", &url, "--project", project, "--token-file", &mine];
+        let (status, stdout, stderr) = place.run(&args);
+        assert_eq!(status.code(), Some(code), "{stderr}");
+        assert!(format!("{stdout}{stderr}").contains(says), "{stdout}{stderr}");
+    }
     // What goes wrong is said: exit code, and what is named.
     let elsewhere = place.path().join("elsewhere").display().to_string();
-    let cases: [(&[&str], i32, &str); 4] = [
+    let cases: [(&[&str], i32, &str); 5] = [
         (&["explain", "job", "nobody", "--url", &url], 1, "Job nobody could not be found."),
         (&["explain", "job", &id, "--url", "http://127.0.0.1:1"], 69, "127.0.0.1:1"),
         (&["explain", "job", &id, "--url", "ftp://x"], 69, "ftp://x"),
         (&["explain", "job", &id, "--url", &url, "--state", &elsewhere], 69, "admin-token"),
+        (&["explain", "job", &id, "--url", &url, "--token-file", &elsewhere], 69, "elsewhere"),
     ];
     for (args, code, names) in cases {
         let (status, stdout, stderr) = place.run(args);

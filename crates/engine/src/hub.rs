@@ -47,8 +47,8 @@ pub struct Hub {
     pub seq: watch::Sender<u64>,
     /// The newest events.
     pub tail: Tail,
-    /// Held by whoever explains a job: one at a time.
-    pub explaining: Arc<tokio::sync::Mutex<()>>,
+    /// Held by whoever looks over all jobs and VMs for a client: one at a time.
+    pub surveying: Arc<tokio::sync::Mutex<()>>,
     pub queue: mpsc::Sender<Item>,
     pub runtime: Handle,
     pub aliases_file: Option<PathBuf>,
@@ -153,6 +153,24 @@ impl Hub {
     }
 }
 
+impl Door {
+    /// Looks over all jobs and VMs beside those who serve, one look at a time.
+    fn survey<T: Send + 'static>(
+        &self,
+        look: impl FnOnce(&Hub) -> T + Send + 'static,
+    ) -> BoxFuture<Result<T, Refusal>> {
+        let hub = self.0.clone();
+        Box::pin(async move {
+            let turn = hub.surveying.clone().lock_owned().await;
+            let seen = tokio::task::spawn_blocking(move || {
+                let _turn = turn;
+                look(&hub)
+            });
+            seen.await.map_err(|_| Refusal::Unavailable)
+        })
+    }
+}
+
 impl Engine for Door {
     fn view(&self) -> Arc<View> {
         self.0.view.load_full()
@@ -203,16 +221,10 @@ impl Engine for Door {
     }
 
     fn explain(&self, job: &str) -> BoxFuture<Result<Option<Explanation>, Refusal>> {
-        let (hub, job) = (self.0.clone(), Name::from(job));
-        Box::pin(async move {
-            let turn = hub.explaining.clone().lock_owned().await;
-            let explained = tokio::task::spawn_blocking(move || {
-                let _turn = turn;
-                let now = hub.clock.now();
-                let closed = hub.closed_at(now);
-                explain(&hub.view.load_full(), now, &hub.config, &closed, &job)
-            });
-            explained.await.map_err(|_| Refusal::Unavailable)
+        let job = Name::from(job);
+        self.survey(move |hub| {
+            let now = hub.clock.now();
+            explain(&hub.view.load_full(), now, &hub.config, &hub.closed_at(now), &job)
         })
     }
 
@@ -224,8 +236,8 @@ impl Engine for Door {
         lock(&self.0.beats).clone()
     }
 
-    fn shares(&self) -> Shares {
-        insight::shares(&self.0)
+    fn shares(&self) -> BoxFuture<Result<Shares, Refusal>> {
+        self.survey(insight::shares)
     }
 
     fn holdings(&self) -> Vec<Holding> {

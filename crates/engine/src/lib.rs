@@ -36,7 +36,7 @@ mod writer;
 
 pub use change::Change;
 pub use clock::SystemClock;
-pub use command::decide;
+pub use command::{check_job_defaults, decide};
 pub use config::{Algorithm, Config, Distribution, Metric, SchedulerConfig, Weight};
 pub use files::{FileError, check_files};
 pub use fleet::DriverFactory;

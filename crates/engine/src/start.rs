@@ -123,7 +123,7 @@ pub(crate) async fn start_upon(
         seq: watch::Sender::new(view.seq),
         view: ArcSwap::from_pointee(view),
         tail: crate::tail::Tail::default(),
-        explaining: Arc::default(),
+        surveying: Arc::default(),
         queue,
         runtime: Handle::current(),
         aliases_file: config.cloud_aliases,

@@ -56,9 +56,9 @@ pub trait Engine: Send + Sync {
     /// Signs of life.
     fn beats(&self) -> Vec<Beat>;
 
-    /// The shares by which the scheduler would decide now.
-    fn shares(&self) -> Shares {
-        Shares::default()
+    /// The shares by which the scheduler would decide now. Costs as an [`explain`](Engine::explain).
+    fn shares(&self) -> BoxFuture<Result<Shares, Refusal>> {
+        Box::pin(async { Err(Refusal::Unavailable) })
     }
 
     /// What each reconciler holds, in the order of [`beats`](Engine::beats).

@@ -63,6 +63,37 @@ impl JobState {
     }
 }
 
+/// What a job gets that does not say it: the `[job_defaults]` table. Every line may be left out.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct JobDefaults {
+    /// The type of VM that it wants.
+    pub vm_type: Name,
+    /// Cores that it wants.
+    pub cpu_cores: u32,
+    /// Memory that it wants, in MiB.
+    pub memory_mib: u64,
+    /// Storage that it wants, in GiB.
+    pub storage_gib: u64,
+    /// How long its VM may idle afterwards, in seconds; absent: as the cloud says.
+    pub keep_alive_s: Option<u64>,
+    /// Clouds or aliases where it may run; empty: anywhere.
+    pub target_clouds: Vec<String>,
+}
+
+impl Default for JobDefaults {
+    fn default() -> Self {
+        Self {
+            vm_type: "default".into(),
+            cpu_cores: 1,
+            memory_mib: 512,
+            storage_gib: 0,
+            keep_alive_s: None,
+            target_clouds: Vec::new(),
+        }
+    }
+}
+
 /// How a job's process ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

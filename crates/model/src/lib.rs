@@ -27,7 +27,7 @@ pub use event::{Event, History, Kind, Owner};
 pub use explain::{Bounded, CloudTest, Explanation, FailedBoot, QueueOf, QueuePlace, Share};
 pub use imbl::OrdMap;
 pub use insight::{Holding, Shares, Stray, TypeShare};
-pub use job::{BlockedCloud, BootFailure, BootFault, Exit, Job, JobState, Output};
+pub use job::{BlockedCloud, BootFailure, BootFault, Exit, Job, JobDefaults, JobState, Output};
 pub use key::{KEY_KEPT_S, KeptAnswer, RequestKey, UsedKey};
 pub use proxy::{Proxies, Proxy, ProxyUse};
 pub use token::Token;

@@ -331,6 +331,7 @@ mod tests {
     /// A call of `/v2/{project_id}/things/{id}` with `p%201` and `x`.
     fn call(target: &str, host: Option<&str>, secure: bool) -> Call {
         let deps = crate::Deps {
+            job_defaults: Arc::default(),
             engine: Arc::new(pileus_model::Idle),
             clock: Arc::new(pileus_model::ManualClock::default()),
             host: Arc::new(crate::testing::FakeHost::default()),

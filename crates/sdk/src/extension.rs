@@ -2,7 +2,7 @@
 
 use std::{fmt, sync::Arc};
 
-use pileus_model::{Clock, Engine};
+use pileus_model::{Clock, Engine, JobDefaults};
 
 use crate::{Host, Resource};
 
@@ -15,6 +15,8 @@ pub struct Deps {
     pub clock: Arc<dyn Clock>,
     /// The process that serves.
     pub host: Arc<dyn Host>,
+    /// What a job gets that does not say it.
+    pub job_defaults: Arc<JobDefaults>,
     /// Facts that some extensions show: what else is loaded, and what failed.
     pub about: Arc<About>,
 }

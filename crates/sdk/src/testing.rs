@@ -26,7 +26,7 @@ use std::{
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, header};
-use pileus_model::{ManualClock, Time};
+use pileus_model::{JobDefaults, ManualClock, Time};
 use serde_json::Value;
 
 pub use engine::FakeEngine;
@@ -55,6 +55,11 @@ pub struct Bench {
 impl Bench {
     /// Builds the extension's controllers over an empty picture.
     pub fn new(extension: &Extension) -> Self {
+        Self::with_job_defaults(extension, JobDefaults::default())
+    }
+
+    /// The same where the deployer has settled what jobs get.
+    pub fn with_job_defaults(extension: &Extension, defaults: JobDefaults) -> Self {
         let engine = Arc::new(FakeEngine::default());
         let host = Arc::new(FakeHost::default());
         let clock = ManualClock::at(Time(1_769_860_800_000));
@@ -62,6 +67,7 @@ impl Bench {
             engine: engine.clone(),
             clock: Arc::new(clock.clone()),
             host: host.clone(),
+            job_defaults: Arc::new(defaults),
             about: Arc::new(About { version: "0.0.0-test" }),
         };
         let routes = routes(extension.alias, &(extension.resources)(&deps));

@@ -4,7 +4,7 @@
 
 use pileus_sdk::{
     Links, at, at_opt,
-    model::{Exit, Job, JobSpec, JobState, Name, Output, Time},
+    model::{Exit, Job, JobDefaults, JobSpec, JobState, Name, Output, Time},
     serde::{Deserialize, Serialize},
 };
 
@@ -134,61 +134,41 @@ impl Written {
     }
 }
 
-/// `POST …/jobs` `{"job": {…}}`: only `command` is needed.
+/// `POST …/jobs` `{"job": {…}}`: only `command` is needed; the rest is settled by [`JobDefaults`].
 #[derive(Deserialize)]
 #[serde(crate = "pileus_sdk::serde", deny_unknown_fields)]
 pub struct Create {
     command: Vec<String>,
     /// Left out: the caller.
     pub user: Option<Name>,
-    #[serde(default = "default_vm_type")]
-    vm_type: Name,
-    #[serde(default = "default_cpu_cores")]
-    cpu_cores: u32,
-    #[serde(default = "default_memory_mib")]
-    memory_mib: u64,
-    #[serde(default)]
-    storage_gib: u64,
+    vm_type: Option<Name>,
+    cpu_cores: Option<u32>,
+    memory_mib: Option<u64>,
+    storage_gib: Option<u64>,
     #[serde(default)]
     priority: i64,
     #[serde(default)]
     high_priority: bool,
-    #[serde(default)]
     keep_alive_s: Option<u64>,
-    #[serde(default)]
-    target_clouds: Vec<String>,
-    #[serde(default)]
+    target_clouds: Option<Vec<String>>,
     image: Option<Name>,
-    #[serde(default)]
     user_type_limit: Option<u32>,
 }
 
-fn default_vm_type() -> Name {
-    "default".into()
-}
-
-fn default_cpu_cores() -> u32 {
-    1
-}
-
-fn default_memory_mib() -> u64 {
-    512
-}
-
 impl Create {
-    pub fn spec(self, project: Name, user: Name) -> JobSpec {
+    pub fn spec(self, project: Name, user: Name, defaults: &JobDefaults) -> JobSpec {
         JobSpec {
             project,
             user,
             command: self.command,
-            vm_type: self.vm_type,
-            cpu_cores: self.cpu_cores,
-            memory_mib: self.memory_mib,
-            storage_gib: self.storage_gib,
+            vm_type: self.vm_type.unwrap_or_else(|| defaults.vm_type.clone()),
+            cpu_cores: self.cpu_cores.unwrap_or(defaults.cpu_cores),
+            memory_mib: self.memory_mib.unwrap_or(defaults.memory_mib),
+            storage_gib: self.storage_gib.unwrap_or(defaults.storage_gib),
             priority: self.priority,
             high_priority: self.high_priority,
-            keep_alive_s: self.keep_alive_s,
-            target_clouds: self.target_clouds,
+            keep_alive_s: self.keep_alive_s.or(defaults.keep_alive_s),
+            target_clouds: self.target_clouds.unwrap_or_else(|| defaults.target_clouds.clone()),
             image: self.image,
             user_type_limit: self.user_type_limit,
         }

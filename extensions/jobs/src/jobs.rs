@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use pileus_sdk::{
     Call, Cut, Fault, Links, Memo, Page, Reply, Scope, StatusCode, header,
-    model::{Command, Engine, Job, JobState, Name, View},
+    model::{Command, Engine, Job, JobDefaults, JobState, Name, View},
 };
 
 use crate::{
@@ -15,6 +15,7 @@ use crate::{
 
 pub struct Jobs {
     pub engine: Arc<dyn Engine>,
+    pub defaults: Arc<JobDefaults>,
     pub shown: Memo<Job>,
 }
 
@@ -49,7 +50,7 @@ impl Jobs {
             return Err(Fault::denied(AS_USER));
         }
         let project = Name::from(&*call.project());
-        let command = Command::SubmitJob(Box::new(body.spec(project.clone(), user)));
+        let command = Command::SubmitJob(Box::new(body.spec(project.clone(), user, &self.defaults)));
         let receipt = self.engine.submit(command, call.actor()).await?;
         let job = find(&receipt.view, &Scope::Project((*project).into()), &receipt.id)?;
         let collection = call.collection("jobs");

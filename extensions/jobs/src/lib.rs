@@ -33,7 +33,8 @@ const ALL: &str = "jobs:index:all_projects";
 const AS_USER: &str = "jobs:create:as_user";
 
 fn resources(deps: &Deps) -> Vec<Resource> {
-    let it = Arc::new(Jobs { engine: deps.engine.clone(), shown: Memo::default() });
+    let (engine, defaults) = (deps.engine.clone(), deps.job_defaults.clone());
+    let it = Arc::new(Jobs { engine, defaults, shown: Memo::default() });
     let old = Arc::new(Old { deps: deps.clone() });
     let status = |path| Custom(Mount::CloudStatus, path);
     let (get, post) = (Method::GET, Method::POST);

@@ -3,7 +3,9 @@
 use pileus_ext_jobs::EXTENSION;
 use pileus_sdk::{
     Value, header, json,
-    model::{Bounded, CloudTest, Command, Exit, Explanation, JobSpec, JobState, Output, Refusal, Time},
+    model::{
+        Bounded, CloudTest, Command, Exit, Explanation, JobDefaults, JobSpec, JobState, Output, Refusal, Time,
+    },
     testing::{Ask, Bench, delete, get, post, put_job},
 };
 
@@ -188,6 +190,45 @@ async fn a_job_needs_a_command_alone() {
         assert_eq!((&job["state"], job.as_object().unwrap().len()), (&json!("new"), 24));
         assert_eq!(reply.header(header::LOCATION), "http://api.example:8774/v2/p1/jobs/a%2Fb");
         assert_eq!(bench.engine.commands(), [Command::SubmitJob(Box::new(spec))]);
+    }
+}
+
+#[tokio::test]
+async fn what_a_job_does_not_say_is_the_deployers() {
+    let defaults = JobDefaults {
+        vm_type: "sl6".into(),
+        cpu_cores: 4,
+        memory_mib: 2048,
+        storage_gib: 20,
+        keep_alive_s: Some(300),
+        target_clouds: vec!["west".into()],
+    };
+    let settled = || JobSpec {
+        vm_type: "sl6".into(),
+        cpu_cores: 4,
+        memory_mib: 2048,
+        storage_gib: 20,
+        keep_alive_s: Some(300),
+        target_clouds: vec!["west".into()],
+        ..spec()
+    };
+    let cases = [
+        ("", settled()),
+        (r#", "vm_type": null"#, settled()),
+        (
+            r#", "target_clouds": [], "storage_gib": 0"#,
+            JobSpec { target_clouds: vec![], storage_gib: 0, ..settled() },
+        ),
+        (
+            r#", "cpu_cores": 1, "keep_alive_s": 0"#,
+            JobSpec { cpu_cores: 1, keep_alive_s: Some(0), ..settled() },
+        ),
+    ];
+    for (more, spec) in cases {
+        let bench = Bench::with_job_defaults(&pileus_ext_jobs::EXTENSION, defaults.clone());
+        let body = format!(r#"{{"job": {{"command": ["sh", "-c", "exit 3"]{more}}}}}"#);
+        bench.send(post("/p1/jobs", &body)).await;
+        assert_eq!(bench.engine.commands(), [Command::SubmitJob(Box::new(spec))], "{more}");
     }
 }
 

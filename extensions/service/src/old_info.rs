@@ -60,7 +60,7 @@ impl OldInfo {
 
     /// `GET /diff-types`.
     pub async fn diff_types(self: Arc<Self>, _: Call) -> Result<Reply, Fault> {
-        let shares = self.deps.engine.shares();
+        let shares = self.deps.engine.shares().await?;
         let lists = [
             ("Diff Types dictionary", &shares.diff),
             ("Current Types (vms)", &shares.current),

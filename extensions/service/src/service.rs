@@ -36,7 +36,8 @@ impl Service {
 
     /// `{"shares": {"diff", "current", "desired"}}`.
     pub async fn shares(self: Arc<Self>, _: Call) -> Result<Reply, Fault> {
-        Reply::member(StatusCode::OK, "shares", &SharesShown::new(&self.deps.engine.shares()))
+        let shares = self.deps.engine.shares().await?;
+        Reply::member(StatusCode::OK, "shares", &SharesShown::new(&shares))
     }
 
     /// `{"failures": {"jobs": […], "images": […]}}`.

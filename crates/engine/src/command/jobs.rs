@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use pileus_model::{Job, JobSpec, JobState, Kind, Refusal, Time, View};
+use pileus_model::{Job, JobDefaults, JobSpec, JobState, Kind, Refusal, Time, View};
 
 use super::valid::{self, invalid};
 use crate::{ids::Ids, sources::queue};
@@ -38,6 +38,25 @@ pub fn submit(spec: JobSpec, now: Time, ids: &mut Ids) -> Result<Vec<Kind>, Refu
         blocked_clouds: Vec::new(),
         banned_until: None,
     })])
+}
+
+/// What jobs get that do not say it, checked as a job that says nothing.
+pub fn check_defaults(defaults: &JobDefaults) -> Result<(), Refusal> {
+    check(&JobSpec {
+        project: "default".into(),
+        user: "default".into(),
+        command: vec!["true".into()],
+        vm_type: defaults.vm_type.clone(),
+        cpu_cores: defaults.cpu_cores,
+        memory_mib: defaults.memory_mib,
+        storage_gib: defaults.storage_gib,
+        priority: 0,
+        high_priority: false,
+        keep_alive_s: defaults.keep_alive_s,
+        target_clouds: defaults.target_clouds.clone(),
+        image: None,
+        user_type_limit: None,
+    })
 }
 
 fn check(spec: &JobSpec) -> Result<(), Refusal> {

@@ -13,6 +13,7 @@ pub mod valid;
 mod vms;
 
 pub use clouds::surplus;
+pub use jobs::check_defaults as check_job_defaults;
 use pileus_model::{Command, Kind, Refusal, Time, View};
 pub use vms::find_all;
 

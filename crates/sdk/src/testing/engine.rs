@@ -182,8 +182,9 @@ impl Engine for FakeEngine {
         self.lock().beats.clone()
     }
 
-    fn shares(&self) -> Shares {
-        self.lock().shares.clone()
+    fn shares(&self) -> BoxFuture<Result<Shares, Refusal>> {
+        let shares = self.lock().shares.clone();
+        Box::pin(async { Ok(shares) })
     }
 
     fn holdings(&self) -> Vec<Holding> {
