@@ -1,10 +1,10 @@
 //! `kill -9` at any moment and a new start: nothing acknowledged is lost, nothing runs twice.
 
-use std::{fs, thread, time::Duration};
+use std::{fs, process::Command, thread, time::Duration};
 
 use serde_json::json;
 
-use crate::support::{Place, await_some};
+use crate::support::{Place, QUICK, await_some};
 
 #[test]
 fn a_killed_server_finds_its_running_job_again_and_runs_it_once() {
@@ -57,6 +57,24 @@ fn a_job_that_ends_while_nobody_listens_is_reported_afterwards() {
         (&json!("late\n"), &json!(7)),
         "{output}"
     );
+}
+
+#[test]
+fn a_job_whose_worker_is_killed_runs_again_on_another_vm() {
+    // Were the VM given up after five bad answers, as one of a cloud that may be mistaken, it would
+    // take longer than anybody waits here.
+    let place =
+        Place::new(&QUICK.replace("[clouds.local]", "polling_error_threshold = 1000\n\n[clouds.local]"));
+    let server = place.serve();
+    let id = server.submit("sleep 3; echo again");
+    let lost = server.await_job(&id, "running")["vm"].clone();
+    for worker in place.workers() {
+        Command::new("kill").args(["-KILL", &worker.to_string()]).status().expect("kill runs");
+    }
+    let done = server.await_job(&id, "complete");
+    assert_eq!((&done["attempts"], done["vm"] == lost), (&json!(2), false), "{done}");
+    let output = server.get(&format!("/v2/default/jobs/{id}/output")).json();
+    assert_eq!(output["output"]["stdout"], json!("again\n"), "{output}");
 }
 
 /// Kills at moments spread over the whole life of jobs; every acknowledged job runs to its end.

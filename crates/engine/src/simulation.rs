@@ -192,7 +192,7 @@ impl Simulation {
             _ => {
                 let bad = self.random.chance(30);
                 let state = if bad { VmState::Error } else { VmState::Running };
-                let seen = Seen { state, hostname: "host".into(), address: String::new() };
+                let seen = Seen { state, hostname: "host".into(), address: String::new(), lost: None };
                 Change::Polled { vm: id, seen }
             }
         };

@@ -114,7 +114,11 @@ impl Outside {
             Some(machine) if machine.up.is_some_and(|at| at <= now) => VmState::Running,
             Some(_) => VmState::Starting,
         };
-        let seen = |vm| Seen { state: state(vm), hostname: vm.id.to_string(), address: String::new() };
+        let lost = |vm: &Arc<Vm>| (!self.machines.contains_key(&vm.id)).then(|| "there is none".to_owned());
+        let seen = |vm| {
+            let (state, lost) = (state(vm), lost(vm));
+            Seen { state, hostname: vm.id.to_string(), address: String::new(), lost }
+        };
         Ok(vms.iter().map(seen).collect())
     }
 

@@ -130,7 +130,7 @@ pub fn settle(
             None => Vec::new(),
         },
         Change::NotCreated { vm, error, full } => not_created(view, vm, error, full, now, config),
-        Change::Polled { vm, seen } => polled(view, vm, seen),
+        Change::Polled { vm, seen } => polled(view, vm, seen, now, config),
         Change::Registered { vm } => registered(view, vm)?,
         Change::Finished { vm, job, end, output } => return Ok(finished(view, &vm, job, end, output)),
         Change::Retire { seen } => match view.vms.get(&seen.id) {
@@ -384,7 +384,7 @@ fn boot_failed(
     }
 }
 
-fn polled(view: &View, vm: Name, seen: Seen) -> Vec<Kind> {
+fn polled(view: &View, vm: Name, seen: Seen, now: Time, config: &SchedulerConfig) -> Vec<Kind> {
     let Some(it) = view.vms.get(&vm).filter(|it| it.destroy.is_none()) else { return Vec::new() };
     let mut kinds = Vec::new();
     let known = |new: String, old: &str| if new.is_empty() { old.to_owned() } else { new };
@@ -397,7 +397,13 @@ fn polled(view: &View, vm: Name, seen: Seen) -> Vec<Kind> {
     if seen.state != it.state && !stale {
         kinds.push(Kind::VmState { vm: vm.clone(), state: seen.state });
     }
-    if matches!(seen.state, VmState::Error | VmState::Shutdown) {
+    if let Some(error) = seen.lost {
+        let failed = Kind::VmFailed { vm: vm.clone(), error: error.clone(), error_count: it.error_count + 1 };
+        kinds.extend([failed, Kind::VmDestroy { vm, why: error.clone() }]);
+        if it.registered.is_none() {
+            kinds.push(boot_failed(view, it, BootFault::NotBooted, error, now, config));
+        }
+    } else if matches!(seen.state, VmState::Error | VmState::Shutdown) {
         let error = format!("its cloud calls it {}", seen.state.as_str());
         kinds.push(Kind::VmFailed { vm, error, error_count: it.error_count + 1 });
     }

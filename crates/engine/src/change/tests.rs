@@ -116,7 +116,7 @@ fn what_is_no_longer_true_changes_nothing() {
     let old = Arc::new(Vm { error_count: 3, ..idle_vm("v", "c") });
     let output = Output::default();
     let ended = End::Exited(Exit::Code(0));
-    let seen = |state| Seen { state, hostname: String::new(), address: String::new() };
+    let seen = |state| Seen { state, hostname: String::new(), address: String::new(), lost: None };
     let cases = [
         Change::Start { job: "held".into(), vm: "v".into() },
         Change::Start { job: "new".into(), vm: "w".into() },
@@ -169,6 +169,30 @@ fn a_worker_that_calls_home_makes_its_vm_run() {
     let it = &view.vms["v"];
     assert_eq!((it.state, it.registered, it.idle_since), (VmState::Running, Some(Time(9)), Some(Time(9))));
     assert_eq!(it.startup_s(), Some(0));
+}
+
+#[test]
+fn a_vm_that_is_certainly_lost_is_given_up_at_once() {
+    let lost = |lost: Option<&str>| Change::Polled {
+        vm: "v".into(),
+        seen: Seen {
+            state: VmState::Error,
+            hostname: String::new(),
+            address: String::new(),
+            lost: lost.map(Into::into),
+        },
+    };
+    for (registered, faults) in [(None, 1), (Some(Time(0)), 0)] {
+        let mut view = testing::view([cloud("c", 9)]);
+        let machine = Vm { registered, booted_for: Some("j".into()), handle: "h".into(), ..vm("v", "c") };
+        testing::add(&mut view, [job("j")], [machine]);
+        done(&mut view, "", lost(None));
+        assert_eq!((view.vms["v"].error_count, view.vms["v"].destroy.as_deref()), (1, None));
+        done(&mut view, "", lost(Some("its worker has ended")));
+        let it = &view.vms["v"];
+        assert_eq!((it.error_count, it.destroy.as_deref()), (2, Some("its worker has ended")));
+        assert_eq!(view.jobs["j"].failures.len(), faults, "a boot failed only where it never came up");
+    }
 }
 
 #[test]

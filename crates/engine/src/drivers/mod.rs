@@ -18,6 +18,9 @@ pub struct Seen {
     pub hostname: String,
     /// Its address; empty until known.
     pub address: String,
+    /// Why it is certain that nothing of it runs any more, nor ever will; `None` where that is not
+    /// certain. Such a VM is given up at once, not after several answers.
+    pub lost: Option<String>,
 }
 
 /// Why a driver could not do it now. Holds no secret; shown to administrators and logged.

@@ -92,7 +92,7 @@ impl Driver for Fake {
         self.call(&cloud, move |inside, _| {
             let seen = |vm: &Arc<Vm>| {
                 let state = inside.vms.get(&vm.id).copied().unwrap_or(VmState::Error);
-                Seen { state, hostname: format!("host-{}", vm.id), address: "10.0.0.1".into() }
+                Seen { state, hostname: format!("host-{}", vm.id), address: "10.0.0.1".into(), lost: None }
             };
             Ok(vms.iter().map(seen).collect())
         })

@@ -153,7 +153,11 @@ impl Fleet {
             if state == VmState::Error && self.salvage(&vm.id).await.is_err() {
                 state = vm.state; // as long as its last result is not safe, it is not gone
             }
-            seen.push(Seen { state, hostname: vm.id.to_string(), address: "127.0.0.1".into() });
+            let lost = (state == VmState::Error).then(|| {
+                let words = last_words(&self.state.vm(&vm.id).map(|it| it.join(LOG)).unwrap_or_default());
+                format!("its worker has ended: {words}")
+            });
+            seen.push(Seen { state, hostname: vm.id.to_string(), address: "127.0.0.1".into(), lost });
         }
         Ok(seen)
     }
