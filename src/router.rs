@@ -7,7 +7,7 @@
 //! Unlike Routes of 2012: 405 with `Allow` where a path has other methods, `HEAD` wherever there is
 //! `GET`, `OPTIONS`, no `?_method=`, no `.format` suffix that eats ids.
 
-use std::{borrow::Cow, collections::BTreeMap, fmt, future::ready, sync::Arc};
+use std::{borrow::Cow, collections::BTreeMap, fmt, sync::Arc};
 
 use http::Method;
 use percent_encoding::percent_decode_str;
@@ -96,18 +96,19 @@ impl Router {
     /// Finds the request's route and leaves it in the context, unless a stage above did. Where a
     /// caller is known, a project in the path that is not his is refused (400, as Nova does).
     pub fn matched(&self, request: &mut Request) -> Result<(), Fault> {
-        if Context::read(request).is_none_or(|context| context.matched.is_none()) {
+        if request.context().matched.is_none() {
             let found = self.find(request)?;
-            let context = Context::of(request);
+            let context = request.context_mut();
             context.matched = Some(found);
             context.note();
         }
-        let Some(context) = Context::read(request) else { return Ok(()) };
-        let (Some(caller), Some(matched)) = (&context.caller, &context.matched) else { return Ok(()) };
         if self.mount != Mount::Tenant {
             return Ok(());
         }
-        match matched.param(request.uri().path(), "project_id") {
+        let Context { caller: Some(caller), matched: Some(matched), .. } = request.context() else {
+            return Ok(());
+        };
+        match matched.project(request.uri().path()) {
             Some(project) if *project != *caller.project => Err(not_the_callers()),
             _ => Ok(()),
         }
@@ -120,17 +121,17 @@ impl Router {
 
     fn find(&self, request: &Request) -> Result<Match, Fault> {
         let path = request.uri().path();
-        let mounted = Context::read(request).map_or(0, |context| context.mounted as usize);
-        let below = path.get(mounted..).unwrap_or_default();
+        let below = path.get(request.context().mounted as usize..).unwrap_or_default();
         let found = self.matcher(request.method()).and_then(|matcher| matcher.at(below).ok());
         let Some(found) = found else { return Err(self.no_route(request.method(), below)) };
         // The parameters are slices of the path: keep where they stand, not copies of them.
         let start = path.as_ptr() as usize;
         let mut params = Vec::with_capacity(found.params.len());
-        for (name, value) in found.params.iter() {
+        for name in &found.value.first.params {
+            let Some(value) = found.params.get(name) else { return Err(Fault::NoRoute) };
             // What is no text is the name of nothing, and no rule may be asked about it.
             if value.as_bytes().contains(&b'%') && percent_decode_str(value).decode_utf8().is_err() {
-                return Err(if name == "project_id" { not_the_callers() } else { Fault::NoRoute });
+                return Err(if **name == *"project_id" { not_the_callers() } else { Fault::NoRoute });
             }
             let at = (value.as_ptr() as usize).saturating_sub(start) as u32;
             params.push(at..at + value.len() as u32);
@@ -175,13 +176,13 @@ impl Router {
 
     fn answer(&self, mut request: Request) -> Answer {
         let called = self.matched(&mut request).and_then(|()| {
-            let matched = Context::of(&mut request).matched.as_ref();
+            let matched = request.context().matched.as_ref();
             let handler = matched.map(|matched| matched.route.handler.clone()).ok_or(Fault::NoRoute)?;
             Ok((handler, Call::new(request)?))
         });
         match called {
             Ok((handler, call)) => handler(call),
-            Err(fault) => Box::pin(ready(Err(fault))),
+            Err(fault) => Answer::now(Err(fault)),
         }
     }
 }

@@ -10,10 +10,10 @@
 //! link_prefix = "https://cloud.example.org" # of links, behind a proxy; default: http and the Host header
 //! ```
 
-use std::{future::ready, sync::Arc};
+use std::sync::Arc;
 
 use http::{StatusCode, header};
-use pileus_sdk::{Context, Fault, Reply, Request, Response, Stack, json};
+use pileus_sdk::{Fault, Reply, Request, Response, Stack, json};
 use serde::Deserialize;
 
 use crate::{
@@ -46,11 +46,11 @@ fn factory(section: &Section, _: &BuildDeps) -> Result<Stack, Diagnostic> {
         return Err(section.wrong("path", format!("`{}` does not start with `/`", config.path)));
     }
     let config = Arc::new(config);
-    Ok(Stack::from_fn(move |request| ready(answer(&config, &request))))
+    Ok(Stack::forward(move |request| answer(&config, &request).into()))
 }
 
 fn answer(config: &Config, request: &Request) -> Result<Response, Fault> {
-    let mounted = Context::read(request).map_or(0, |context| context.mounted as usize);
+    let mounted = request.context().mounted as usize;
     let path = request.uri().path();
     let (above, below) = path.split_at_checked(mounted).unwrap_or(("", path));
     let host = match &config.link_prefix {
@@ -94,7 +94,7 @@ mod tests {
         if let Some(host) = host {
             request.headers_mut().insert(header::HOST, host.parse().unwrap());
         }
-        Context::of(&mut request).mounted = mounted;
+        request.context_mut().mounted = mounted;
         let config = Section::from_text("app.versions", settings).parse().unwrap();
         let response = answer(&config, &request).unwrap();
         let status = response.status().as_u16();

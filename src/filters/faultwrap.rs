@@ -14,15 +14,13 @@ use std::{
     future::Future,
     panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
-    task::{self, Poll, ready},
+    task::{self, Poll},
 };
 
 use http::{HeaderValue, header};
-use pileus_model::Name;
-use pileus_sdk::{Body, Context, Fault, Filter, Request, Response};
+use pileus_model::{BoxFuture, Name};
+use pileus_sdk::{Answer, Body, Fault, Filter, Response};
 use serde::Deserialize;
-use tower_layer::layer_fn;
-use tower_service::Service;
 
 use super::request_id::{into_response, stamp};
 use crate::{
@@ -58,67 +56,43 @@ pub enum Format {
 /// Builds the stage.
 pub fn factory(section: &Section, _: &Deps) -> Result<Filter, Diagnostic> {
     let Config { format } = section.parse()?;
-    Ok(Filter::new(layer_fn(move |inner| FaultWrap { inner, format })))
+    Ok(Filter::around(move |inner, request| {
+        let id = request.context().request_id.clone();
+        // What a panic leaves half done is dropped: this request's answer, and nothing else.
+        let answer = catch_unwind(AssertUnwindSafe(|| inner.send(request)));
+        match answer.unwrap_or_else(|panic| Answer::now(Err(panicked(&*panic)))).ready() {
+            Ok(answer) => Answer::now(Ok(wrapped(answer, format, &id))),
+            Err(inner) => {
+                let unpanicked = Unpanicked { inner };
+                Answer::later(async move { Ok(wrapped(unpanicked.await, format, &id)) })
+            }
+        }
+    }))
 }
 
-/// The stage.
-#[derive(Debug, Clone)]
-pub struct FaultWrap<S> {
-    inner: S,
-    format: Format,
+/// An answer that is awaited; a panic meanwhile is a fault.
+struct Unpanicked {
+    inner: BoxFuture<Result<Response, Fault>>,
 }
 
-impl<S> Service<Request> for FaultWrap<S>
-where
-    S: Service<Request, Response = Response, Error = Fault>,
-    S::Future: Unpin,
-{
-    type Response = Response;
-    type Error = Fault;
-    type Future = Wrapped<S::Future>;
-
-    fn poll_ready(&mut self, cx: &mut task::Context<'_>) -> Poll<Result<(), Fault>> {
-        self.inner.poll_ready(cx)
-    }
-
-    fn call(&mut self, request: Request) -> Self::Future {
-        let id = Context::read(&request).map(|context| context.request_id.clone()).unwrap_or_default();
-        // A stage below may do all its work before it gives its future, and so may panic here.
-        // What a panic leaves half done is dropped: this request's future, and nothing else.
-        let inner = catch_unwind(AssertUnwindSafe(|| self.inner.call(request)));
-        Wrapped { inner: inner.map_err(|panic| Some(panicked(&*panic))), id, format: self.format }
-    }
-}
-
-/// What comes from below, wrapped.
-#[derive(Debug)]
-pub struct Wrapped<F> {
-    /// The rest of the tower, or the fault that its panic became.
-    inner: Result<F, Option<Fault>>,
-    id: Name,
-    format: Format,
-}
-
-impl<F: Future<Output = Result<Response, Fault>> + Unpin> Future for Wrapped<F> {
+impl Future for Unpanicked {
     type Output = Result<Response, Fault>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Self::Output> {
-        let answer = match &mut self.inner {
-            Ok(inner) => match catch_unwind(AssertUnwindSafe(|| Pin::new(inner).poll(cx))) {
-                Ok(polled) => ready!(polled),
-                Err(panic) => Err(panicked(&*panic)),
-            },
-            Err(fault) => Err(fault.take().unwrap_or_else(|| Fault::internal("polled after its end"))),
-        };
-        Poll::Ready(Ok(answer.unwrap_or_else(|fault| {
-            let mut response = match self.format {
-                Format::Nova => into_response(fault, &self.id),
-                Format::CloudScheduler => as_of_old(fault, &self.id),
-            };
-            stamp(response.headers_mut(), &self.id);
-            response
-        })))
+        let polled = catch_unwind(AssertUnwindSafe(|| self.inner.as_mut().poll(cx)));
+        polled.unwrap_or_else(|panic| Poll::Ready(Err(panicked(&*panic))))
     }
+}
+
+fn wrapped(answer: Result<Response, Fault>, format: Format, id: &Name) -> Response {
+    answer.unwrap_or_else(|fault| {
+        let mut response = match format {
+            Format::Nova => into_response(fault, id),
+            Format::CloudScheduler => as_of_old(fault, id),
+        };
+        stamp(response.headers_mut(), id);
+        response
+    })
 }
 
 /// As web.py wrote it; what web.py had no word for is said in plain text.
@@ -145,7 +119,7 @@ fn panicked(panic: &(dyn Any + Send)) -> Fault {
 #[cfg(test)]
 mod tests {
     use http::{Method, StatusCode};
-    use pileus_sdk::{Body, Stack};
+    use pileus_sdk::{Body, Request, Stack};
     use serde_json::{Value, json};
 
     use super::*;
@@ -211,7 +185,7 @@ mod tests {
         ];
         for (path, status, expected) in cases {
             let mut sent = request(Method::GET, path, &[]);
-            Context::of(&mut sent).request_id = "req-7".into();
+            sent.context_mut().request_id = "req-7".into();
             let response = stack.send(sent).await.unwrap();
             assert_eq!(response.status(), StatusCode::from_u16(status).unwrap(), "{path}");
             assert_eq!(response.headers()["x-compute-request-id"], "req-7", "{path}");
@@ -225,27 +199,11 @@ mod tests {
         assert!(!response.headers().contains_key("x-compute-request-id"), "no id was given");
     }
 
-    #[derive(Clone)]
-    struct PanicsAtOnce;
-
-    impl Service<Request> for PanicsAtOnce {
-        type Response = Response;
-        type Error = Fault;
-        type Future = std::future::Ready<Result<Response, Fault>>;
-
-        fn poll_ready(&mut self, _: &mut task::Context<'_>) -> Poll<Result<(), Fault>> {
-            Poll::Ready(Ok(()))
-        }
-
-        fn call(&mut self, _: Request) -> Self::Future {
-            panic!("before there is a future")
-        }
-    }
-
     #[tokio::test]
     async fn a_panic_before_there_is_a_future_is_caught_too() {
         let (deps, ..) = deps();
-        let stack = build(KIND, "", &deps).unwrap().over(Stack::new(PanicsAtOnce));
+        let stack =
+            build(KIND, "", &deps).unwrap().over(Stack::forward(|_| panic!("before there is a future")));
         for _ in 0..2 {
             let response = stack.send(request(Method::GET, "/", &[])).await.unwrap();
             assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);

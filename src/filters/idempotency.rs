@@ -15,7 +15,7 @@ use std::{
 
 use http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use pileus_model::{Clock, Command, Engine, KeptAnswer, Name, RequestKey};
-use pileus_sdk::{Body, Context, Fault, Filter, Request, Response, Stack};
+use pileus_sdk::{Answer, Body, Fault, Filter, Request, Response, Stack};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 use tracing::{Instrument, warn};
@@ -65,7 +65,7 @@ pub fn factory(section: &Section, deps: &Deps) -> Result<Filter, Diagnostic> {
             return inner.send(request);
         }
         let (keys, inner) = (keys.clone(), inner.clone());
-        Box::pin(async move { keys.answer(inner, request).await })
+        Answer::later(async move { keys.answer(inner, request).await })
     }))
 }
 
@@ -93,8 +93,8 @@ impl Keys {
         }
         let done = used.is_some_and(|used| !used.done.is_empty());
         let by = Arc::new(RequestKey { key: key.clone(), request: hash.clone(), repeated: done });
-        let actor = Context::of(&mut request).actor();
-        Context::of(&mut request).key = Some(by);
+        let actor = request.context_mut().actor();
+        request.context_mut().key = Some(by);
         // On its own: a client that hangs up leaves no change without its answer.
         let work = async move {
             let answer = inner.send(request).await;
@@ -159,7 +159,7 @@ fn name(request: &Request) -> Result<(Name, Name), Fault> {
     if !key.iter().all(|byte| (b' '..=b'~').contains(byte)) {
         return wrong("must be of visible ASCII characters");
     }
-    let caller = Context::read(request).ok_or_else(|| Fault::internal("a request without a context"))?;
+    let caller = request.context();
     let caller = caller.known_caller()?;
     let body = request.body().bytes();
     let body = body.ok_or_else(|| Fault::internal("the pipeline has no sizelimit above idempotency"))?;
@@ -286,7 +286,7 @@ mod tests {
         let counts = asked.clone();
         let stack = over(KIND, "", &deps, move |request: Request| {
             counts.fetch_add(1, Ordering::SeqCst);
-            let gone = Context::read(&request).unwrap().key.as_ref().is_some_and(|key| key.repeated);
+            let gone = request.context().key.as_ref().is_some_and(|key| key.repeated);
             let gone = gone.then(|| Fault::NotFound { kind: "VM", id: "v".into() });
             async move { gone.map_or_else(|| Ok(Response::new(Body::from("made"))), Err) }
         });

@@ -1,9 +1,9 @@
 //! Filters: one file each. Their list is `crate::pipeline::FILTERS`.
 //!
-//! A stage that only looks at requests is a gate ([`Filter::gate`](pileus_sdk::Filter::gate)), and costs
-//! no allocation. One that waits for the answer is a `tower` layer: its future has a name, and costs
-//! the one allocation of [`Stack`](pileus_sdk::Stack). What comes from below is boxed and so may be
-//! moved, which is why these stages ask for `S::Future: Unpin` and need no pin projection.
+//! A stage that only looks at requests is a gate ([`Filter::gate`](pileus_sdk::Filter::gate)); one that
+//! looks at answers stands around ([`Filter::around`](pileus_sdk::Filter::around)) and changes what comes
+//! up by [`Answer::map`](pileus_sdk::Answer::map). Neither allocates. A `tower` layer becomes a filter by
+//! [`Filter::new`](pileus_sdk::Filter::new).
 
 pub mod faultwrap;
 pub mod idempotency;

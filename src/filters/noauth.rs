@@ -9,11 +9,11 @@
 //!
 //! Source: reference §3.8, "`noauth` filter".
 
-use std::{future::ready, sync::Arc};
+use std::sync::Arc;
 
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header, uri::Authority};
 use pileus_model::Name;
-use pileus_sdk::{Body, Caller, Context, Fault, Filter, Request, Response};
+use pileus_sdk::{Answer, Body, Caller, Fault, Filter, Request, Response};
 use serde::Deserialize;
 
 use crate::{
@@ -73,14 +73,14 @@ pub fn factory(section: &Section, _: &Deps) -> Result<Filter, Diagnostic> {
             // Whoever calls, and whatever he says.
             Some(operator) => operator.clone(),
             None => match request.headers().get(&X_AUTH_TOKEN) {
-                None => return Box::pin(ready(handshake(&request))),
+                None => return handshake(&request).into(),
                 Some(token) => match caller(token) {
                     Some(caller) => Arc::new(caller),
-                    None => return Box::pin(ready(Err(Fault::Unauthorized { challenge: None }))),
+                    None => return Answer::now(Err(Fault::Unauthorized { challenge: None })),
                 },
             },
         };
-        let context = Context::of(&mut request);
+        let context = request.context_mut();
         context.caller = Some(caller);
         context.note();
         inner.send(request)
@@ -133,7 +133,7 @@ mod tests {
 
     /// Says who called.
     async fn who(mut request: Request) -> Result<Response, Fault> {
-        let caller = Context::of(&mut request).known_caller()?;
+        let caller = request.context_mut().known_caller()?;
         let (roles, is_admin) = (caller.roles.join(","), caller.is_admin);
         Ok(Response::new(Body::from(format!("{} of {} [{roles}] {is_admin}", caller.user, caller.project))))
     }

@@ -6,9 +6,9 @@
 //! about owners were always true). Controllers that need to ask further rules find the policy in the
 //! context. A no is 403; what cannot be decided is a no, and logged.
 
-use std::{borrow::Cow, sync::Arc};
+use std::borrow::Cow;
 
-use pileus_sdk::{Context, Decide, Fault, Filter, Match, Request};
+use pileus_sdk::{Fault, Filter, Match, Request};
 use serde::Deserialize;
 
 use crate::{
@@ -41,10 +41,10 @@ pub fn factory(section: &Section, deps: &Deps) -> Result<Filter, Diagnostic> {
     let policy = deps.policy.clone();
     Ok(Filter::gate(move |request| {
         router.matched(request)?;
-        Context::of(request).note();
         enforce(&policy, request)?;
-        let policy: Arc<dyn Decide> = policy.clone();
-        Context::of(request).policy = Some(policy);
+        let context = request.context_mut();
+        context.policy = Some(policy.clone());
+        context.note();
         Ok(())
     }))
 }
@@ -52,7 +52,7 @@ pub fn factory(section: &Section, deps: &Deps) -> Result<Filter, Diagnostic> {
 /// Asks the rule of the request's route. The rule is found by one look into a hash map, whose cost
 /// does not depend on how many there are.
 fn enforce(policy: &Policy, request: &Request) -> Result<(), Fault> {
-    let context = Context::read(request).ok_or_else(|| Fault::internal("a request without a context"))?;
+    let context = request.context();
     let matched = context.matched.as_ref().ok_or_else(|| Fault::internal("a request without a route"))?;
     let creds = &context.known_caller()?.creds;
     let rule = matched.route.rule;
@@ -82,6 +82,8 @@ impl Target for Path<'_> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use http::Method;
     use pileus_sdk::Caller;
     use serde_json::{Value, json};
@@ -135,7 +137,7 @@ mod tests {
         for (roles, allowed) in [(vec!["admin".to_owned()], true), (vec![], false)] {
             let mut request = matched(request(Method::GET, "/v2/p1/clouds/west", &[]), "clouds:show");
             let caller = Caller::new("ann".into(), "p1".into(), roles, false);
-            Context::of(&mut request).caller = Some(Arc::new(caller));
+            request.context_mut().caller = Some(Arc::new(caller));
             assert_eq!(enforce(&policy, &request).is_ok(), allowed);
         }
     }

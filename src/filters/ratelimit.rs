@@ -80,7 +80,7 @@ pub fn factory(section: &Section, deps: &Deps) -> Result<Filter, Diagnostic> {
     // The buckets are shared by all connections.
     Ok(Filter::gate(move |request| {
         limiter.admit(request)?;
-        Context::of(request).rate_limits = Some(document.clone());
+        request.context_mut().rate_limits = Some(document.clone());
         Ok(())
     }))
 }
@@ -130,9 +130,7 @@ impl Limiter {
         if left == 0 {
             return Ok(());
         }
-        let Some(context) = Context::read(request) else {
-            return Err(Fault::internal("a request without a context"));
-        };
+        let context = request.context();
         // What a limit without a regex holds for needs no look at the path.
         let mut chosen = left & self.everywhere;
         left &= !self.everywhere;

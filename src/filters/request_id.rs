@@ -9,19 +9,14 @@
 
 use std::{
     cell::RefCell,
-    future::Future,
     hash::{BuildHasher, Hasher, RandomState},
-    pin::Pin,
-    task::{self, Poll, ready},
 };
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use pileus_model::Name;
-use pileus_sdk::{Context, Fault, Filter, Request, Response};
+use pileus_sdk::{Fault, Filter, Response};
 use serde::Deserialize;
-use tower_layer::layer_fn;
-use tower_service::Service;
 
 use crate::{
     diagnostic::Diagnostic,
@@ -44,51 +39,15 @@ pub struct Config {}
 /// Builds the stage.
 pub fn factory(section: &Section, _: &Deps) -> Result<Filter, Diagnostic> {
     let Config {} = section.parse()?;
-    Ok(Filter::new(layer_fn(|inner| RequestId { inner })))
-}
-
-/// The stage.
-#[derive(Debug, Clone)]
-pub struct RequestId<S> {
-    inner: S,
-}
-
-impl<S> Service<Request> for RequestId<S>
-where
-    S: Service<Request, Response = Response, Error = Fault>,
-    S::Future: Unpin,
-{
-    type Response = Response;
-    type Error = Fault;
-    type Future = Named<S::Future>;
-
-    fn poll_ready(&mut self, cx: &mut task::Context<'_>) -> Poll<Result<(), Fault>> {
-        self.inner.poll_ready(cx)
-    }
-
-    fn call(&mut self, mut request: Request) -> Self::Future {
+    Ok(Filter::around(|inner, mut request| {
         let id = fresh();
-        Context::of(&mut request).request_id = id.clone();
-        Named { inner: self.inner.call(request), id }
-    }
-}
-
-/// A response that gets its request's id.
-#[derive(Debug)]
-pub struct Named<F> {
-    inner: F,
-    id: Name,
-}
-
-impl<F: Future<Output = Result<Response, Fault>> + Unpin> Future for Named<F> {
-    type Output = Result<Response, Fault>;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Self::Output> {
-        let answer = ready!(Pin::new(&mut self.inner).poll(cx));
-        let mut response = answer.unwrap_or_else(|fault| into_response(fault, &self.id));
-        stamp(response.headers_mut(), &self.id);
-        Poll::Ready(Ok(response))
-    }
+        request.context_mut().request_id = id.clone();
+        inner.send(request).map(move |answer| {
+            let mut response = answer.unwrap_or_else(|fault| into_response(fault, &id));
+            stamp(response.headers_mut(), &id);
+            Ok(response)
+        })
+    }))
 }
 
 /// The response that a fault is on the wire. What is logged of it names the request.
@@ -173,7 +132,7 @@ mod tests {
     use std::collections::HashSet;
 
     use http::{Method, StatusCode};
-    use pileus_sdk::Body;
+    use pileus_sdk::{Body, Request};
 
     use super::*;
     use crate::filters::{
@@ -201,7 +160,7 @@ mod tests {
     async fn every_response_and_fault_has_both_headers() {
         let (deps, ..) = deps();
         let echo = |mut request: Request| async move {
-            let id = Context::of(&mut request).request_id.to_string();
+            let id = request.context_mut().request_id.to_string();
             match request.uri().path() {
                 "/fault" => Err(Fault::Conflict(id)),
                 "/panic" => Err(Fault::internal(id)),

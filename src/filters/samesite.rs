@@ -17,7 +17,7 @@ use std::{
 };
 
 use http::{HeaderMap, HeaderName, header, uri::Authority};
-use pileus_sdk::{Context, Fault, Filter, Request};
+use pileus_sdk::{Fault, Filter, Request};
 use serde::Deserialize;
 
 use crate::{
@@ -82,7 +82,7 @@ fn refused(request: &Request, hosts: &[Host]) -> Option<&'static str> {
     };
     // HTTP/2, and a request to a proxy, name the host in the request line.
     let line = request.uri().authority().map(Authority::as_str);
-    let local = Context::read(request).and_then(|context| context.local);
+    let local = request.context().local;
     let mut called = None;
     for named in [host, line].into_iter().flatten() {
         let Some(site) = Site::read(named) else { return Some("The header Host cannot be read.") };
@@ -263,7 +263,7 @@ mod tests {
             for (name, value) in &headers {
                 sent.headers_mut().append(*name, value.parse().unwrap());
             }
-            Context::of(&mut sent).local = Some("198.51.100.7:8112".parse().unwrap());
+            sent.context_mut().local = Some("198.51.100.7:8112".parse().unwrap());
             let answer = stack.send(sent).await;
             assert_eq!(answer.is_ok(), passes, "{headers:?}");
             assert!(answer.err().is_none_or(|fault| fault.code().0 == 403), "{headers:?}");

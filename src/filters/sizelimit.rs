@@ -7,7 +7,7 @@
 //! Source: reference §3.7, "Request size".
 
 use std::{
-    future::{poll_fn, ready},
+    future::poll_fn,
     num::{NonZeroU32, NonZeroU64},
     sync::Arc,
     task::{self, Poll},
@@ -18,7 +18,7 @@ use bytes::Bytes;
 use http::header;
 use http_body::Body as _;
 use pileus_model::{BoxFuture, Clock};
-use pileus_sdk::{Body, Fault, Filter, body::Stream};
+use pileus_sdk::{Answer, Body, Fault, Filter, body::Stream};
 use serde::Deserialize;
 
 use crate::{
@@ -67,7 +67,7 @@ pub fn factory(section: &Section, deps: &Deps) -> Result<Filter, Diagnostic> {
             }
         };
         if length > limit {
-            return Box::pin(ready(Err(Fault::TooLarge { limit })));
+            return Answer::now(Err(Fault::TooLarge { limit }));
         }
         match std::mem::take(request.body_mut()) {
             Body::Stream(stream) if !stream.is_end_stream() => {
@@ -82,7 +82,7 @@ pub fn factory(section: &Section, deps: &Deps) -> Result<Filter, Diagnostic> {
                     timeout: Duration::from_secs(config.body_timeout_s.get().into()),
                     alarm: None,
                 };
-                Box::pin(async move {
+                Answer::soon(async move {
                     let bytes = poll_fn(|cx| reading.poll_read(cx)).await?;
                     *request.body_mut() = bytes.into();
                     inner.send(request).await
@@ -268,7 +268,7 @@ mod tests {
         let mut answer = stack.send(sized(vec![Data(vec![1]), Waits], SizeHint::default(), None));
         let mut poll = || {
             let mut cx = task::Context::from_waker(task::Waker::noop());
-            answer.as_mut().poll(&mut cx)
+            std::pin::Pin::new(&mut answer).poll(&mut cx)
         };
         assert!(poll().is_pending());
         clock.advance(Duration::from_millis(4999));

@@ -10,7 +10,9 @@ use pileus_model::{
     Actor, Beat, BoxFuture, Command, Engine, Explanation, History, ManualClock, Name, Output, Receipt,
     Refusal, Time, View,
 };
-use pileus_sdk::{Body, Caller, Context, Fault, Filter, Match, Mount, Request, Response, Route, Stack};
+use pileus_sdk::{
+    Answer, Body, Caller, Context, Fault, Filter, Match, Mount, Request, Response, Route, Stack,
+};
 use serde_json::Value;
 use tracing_subscriber::{filter::LevelFilter, fmt::MakeWriter};
 
@@ -93,16 +95,14 @@ pub(super) fn request(method: Method, uri: &str, headers: &[(&str, &str)]) -> Re
     for (name, value) in headers {
         request = request.header(*name, *value);
     }
-    let mut request = request.body(Body::Empty).unwrap();
-    request.extensions_mut().insert(Context::new("192.0.2.1:4711".parse().unwrap()));
-    request
+    Request::with(request.body(Body::Empty).unwrap(), Context::new("192.0.2.1:4711".parse().unwrap()))
 }
 
 /// The same, from a caller.
 pub(super) fn called(method: Method, uri: &str, user: &str, project: &str) -> Request {
     let mut request = request(method, uri, &[]);
     let caller = Caller::new(user.into(), project.into(), Vec::new(), false);
-    Context::of(&mut request).caller = Some(Arc::new(caller));
+    request.context_mut().caller = Some(Arc::new(caller));
     request
 }
 
@@ -124,10 +124,10 @@ pub(super) fn matched(mut request: Request, rule: &'static str) -> Request {
         rule,
         also: &[],
         about: "",
-        handler: Arc::new(|_| Box::pin(async { Err(Fault::NoRoute) })),
+        handler: Arc::new(|_| Answer::now(Err(Fault::NoRoute))),
     };
     let found = Match { route: Arc::new(route), params: vec![range(2), range(4)] };
-    Context::of(&mut request).matched = Some(found);
+    request.context_mut().matched = Some(found);
     request
 }
 

@@ -16,7 +16,7 @@ use std::{
 
 use http::{HeaderMap, HeaderName, header};
 use pileus_model::{Engine, Name, OrdMap, Token};
-use pileus_sdk::{Caller, Context, Fault, Filter};
+use pileus_sdk::{Caller, Fault, Filter};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
@@ -52,7 +52,7 @@ pub fn factory(section: &Section, deps: &Deps) -> Result<Filter, Diagnostic> {
         let caller = caller(request.headers_mut(), &identity);
         let challenge = || Some("Bearer realm=\"pileus\"".to_owned());
         let caller = caller.ok_or_else(|| Fault::Unauthorized { challenge: challenge() })?;
-        let context = Context::of(request);
+        let context = request.context_mut();
         context.caller = Some(caller);
         context.note();
         Ok(())
@@ -191,7 +191,7 @@ mod tests {
 
     async fn creds(mut request: Request) -> Result<Response, Fault> {
         assert!(request.headers().is_empty(), "a token goes on");
-        let caller = Context::of(&mut request).known_caller()?;
+        let caller = request.context_mut().known_caller()?;
         Ok(Response::new(Body::from(caller.creds.to_string())))
     }
 

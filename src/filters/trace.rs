@@ -25,7 +25,7 @@ use http::{Method, StatusCode, Uri};
 use http_body::{Body as _, Frame, SizeHint};
 use pileus_model::{Clock, Name};
 use pileus_sdk::{
-    Body, Context, Fault, Filter, Request, Response, Seen,
+    Answer, Body, Fault, Filter, Request, Response, Seen,
     body::{BoxError, Stream},
 };
 use serde::Deserialize;
@@ -58,7 +58,10 @@ pub fn factory(section: &Section, deps: &Deps) -> Result<Filter, Diagnostic> {
         let report = Report::of(&mut request, clock.clone());
         let span = info_span!(target: "access", "request", request.id = &*report.id);
         let inner = span.in_scope(|| inner.send(request));
-        Box::pin(Traced { inner, told: Some(Told { report, span }) })
+        match inner.ready() {
+            Ok(answer) => report.answered(answer).into(),
+            Err(inner) => Answer::later(Traced { inner, told: Some(Told { report, span }) }),
+        }
     }))
 }
 
@@ -112,7 +115,7 @@ impl Report {
         let seen = Arc::<Seen>::default();
         let global = global(request.headers()).map(Into::into);
         let (method, uri) = (request.method().clone(), request.uri().clone());
-        let context = Context::of(request);
+        let context = request.context_mut();
         context.seen = Some(seen.clone());
         context.note();
         let (id, peer) = (context.request_id.clone(), context.peer);
@@ -233,7 +236,7 @@ mod tests {
 
     async fn app(mut request: Request) -> Result<Response, Fault> {
         let caller = Caller::new("ann".into(), "p1".into(), Vec::new(), false);
-        let context = Context::of(&mut request);
+        let context = request.context_mut();
         context.caller = Some(Arc::new(caller));
         context.note();
         tracing::warn!("on its way");
@@ -328,7 +331,7 @@ mod tests {
         let _guard = log.start(LevelFilter::WARN);
         let (deps, ..) = deps();
         let stack = build(KIND, "", &deps).unwrap().over(Stack::from_fn(|mut request: Request| {
-            assert!(Context::of(&mut request).seen.is_none());
+            assert!(request.context_mut().seen.is_none());
             app(request)
         }));
         stack.send(request(Method::GET, "/", &[])).await.unwrap();

@@ -22,12 +22,12 @@ pub fn cascade(apps: Vec<Stack>, catch: Vec<u16>) -> Stack {
         let both = both.clone();
         async move {
             let (apps, catch) = &*both;
-            let (head, body) = request.into_parts();
+            let (head, body, context) = request.into_parts();
             let body = body.bytes().ok_or_else(|| Fault::internal("a cascade without a whole body"))?;
             let mut last = Err(Fault::NoRoute);
             for app in apps {
-                let request = Request::from_parts(head.clone(), Body::from(body.clone()));
-                last = app.send(request).await;
+                let request = http::Request::from_parts(head.clone(), Body::from(body.clone()));
+                last = app.send(Request::with(request, context.clone())).await;
                 let status = match &last {
                     Ok(response) => response.status(),
                     Err(fault) => fault.code().0,

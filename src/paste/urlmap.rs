@@ -8,10 +8,10 @@
 //! A request costs one look-up for each segment of the longest key, however many keys there are,
 //! and allocates nothing. Source: Paste, `paste/urlmap.py`; without its hosts and its own 404 page.
 
-use std::{future::ready, sync::Arc};
+use std::sync::Arc;
 
 use foldhash::HashMap;
-use pileus_sdk::{Context, Fault, Request, Stack};
+use pileus_sdk::{Answer, Fault, Request, Stack};
 
 /// A key without repeated slashes, and without one at its end: `/` becomes the empty text.
 pub fn normal(key: &str) -> String {
@@ -58,13 +58,13 @@ pub fn urlmap(mounts: impl IntoIterator<Item = (String, Stack)>) -> Stack {
     }
     let root = Arc::new(root);
     Stack::forward(move |mut request: Request| {
-        let mounted = Context::read(&request).map_or(0, |context| context.mounted as usize);
+        let mounted = request.context().mounted as usize;
         match root.longest(request.uri().path(), mounted) {
             Some((app, mounted)) => {
-                Context::of(&mut request).mounted = mounted;
+                request.context_mut().mounted = mounted;
                 app.send(request)
             }
-            None => Box::pin(ready(Err(Fault::NoRoute))),
+            None => Answer::now(Err(Fault::NoRoute)),
         }
     })
 }
@@ -118,7 +118,7 @@ mod tests {
     /// An app that answers with its name and what is left of the path.
     fn app(name: &'static str) -> Stack {
         Stack::from_fn(move |mut request: Request| {
-            let mounted = Context::of(&mut request).mounted as usize;
+            let mounted = request.context_mut().mounted as usize;
             let path = request.uri().path();
             let text = format!("{name} {:?} {:?}", &path[..mounted], &path[mounted..]);
             ready(Ok(Response::new(Body::from(text))))

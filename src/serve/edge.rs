@@ -2,16 +2,15 @@
 
 use std::{
     convert::Infallible,
-    future::ready,
     net::SocketAddr,
     sync::Arc,
-    task::{self, Poll, Waker},
+    task::{self, Poll},
     time::Duration,
 };
 
 use http::{HeaderMap, HeaderName, Method, Version};
 use hyper::body::{Body as _, Incoming};
-use pileus_sdk::{Body, Context, Draining, Fault, Response, Stack};
+use pileus_sdk::{Answer, Body, Context, Draining, Fault, Request, Response, Stack};
 use tokio::time::timeout;
 
 /// Headers that say who calls. Whatever a client sends in them is dropped, under every spelling
@@ -35,7 +34,10 @@ const IDENTITY: [&str; 11] = [
 
 /// Answers one request. Never fails: a fault that rose past every stage is written here.
 ///
-/// The request goes down before there is a future, which has no need to carry it.
+/// Most answers are there at once, and then this waits for nothing and costs no timer. hyper, before it
+/// asks for an answer, makes room to read on: in the same buffer, if no request holds bytes of it any
+/// more, else in a new one of some kilobytes. Not so on HTTP/2, where this is called in the connection's
+/// task: there each request is worked on in one of its own, which asks for the answer.
 pub fn answer(
     request: http::Request<Incoming>,
     peer: SocketAddr,
@@ -45,37 +47,31 @@ pub fn answer(
     limit: Duration,
 ) -> impl Future<Output = Result<Response, Infallible>> + Send + use<> {
     let http2 = request.version() == Version::HTTP_2;
-    let mut answer = if *request.method() == Method::CONNECT {
-        // Any 2xx to it would promise a tunnel.
-        let fault = Fault::MethodNotAllowed { method: Method::CONNECT, allow: String::new() };
-        Box::pin(ready(Err(fault)))
-    } else {
-        let (mut head, body) = request.into_parts();
-        drop_identity(&mut head.headers);
-        head.extensions.insert(Context { local, draining: Some(draining), ..Context::new(peer) });
-        let body = if body.is_end_stream() { Body::Empty } else { Body::Stream(Box::pin(Lent(body))) };
-        app.send(http::Request::from_parts(head, body))
-    };
-    // Most answers are there at once. hyper, before it asks for one, makes room to read on: in the same
-    // buffer, if no request holds bytes of it any more, else in a new one of some kilobytes. And only an
-    // answer that has to be waited for costs a timer; it is asked again, with a waker, right away. Not on
-    // HTTP/2, where this is the connection's task: there each request is worked on in one of its own.
-    let first = if http2 {
-        Poll::Pending
-    } else {
-        answer.as_mut().poll(&mut task::Context::from_waker(Waker::noop()))
-    };
+    let (mut head, body) = request.into_parts();
+    drop_identity(&mut head.headers);
+    let body = if body.is_end_stream() { Body::Empty } else { Body::Stream(Box::pin(Lent(body))) };
+    let context = Context { local, draining: Some(draining), ..Context::new(peer) };
+    let request = Request::with(http::Request::from_parts(head, body), context);
+    let begun = if http2 { Err((app.clone(), request)) } else { Ok(begin(app, request)) };
     async move {
-        let answered = match first {
-            Poll::Ready(answered) => Ok(answered),
-            Poll::Pending => timeout(limit, answer).await,
+        let answer = begun.unwrap_or_else(|(app, request)| begin(&app, request));
+        let answered = match answer.ready() {
+            Ok(answered) => answered,
+            Err(awaited) => timeout(limit, awaited).await.unwrap_or_else(|_| {
+                let reason = format!("The request was not answered within {} s.", limit.as_secs());
+                Err(Fault::Unavailable { reason, retry_after: Duration::from_secs(1) })
+            }),
         };
-        let answered = answered.unwrap_or_else(|_| {
-            let reason = format!("The request was not answered within {} s.", limit.as_secs());
-            Err(Fault::Unavailable { reason, retry_after: Duration::from_secs(1) })
-        });
         Ok(answered.unwrap_or_else(Fault::into_response))
     }
+}
+
+fn begin(app: &Stack, request: Request) -> Answer {
+    if *request.method() == Method::CONNECT {
+        // Any 2xx to it would promise a tunnel.
+        return Answer::now(Err(Fault::MethodNotAllowed { method: Method::CONNECT, allow: String::new() }));
+    }
+    app.send(request)
 }
 
 /// Removes every header that claims an identity.

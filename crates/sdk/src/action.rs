@@ -145,7 +145,7 @@ impl Action {
         let controller = controller.clone();
         let handler: Handler = Arc::new(move |call| {
             let answer = answer(controller.clone(), call);
-            Box::pin(async move { answer.await.map(Reply::into_response) })
+            Answer::soon(async move { answer.await.map(Reply::into_response) })
         });
         Self { name, method, place, rule, also: &[], about, handler }
     }

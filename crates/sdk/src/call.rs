@@ -8,20 +8,13 @@ use pileus_model::{Actor, Name};
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
-use crate::{Body, Caller, Context, Fault, Mount, Request};
+use crate::{Caller, Context, Fault, Mount, Request, request::Top};
 
 /// A request that has found its route. Made by the router; a test makes it with
 /// [`testing`](crate::testing).
-///
-/// Behind one allocation, because it moves through several futures.
-#[derive(Clone)]
-pub struct Call(Box<Inner>);
-
-#[derive(Clone)]
-struct Inner {
-    head: Parts,
+pub struct Call {
+    top: Box<Top>,
     body: Bytes,
-    context: Context,
     comment: Option<Name>,
 }
 
@@ -34,24 +27,19 @@ pub const COMMENT_MAX: usize = 1024;
 impl Call {
     /// From a request that was matched and whose body is whole.
     pub fn new(request: Request) -> Result<Self, Fault> {
-        let (mut head, body) = request.into_parts();
-        let context = head.extensions.remove::<Context>();
-        let context = context.ok_or_else(|| Fault::internal("a call without a context"))?;
-        let body = match body {
-            Body::Empty => Bytes::new(),
-            Body::Whole(bytes) => bytes,
-            Body::Stream(_) => return Err(Fault::internal("the pipeline has no sizelimit above its app")),
+        let Some(body) = request.body().bytes() else {
+            return Err(Fault::internal("the pipeline has no sizelimit above its app"));
         };
-        let mut call = Self(Box::new(Inner { head, body, context, comment: None }));
-        call.0.comment = call.read_comment()?;
+        let mut call = Self { top: request.top, body, comment: None };
+        call.comment = call.read_comment()?;
         Ok(call)
     }
 
     /// The header `X-Pileus-Comment`; on the old admin port the parameter `comment`.
     fn read_comment(&self) -> Result<Option<Name>, Fault> {
         let wrong = |problem: &str| Err(Fault::BadRequest(format!("The comment {problem}.")));
-        let mount = self.0.context.matched.as_ref().map(|matched| matched.route.mount);
-        let comment = match self.0.head.headers.get(&COMMENT) {
+        let mount = self.context().matched.as_ref().map(|matched| matched.route.mount);
+        let comment = match self.head().headers.get(&COMMENT) {
             Some(header) => match std::str::from_utf8(header.as_bytes()) {
                 Ok(text) => text.trim().to_owned(),
                 Err(_) => return wrong("must be UTF-8"),
@@ -72,22 +60,22 @@ impl Call {
 
     /// Who calls, on what mount, by which route.
     pub fn context(&self) -> &Context {
-        &self.0.context
+        &self.top.context
     }
 
     /// The request's head.
     pub fn head(&self) -> &Parts {
-        &self.0.head
+        &self.top.head
     }
 
     /// The whole path, mounts included, as it was sent.
     pub fn path(&self) -> &str {
-        self.0.head.uri.path()
+        self.head().uri.path()
     }
 
     /// A path parameter, percent-decoded; empty where the route has none of this name.
     pub fn param(&self, name: &str) -> Cow<'_, str> {
-        let matched = self.0.context.matched.as_ref();
+        let matched = self.context().matched.as_ref();
         matched.and_then(|matched| matched.param(self.path(), name)).unwrap_or_default()
     }
 
@@ -107,23 +95,23 @@ impl Call {
 
     /// The host and port that the client called, as it said them.
     pub(crate) fn host(&self) -> Option<&str> {
-        match self.0.head.uri.authority() {
+        match self.head().uri.authority() {
             Some(authority) => Some(authority.as_str()),
-            None => self.0.head.headers.get(header::HOST).and_then(|host| host.to_str().ok()),
+            None => self.head().headers.get(header::HOST).and_then(|host| host.to_str().ok()),
         }
     }
 
     /// Whether links start with `https`.
     pub(crate) fn secure(&self) -> bool {
-        self.0.context.secure || self.0.head.uri.scheme() == Some(&Scheme::HTTPS)
+        self.context().secure || self.head().uri.scheme() == Some(&Scheme::HTTPS)
     }
 
     /// The URL of a collection of this call's project: `http://host/v2/{project_id}/vms`.
     pub fn collection(&self, name: &str) -> String {
         let mut url = self.origin();
         // The project as it was sent: it is a segment of a path already.
-        let project = self.0.context.matched.as_ref().and_then(|matched| matched.place("project_id"));
-        let end = project.map_or(self.0.context.mounted, |project| project.end);
+        let project = self.context().matched.as_ref().and_then(|matched| matched.place("project_id"));
+        let end = project.map_or(self.context().mounted, |project| project.end);
         url.push_str(self.path().get(..end as usize).unwrap_or_default());
         url.push('/');
         url.push_str(name);
@@ -137,47 +125,48 @@ impl Call {
 
     /// The project in the path, which the router has compared with the caller's.
     pub fn project(&self) -> Cow<'_, str> {
-        self.param("project_id")
+        let matched = self.context().matched.as_ref();
+        matched.and_then(|matched| matched.project(self.path())).unwrap_or_default()
     }
 
     /// Who calls; nobody where the pipeline has no authenticator.
     pub fn caller(&self) -> Option<&Caller> {
-        self.0.context.caller.as_deref()
+        self.context().caller.as_deref()
     }
 
     /// On whose behalf this call changes something.
     pub fn actor(&self) -> Actor {
-        Actor { comment: self.0.comment.clone(), ..self.0.context.actor() }
+        Actor { comment: self.comment.clone(), ..self.context().actor() }
     }
 
     /// Whether this request was done before, and is sent again because nobody heard the answer. The
     /// engine does none of its commands a second time.
     pub fn is_repeated(&self) -> bool {
-        self.0.context.key.as_ref().is_some_and(|key| key.repeated)
+        self.context().key.as_ref().is_some_and(|key| key.repeated)
     }
 
     /// Whether the caller may do what another rule guards. The action names it with
     /// [`Action::asks`](crate::Action::asks).
     pub fn may(&self, rule: &str) -> bool {
-        let Some(policy) = &self.0.context.policy else { return false };
+        let Some(policy) = &self.context().policy else { return false };
         policy.allows(rule, self.caller(), &[("project_id", &self.project())])
     }
 
     /// The query's parameters, decoded.
     pub fn query(&self) -> Params {
-        Params::parse(self.0.head.uri.query().unwrap_or_default().as_bytes())
+        Params::parse(self.head().uri.query().unwrap_or_default().as_bytes())
     }
 
     /// The query's parameters and a form's, urlencoded or multipart; the query wins.
     pub fn query_or_form(&self) -> Params {
         let mut params = Params::default();
-        let content_type = self.0.head.headers.get(header::CONTENT_TYPE).and_then(|it| it.to_str().ok());
+        let content_type = self.head().headers.get(header::CONTENT_TYPE).and_then(|it| it.to_str().ok());
         let content_type = content_type.unwrap_or_default();
         let media_type = content_type.split(';').next().unwrap_or_default().trim();
         if media_type.eq_ignore_ascii_case("application/x-www-form-urlencoded") {
-            params = Params::parse(&self.0.body);
+            params = Params::parse(self.body());
         } else if media_type.eq_ignore_ascii_case("multipart/form-data") {
-            params = Params(crate::form::multipart(content_type, &self.0.body));
+            params = Params(crate::form::multipart(content_type, self.body()));
         }
         params.0.extend(self.query().0);
         params
@@ -185,7 +174,7 @@ impl Call {
 
     /// The body's bytes.
     pub fn body(&self) -> &Bytes {
-        &self.0.body
+        &self.body
     }
 
     /// The JSON body `{"KEY": null}` or `{"KEY": {}}` of a verb that takes nothing.
@@ -195,12 +184,12 @@ impl Call {
 
     /// The JSON body `{"KEY": {…}}`. A mistake is a 400 that names the field: `job.cpu_cores`.
     pub fn json<T: DeserializeOwned>(&self, key: &str) -> Result<T, Fault> {
-        if self.0.body.is_empty() {
+        if self.body().is_empty() {
             return Err(Fault::BadRequest(format!(
                 "The body is empty: a JSON object with the one key `{key}` is needed."
             )));
         }
-        let content_type = self.0.head.headers.get(header::CONTENT_TYPE).and_then(|it| it.to_str().ok());
+        let content_type = self.head().headers.get(header::CONTENT_TYPE).and_then(|it| it.to_str().ok());
         let media_type =
             content_type.unwrap_or("application/json").split(';').next().unwrap_or_default().trim();
         // curl -d says urlencoded unless it is told otherwise; a body that is JSON is taken as JSON.
@@ -212,7 +201,7 @@ impl Call {
         ) {
             return Err(Fault::UnsupportedMediaType);
         }
-        let top: std::collections::BTreeMap<String, &RawValue> = serde_json::from_slice(&self.0.body)
+        let top: std::collections::BTreeMap<String, &RawValue> = serde_json::from_slice(self.body())
             .map_err(|error| Fault::BadRequest(format!("Malformed request body: {error}")))?;
         let mut keys = top.iter();
         let (Some((found, inner)), None) = (keys.next(), keys.next()) else {
@@ -290,7 +279,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        Action, Match, Reply, Resource,
+        Action, Body, Match, Reply, Resource,
         routes::routes,
         testing::{Bench, get, post},
     };
@@ -344,7 +333,7 @@ mod tests {
             request.headers_mut().insert(header::HOST, host.parse().unwrap());
         }
         let params: Vec<Range<u32>> = vec![4..9, 17..18];
-        let context = Context::of(&mut request);
+        let context = request.context_mut();
         context.mounted = 3;
         context.secure = secure;
         context.matched = Some(Match { route, params });

@@ -11,7 +11,7 @@ use percent_encoding::percent_decode_str;
 use pileus_model::{Actor, BoxFuture, Name, RequestKey};
 use serde_json::Value;
 
-use crate::{Fault, Request, Route};
+use crate::{Fault, Mount, Route};
 
 /// Who calls.
 #[derive(Clone, PartialEq)]
@@ -71,14 +71,23 @@ impl Match {
 
     /// The decoded value of a path parameter; `None` where it is no UTF-8.
     pub fn param<'a>(&self, path: &'a str, name: &str) -> Option<Cow<'a, str>> {
-        let range = self.place(name)?;
-        let raw = path.get(range.start as usize..range.end as usize)?;
-        // Nearly all names are sent as they are.
-        if !raw.as_bytes().contains(&b'%') {
-            return Some(Cow::Borrowed(raw));
-        }
-        percent_decode_str(raw).decode_utf8().ok()
+        decoded(path, self.place(name)?)
     }
+
+    /// The project that the path begins with, where its route is a tenant's.
+    pub fn project<'a>(&self, path: &'a str) -> Option<Cow<'a, str>> {
+        let is_tenants = self.route.mount == Mount::Tenant;
+        decoded(path, self.params.first().filter(|_| is_tenants)?)
+    }
+}
+
+fn decoded<'a>(path: &'a str, range: &Range<u32>) -> Option<Cow<'a, str>> {
+    let raw = path.get(range.start as usize..range.end as usize)?;
+    // Nearly all names are sent as they are.
+    if !raw.as_bytes().contains(&b'%') {
+        return Some(Cow::Borrowed(raw));
+    }
+    percent_decode_str(raw).decode_utf8().ok()
 }
 
 /// What the stage that reports a request wants to know of it when the reply is there: by then the
@@ -144,16 +153,6 @@ impl Context {
             key: None,
             draining: None,
         }
-    }
-
-    /// The context of a request; one that came in without gets an empty one.
-    pub fn of(request: &mut Request) -> &mut Self {
-        request.extensions_mut().get_or_insert_with(|| Self::new(SocketAddr::from(([0, 0, 0, 0], 0))))
-    }
-
-    /// The context of a request, to read.
-    pub fn read(request: &Request) -> Option<&Self> {
-        request.extensions().get()
     }
 
     /// Leaves caller and route, as far as they are known, where `trace` finds them. For the stages

@@ -4,6 +4,7 @@
 //! their policy rules. A filter is a `tower` layer around a [`Stack`]. Both refuse with a [`Fault`].
 
 pub mod action;
+pub mod answer;
 pub mod body;
 pub mod call;
 pub mod context;
@@ -14,6 +15,7 @@ pub mod memo;
 pub mod old;
 pub mod page;
 pub mod reply;
+pub mod request;
 pub mod routes;
 pub mod scope;
 pub mod stack;
@@ -24,6 +26,7 @@ mod form;
 mod watch;
 
 pub use action::{Action, Handler, Mount, Parent, Resource, Route};
+pub use answer::Answer;
 pub use body::Body;
 pub use call::{Call, Nothing, Params};
 pub use context::{Caller, Context, Decide, Draining, Match, RateLimits, Seen};
@@ -35,9 +38,10 @@ pub use memo::Memo;
 pub use page::{Cut, Page};
 pub use pileus_model as model;
 pub use reply::Reply;
+pub use request::{Request, Response};
 pub use scope::Scope;
 pub use serde;
 pub use serde_json::{Value, json};
-pub use stack::{Answer, Filter, Request, Response, Stack};
+pub use stack::{Filter, Stack};
 pub use watch::watch;
 pub use wire::{Links, at, at_opt, rfc3339};

@@ -77,13 +77,13 @@ mod tests {
     use http::{HeaderValue, StatusCode, header};
 
     use super::*;
-    use crate::{Body, Context, Request};
+    use crate::{Body, Request};
 
     fn call(host: &'static str, path: &str, secure: bool) -> Call {
         let mut request = Request::new(Body::Empty);
         *request.uri_mut() = path.parse().unwrap();
         request.headers_mut().insert(header::HOST, HeaderValue::from_static(host));
-        Context::of(&mut request).secure = secure;
+        request.context_mut().secure = secure;
         Call::new(request).unwrap()
     }
 

@@ -1,29 +1,20 @@
 //! What a pipeline is made of: stages of one erased type, each cheap to clone.
 //!
-//! `tower`'s own boxed services copy the whole tower below at every clone; a [`Stack`] is one
-//! reference count, whatever its height.
+//! A [`Filter`] is a `tower` [`Layer`], a [`Stack`] a `tower` [`Service`], and any other layer of
+//! plain HTTP becomes a filter by [`Filter::new`]. `tower`'s own boxed services copy the whole tower
+//! below at every clone; a stack is one reference count, whatever its height.
 
 use std::{
     fmt,
-    future::{Future, ready},
+    future::Future,
     sync::Arc,
     task::{Context, Poll},
 };
 
-use pileus_model::BoxFuture;
 use tower_layer::Layer;
 use tower_service::Service;
 
-use crate::{Body, Fault};
-
-/// A request on its way down. Its [`Context`](crate::Context) rides in the extensions.
-pub type Request = http::Request<Body>;
-
-/// A reply on its way up.
-pub type Response = http::Response<Body>;
-
-/// What comes back from below.
-pub type Answer = BoxFuture<Result<Response, Fault>>;
+use crate::{Answer, Body, Fault, Request, Response};
 
 type Call = dyn Fn(Request) -> Answer + Send + Sync;
 
@@ -35,10 +26,10 @@ impl Stack {
     /// Erases a service. The service is cloned for every call, so its state is behind an `Arc`.
     pub fn new<S>(service: S) -> Self
     where
-        S: Service<Request, Response = Response, Error = Fault> + Clone + Send + Sync + 'static,
+        S: Service<http::Request<Body>, Response = Response, Error = Fault> + Clone + Send + Sync + 'static,
         S::Future: Future<Output = Result<Response, Fault>> + Send + 'static,
     {
-        Self(Arc::new(move |request| Box::pin(service.clone().call(request))))
+        Self::forward(move |request| Answer::soon(service.clone().call(request.into())))
     }
 
     /// An app from a function.
@@ -47,11 +38,10 @@ impl Stack {
         F: Fn(Request) -> R + Send + Sync + 'static,
         R: Future<Output = Result<Response, Fault>> + Send + 'static,
     {
-        Self(Arc::new(move |request| Box::pin(app(request))))
+        Self::forward(move |request| Answer::soon(app(request)))
     }
 
-    /// An app that hands requests on to others: it makes no future of its own, and so costs no
-    /// allocation.
+    /// An app that makes its answers itself, or hands requests on to others.
     pub fn forward<F>(app: F) -> Self
     where
         F: Fn(Request) -> Answer + Send + Sync + 'static,
@@ -59,13 +49,13 @@ impl Stack {
         Self(Arc::new(app))
     }
 
-    /// Sends a request down.
+    /// Sends a request down. What can be done at once is done before this returns.
     pub fn send(&self, request: Request) -> Answer {
         (self.0)(request)
     }
 }
 
-impl Service<Request> for Stack {
+impl Service<http::Request<Body>> for Stack {
     type Response = Response;
     type Error = Fault;
     type Future = Answer;
@@ -74,8 +64,8 @@ impl Service<Request> for Stack {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: Request) -> Self::Future {
-        self.send(request)
+    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
+        self.send(request.into())
     }
 }
 
@@ -90,25 +80,25 @@ impl fmt::Debug for Stack {
 pub struct Filter(Arc<dyn Fn(Stack) -> Stack + Send + Sync>);
 
 impl Filter {
-    /// Erases a `tower` layer.
+    /// Erases a `tower` layer of plain HTTP.
     pub fn new<L>(layer: L) -> Self
     where
         L: Layer<Stack> + Send + Sync + 'static,
-        L::Service: Service<Request, Response = Response, Error = Fault> + Clone + Send + Sync + 'static,
-        <L::Service as Service<Request>>::Future: Send + 'static,
+        L::Service:
+            Service<http::Request<Body>, Response = Response, Error = Fault> + Clone + Send + Sync + 'static,
+        <L::Service as Service<http::Request<Body>>>::Future: Send + 'static,
     {
         Self(Arc::new(move |inner| Stack::new(layer.layer(inner))))
     }
 
-    /// A stage that looks at a request on its way down, and lets it pass or refuses. What passes costs
-    /// no allocation, since what comes back from below is handed up as it is.
+    /// A stage that looks at a request on its way down, and lets it pass or refuses.
     pub fn gate<F>(gate: F) -> Self
     where
         F: Fn(&mut Request) -> Result<(), Fault> + Send + Sync + 'static,
     {
         Self::around(move |inner, mut request| match gate(&mut request) {
             Ok(()) => inner.send(request),
-            Err(fault) => Box::pin(ready(Err(fault))),
+            Err(fault) => Answer::now(Err(fault)),
         })
     }
 
@@ -127,6 +117,14 @@ impl Filter {
     /// Puts the stage on top of `inner`.
     pub fn over(&self, inner: Stack) -> Stack {
         (self.0)(inner)
+    }
+}
+
+impl Layer<Stack> for Filter {
+    type Service = Stack;
+
+    fn layer(&self, inner: Stack) -> Stack {
+        self.over(inner)
     }
 }
 

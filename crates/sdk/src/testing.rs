@@ -133,12 +133,11 @@ impl Bench {
         context.caller = ask.caller.map(Arc::new);
         context.matched = Some(Match { route: found.0.clone(), params: params.collect() });
         context.policy = Some(self.policy.clone());
-        let mut request = Request::new(Body::from(ask.body));
+        let mut request = http::Request::new(Body::from(ask.body));
         *request.method_mut() = ask.method;
         *request.uri_mut() = format!("{mounted}{}", ask.uri).parse().map_err(Fault::internal)?;
         *request.headers_mut() = ask.headers;
-        request.extensions_mut().insert(context);
-        let call = Call::new(request)?;
+        let call = Call::new(Request::with(request, context))?;
         if !call.may(found.0.rule) {
             return Err(Fault::denied(found.0.rule));
         }

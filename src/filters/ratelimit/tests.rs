@@ -6,7 +6,7 @@ use crate::filters::testing::{build, called, deps, over, request};
 
 /// Answers with the `rate` document.
 async fn app(mut request: Request) -> Result<Response, Fault> {
-    let context = Context::of(&mut request);
+    let context = request.context_mut();
     let document = context.rate_limits.clone().unwrap();
     Ok(Response::new(Body::from(document(context).to_string())))
 }
@@ -33,7 +33,7 @@ async fn two_limits_hold_together_as_nova_tested() {
     let put = |path: &str| called(Method::PUT, &format!("/v2/p1{path}"), "ann", "p1");
     let put = |path: &str| {
         let mut request = put(path);
-        Context::of(&mut request).mounted = 3;
+        request.context_mut().mounted = 3;
         request
     };
     for _ in 0..5 {
@@ -93,7 +93,7 @@ async fn a_regex_sees_the_path_as_sent_and_the_path_in_the_project() {
         let (stack, _) = stack(&format!("limits = '''(ANY, *, {regex}, 1, DAY)'''"));
         for expected in [0, if matches { 86_400 } else { 0 }] {
             let mut request = called(Method::GET, path, "ann", "p1");
-            Context::of(&mut request).mounted = mounted;
+            request.context_mut().mounted = mounted;
             assert_eq!(wait(&stack, request).await, expected, "{regex} {path}");
         }
     }
@@ -114,7 +114,7 @@ async fn verbs_have_their_limits_and_any_counts_all() {
 async fn who_shares_a_bucket_is_a_setting() {
     let from = |user: &str, project: &str, peer: &str| {
         let mut request = called(Method::GET, "/", user, project);
-        Context::of(&mut request).peer = peer.parse().unwrap();
+        request.context_mut().peer = peer.parse().unwrap();
         request
     };
     let first = ("ann", "p1", "192.0.2.1:1");

@@ -10,7 +10,7 @@ use std::{
 
 use http::{HeaderValue, header::HeaderName};
 use pileus_model::{BoxFuture, Idle, ManualClock};
-use pileus_sdk::{Body, Context, Fault, Filter, Mount, Request, Response, Stack};
+use pileus_sdk::{Body, Fault, Filter, Mount, Request, Response, Stack};
 use serde::Deserialize;
 use tower_layer::layer_fn;
 use tower_service::Service;
@@ -76,7 +76,7 @@ struct Marked {
     mark: HeaderValue,
 }
 
-impl Service<Request> for Marked {
+impl Service<http::Request<Body>> for Marked {
     type Response = Response;
     type Error = Fault;
     type Future = BoxFuture<Result<Response, Fault>>;
@@ -85,9 +85,9 @@ impl Service<Request> for Marked {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, mut request: Request) -> Self::Future {
+    fn call(&mut self, mut request: http::Request<Body>) -> Self::Future {
         request.headers_mut().append(&WAY, self.mark.clone());
-        let (answer, mark) = (self.inner.send(request), self.mark.clone());
+        let (answer, mark) = (self.inner.call(request), self.mark.clone());
         Box::pin(async move {
             let mut response = answer.await?;
             response.headers_mut().append(&WAY, mark);
@@ -131,7 +131,7 @@ fn limit(section: &Section, _: &Deps) -> Result<Filter, Diagnostic> {
 fn echo(section: &Section, _: &BuildDeps) -> Result<Stack, Diagnostic> {
     let text = section.settings.get("text").map(|it| it.value.to_string()).unwrap_or_default();
     Ok(Stack::from_fn(move |mut request: Request| {
-        let mounted = Context::of(&mut request).mounted as usize;
+        let mounted = request.context_mut().mounted as usize;
         let text = format!("{} | {text} | {}", way(request.headers()), &request.uri().path()[..mounted]);
         ready(Ok(Response::new(Body::from(text))))
     }))
