@@ -30,6 +30,18 @@ pub struct Files {
 }
 
 impl Files {
+    /// All that were read, or would have been, if they were there.
+    pub fn paths(&self, options: &Options) -> Vec<PathBuf> {
+        let named = |path: &Option<PathBuf>, default: &str| path.clone().unwrap_or_else(|| default.into());
+        let mut paths = vec![
+            named(&options.config, "pileus.toml"),
+            named(&options.paste, "api-paste.toml"),
+            named(&options.policy, "policy.json"),
+        ];
+        paths.extend(self.paste.iter().flat_map(|files| files.others()));
+        paths
+    }
+
     /// Reads `pileus.toml` alone, by the same rule.
     pub fn read_config(options: &Options, report: &mut Report) -> Option<Arc<Source>> {
         text(options.config.as_deref(), "pileus.toml", config::SHIPPED, report)

@@ -13,9 +13,12 @@ use std::{
     },
 };
 
-use pileus_model::{BoxFuture, CloudSpec};
-use pileus_sdk::host::{CloudText, Host, LogLevel, Logging, Process};
-use tokio::runtime::Handle;
+use pileus_model::{Actor, BoxFuture, CloudSpec};
+use pileus_sdk::host::{CloudText, Host, LoadedFile, LogLevel, Logging, Process, Reload, Reloads};
+use tokio::{
+    runtime::Handle,
+    sync::{mpsc, oneshot},
+};
 use tracing::info;
 use tracing_subscriber::EnvFilter;
 
@@ -36,7 +39,12 @@ pub struct ThisProcess {
     quick_shutdown: AtomicBool,
     set_filter: OnceLock<SetFilter>,
     logging: Mutex<Logging>,
+    reloads: Mutex<Reloads>,
+    ask: OnceLock<mpsc::Sender<Ask>>,
 }
+
+/// A wish for a reload, and where to say what came of it.
+pub type Ask = (Actor, oneshot::Sender<Reload>);
 
 impl ThisProcess {
     /// Of these files; VMs live on after it if `keep_vms`, until somebody says otherwise.
@@ -46,7 +54,31 @@ impl ThisProcess {
             quick_shutdown: AtomicBool::new(keep_vms),
             set_filter: OnceLock::new(),
             logging: Mutex::new(Logging { level: None, filter: String::new() }),
+            reloads: Mutex::default(),
+            ask: OnceLock::new(),
         }
+    }
+
+    /// Somebody reloads from now on: he hears of every wish.
+    pub fn attach_reload(&self) -> mpsc::Receiver<Ask> {
+        let (ask, asked) = mpsc::channel(1);
+        drop(self.ask.set(ask));
+        asked
+    }
+
+    /// The service goes by these files now.
+    pub fn loaded(&self, files: Vec<LoadedFile>) {
+        self.reloads.lock().unwrap_or_else(PoisonError::into_inner).files = files;
+    }
+
+    /// What came of a reload.
+    pub fn reloaded(&self, reload: Reload) {
+        let mut reloads = self.reloads.lock().unwrap_or_else(PoisonError::into_inner);
+        match reload.problem {
+            None => reloads.done += 1,
+            Some(_) => reloads.failed += 1,
+        }
+        reloads.last = Some(reload);
     }
 
     /// The log is there. `filter` is what it tells now.
@@ -125,6 +157,20 @@ impl Host for ThisProcess {
                 Some(config) if report.errors() == 0 => Ok(config.clouds),
                 _ => Err(report.render(false)),
             }
+        })
+    }
+
+    fn reloads(&self) -> Reloads {
+        self.reloads.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn reload(&self, by: Actor) -> BoxFuture<Result<Reload, String>> {
+        let ask = self.ask.get().cloned();
+        Box::pin(async move {
+            let nobody = || "the service is stopping, or was not started".to_owned();
+            let (say, said) = oneshot::channel();
+            ask.ok_or_else(nobody)?.send((by, say)).await.map_err(|_| nobody())?;
+            said.await.map_err(|_| nobody())
         })
     }
 

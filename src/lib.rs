@@ -16,15 +16,20 @@ pub mod files;
 pub mod filters;
 pub mod host;
 pub mod identity;
+pub mod kept;
 pub mod limits;
 pub mod paste;
 pub mod pipeline;
 pub mod policy;
+pub mod reload;
 pub mod router;
 pub mod serve;
 pub mod tokens;
 
-use std::{path::Path, sync::Arc};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use pileus_engine::{
     CredentialsConfig, DriverFactory, FileError, Running, SchedulerConfig, StartError,
@@ -43,6 +48,7 @@ use crate::{
     extensions::Loaded,
     files::Files,
     host::ThisProcess,
+    kept::Kept,
     paste::Plan,
     pipeline::BuildDeps,
     policy::Policy,
@@ -67,12 +73,15 @@ pub struct Checked {
     pub extensions: Loaded,
     /// The process that this makes, as extensions see it.
     pub host: Arc<ThisProcess>,
+    /// All files that were read, or would have been, if they were there.
+    pub paths: Vec<PathBuf>,
 }
 
 /// Parse, check, build: everything that can be wrong, in one report. What comes back must not be
 /// started while the report has errors.
 pub fn check(options: &Options, report: &mut Report) -> Option<Checked> {
     let files = Files::read(options, report);
+    let paths = files.paths(options);
     let known = Known {
         drivers: pileus_engine::drivers::DRIVERS,
         stores: pileus_engine::STORES,
@@ -137,10 +146,11 @@ pub fn check(options: &Options, report: &mut Report) -> Option<Checked> {
         engine: Arc::new(Idle),
         policy: policy.clone(),
         routers: extensions.routers.clone(),
+        kept: Kept::default(),
     };
     paste::build(&plan, &deps, report);
     let (scheduler, credentials) = (scheduler?, credentials?);
-    Some(Checked { config, scheduler, credentials, job_defaults, plan, policy, extensions, host })
+    Some(Checked { config, scheduler, credentials, job_defaults, plan, policy, extensions, host, paths })
 }
 
 /// The files of aliases and limits: the engine reads them at its start, and a mistake in them is found
@@ -186,7 +196,12 @@ impl Checked {
 
     /// Builds what answers at each server, in the order of the plan, upon a real engine. What was
     /// checked can be built; where it cannot, the report says why.
-    pub fn build(&self, engine: Arc<dyn Engine>, clock: Arc<dyn Clock>) -> Result<Vec<Stack>, Report> {
+    pub fn build(
+        &self,
+        engine: Arc<dyn Engine>,
+        clock: Arc<dyn Clock>,
+        kept: &Kept,
+    ) -> Result<Vec<Stack>, Report> {
         let mut report = Report::default();
         let loaded = load(&self.config, &self.job_defaults, engine.clone(), clock.clone(), self.host.clone())
             .map_err(|clashes| {
@@ -194,7 +209,8 @@ impl Checked {
                 report.extend(clashes);
                 report
             })?;
-        let deps = BuildDeps { clock, engine, policy: self.policy.clone(), routers: loaded.routers };
+        let (policy, routers) = (self.policy.clone(), loaded.routers);
+        let deps = BuildDeps { clock, engine, policy, routers, kept: kept.clone() };
         let built = paste::build(&self.plan, &deps, &mut report);
         if report.errors() > 0 || built.len() != self.plan.servers.len() {
             return Err(report);

@@ -8,7 +8,9 @@ use std::{collections::BTreeMap, sync::Arc};
 use pileus_model::{Clock, Engine};
 use pileus_sdk::{Filter, Mount, Stack};
 
-use crate::{apps, diagnostic::Diagnostic, filters, paste::Section, policy::Policy, router::Router};
+use crate::{
+    apps, diagnostic::Diagnostic, filters, kept::Kept, paste::Section, policy::Policy, router::Router,
+};
 
 /// What a stage needs from the stages above it, or gives to those below.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -50,6 +52,8 @@ pub struct Deps {
     /// The router at the end of the pipeline. There is one wherever the filter's kind needs
     /// [`Fact::Route`]: a pipeline without is an error before any factory is asked.
     pub router: Option<Arc<Router>>,
+    /// What stages had in the pipeline before this one.
+    pub kept: Kept,
 }
 
 /// What building needs: from it every filter gets its [`Deps`].
@@ -63,16 +67,19 @@ pub struct BuildDeps {
     pub policy: Arc<Policy>,
     /// The routes of every mount.
     pub routers: BTreeMap<Mount, Arc<Router>>,
+    /// What stages have in the pipelines that run.
+    pub kept: Kept,
 }
 
 impl BuildDeps {
-    /// What the filters above `mount` get.
-    pub fn above(&self, mount: Option<Mount>) -> Deps {
+    /// What the filters of a pipeline above `mount` get.
+    pub fn above(&self, mount: Option<Mount>, pipeline: &str) -> Deps {
         Deps {
             clock: self.clock.clone(),
             engine: self.engine.clone(),
             policy: self.policy.clone(),
             router: mount.and_then(|mount| self.routers.get(&mount)).cloned(),
+            kept: self.kept.within(pipeline),
         }
     }
 }

@@ -5,12 +5,16 @@ use std::{
     net::SocketAddr,
     path::Path,
     sync::Arc,
+    time::Duration,
 };
 
 use pileus_engine::{OpenError, StartError, SystemClock};
-use pileus_model::{Clock, Engine};
+use pileus_model::{Actor, Clock, Engine};
 use pileus_sdk::Host;
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    time::MissedTickBehavior,
+};
 use tracing::{error, info, warn};
 use tracing_subscriber::EnvFilter;
 
@@ -19,7 +23,10 @@ use crate::{
     Checked,
     cli::Options,
     host::{SetFilter, ThisProcess},
-    identity, serve,
+    identity,
+    kept::Kept,
+    reload::{LOOK_S, Reloader},
+    serve::{self, Serving},
 };
 
 pub fn run(options: &Options) -> u8 {
@@ -108,7 +115,8 @@ async fn start(checked: Checked, options: &Options) -> u8 {
             return fail(UNAVAILABLE, &error.to_string());
         }
     };
-    let apps = match checked.build(engine, clock) {
+    let kept = Kept::default();
+    let apps = match checked.build(engine.clone(), clock.clone(), &kept) {
         Ok(apps) => apps,
         Err(report) => {
             running.stop().await;
@@ -118,19 +126,47 @@ async fn start(checked: Checked, options: &Options) -> u8 {
     };
     let addresses: Vec<(String, SocketAddr)> =
         bound.iter().map(|listener| (listener.name.clone(), listener.address)).collect();
-    let serving = serve::start(bound.into_iter().zip(apps).collect());
+    let mut serving = serve::start(bound.into_iter().zip(apps).collect());
+    let host = checked.host.clone();
+    let reloader = Reloader::new(options, checked, engine, clock, kept);
     banner(&addresses, &options.state, &token);
-    stop.heard(&*checked.host).await;
+    until_stopped(&mut stop, reloader, &host, &mut serving).await;
     info!("stopping: requests in flight finish first; a second signal stops at once");
     let orderly = async {
         serving.stop().await;
-        running.stop_with(checked.host.quick_shutdown()).await;
+        running.stop_with(host.quick_shutdown()).await;
     };
     tokio::select! {
         () = orderly => info!("stopped"),
-        () = stop.heard(&*checked.host) => warn!("stopped at once; the next start finds what was left"),
+        () = stop.told(&*host) => warn!("stopped at once; the next start finds what was left"),
     }
     OK
+}
+
+/// Reloads whenever it is asked to, until the service is told to stop.
+async fn until_stopped(stop: &mut Stop, mut reloader: Reloader, host: &ThisProcess, serving: &mut Serving) {
+    let mut asked = host.attach_reload();
+    let mut looks = tokio::time::interval(Duration::from_secs(LOOK_S));
+    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let nobody = || Actor { user: "[reload]".into(), ..Actor::default() };
+    loop {
+        tokio::select! {
+            signal = stop.heard(host) => match signal {
+                Heard::Stop => return,
+                Heard::Hangup => drop(reloader.reload("SIGHUP", nobody(), serving).await),
+            },
+            Some((actor, say)) = asked.recv() => {
+                let reload = reloader.reload("a request", actor, serving).await;
+                // Whoever asked may have hung up.
+                say.send(reload).ok();
+            }
+            _ = looks.tick() => {
+                if reloader.changed().await {
+                    reloader.reload("a changed file", nobody(), serving).await;
+                }
+            }
+        }
+    }
 }
 
 /// What a deployer has to change in a file is a matter of configuration; what has to be free or
@@ -143,8 +179,14 @@ fn code(error: &StartError) -> u8 {
     }
 }
 
-/// SIGTERM and Ctrl-C; SIGUSR2, which turns the flag of quick shutdown over, as it always did. A SIGHUP,
-/// with which other services read their files again, ends nothing.
+/// What a signal asks for.
+enum Heard {
+    Stop,
+    Hangup,
+}
+
+/// SIGTERM and Ctrl-C; SIGHUP, with which services read their files again; SIGUSR2, which turns the flag
+/// of quick shutdown over, as it always did.
 struct Stop {
     terminate: Signal,
     interrupt: Signal,
@@ -162,17 +204,20 @@ impl Stop {
         })
     }
 
-    async fn heard(&mut self, host: &dyn Host) {
+    async fn heard(&mut self, host: &dyn Host) -> Heard {
         loop {
             tokio::select! {
-                _ = self.terminate.recv() => return,
-                _ = self.interrupt.recv() => return,
-                _ = self.hangup.recv() => {
-                    warn!("SIGHUP: the files are read at a start alone; `pileus check`, then stop and start");
-                }
+                _ = self.terminate.recv() => return Heard::Stop,
+                _ = self.interrupt.recv() => return Heard::Stop,
+                Some(()) = self.hangup.recv() => return Heard::Hangup,
                 Some(()) = self.toggle.recv() => drop(host.set_quick_shutdown(None)),
             }
         }
+    }
+
+    /// Nothing is reloaded any more.
+    async fn told(&mut self, host: &dyn Host) {
+        while let Heard::Hangup = self.heard(host).await {}
     }
 }
 

@@ -55,7 +55,7 @@ const KEPT: [HeaderName; 2] = [header::CONTENT_TYPE, header::LOCATION];
 /// Builds the stage.
 pub fn factory(section: &Section, deps: &Deps) -> Result<Filter, Diagnostic> {
     let Config {} = section.parse()?;
-    let keys = Arc::new(Keys {
+    let keys = deps.kept.of(section, || Keys {
         engine: deps.engine.clone(),
         clock: deps.clock.clone(),
         in_flight: Mutex::default(),

@@ -74,10 +74,10 @@ const fn default_max_keys() -> NonZeroU32 {
 pub fn factory(section: &Section, deps: &Deps) -> Result<Filter, Diagnostic> {
     let config: Config = section.parse()?;
     let limits = limits::read(&config.limits).map_err(|error| section.wrong("limits", error))?;
-    let limiter = Arc::new(Limiter::new(limits, &config, deps.clock.clone()));
+    let limiter = deps.kept.of(section, || Limiter::new(limits, &config, deps.clock.clone()));
     let shown = limiter.clone();
     let document: Arc<RateLimits> = Arc::new(move |context| shown.document(context));
-    // The buckets are shared by all connections.
+    // The buckets are shared by all connections, and outlive a reload that leaves the limits alone.
     Ok(Filter::gate(move |request| {
         limiter.admit(request)?;
         request.context_mut().rate_limits = Some(document.clone());

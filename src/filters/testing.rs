@@ -66,6 +66,7 @@ pub(super) fn deps() -> (Deps, ManualClock, Arc<Shown>) {
         engine: engine.clone(),
         policy: Arc::new(Policy::default()),
         router: None,
+        kept: crate::kept::Kept::default(),
     };
     (deps, clock, engine)
 }

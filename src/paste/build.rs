@@ -62,15 +62,15 @@ fn one(
             let apps: Option<Vec<_>> = apps.iter().map(|(app, _)| stack(*app)).collect();
             apps.map(|apps| cascade(apps, catch.clone()))
         }
-        Shape::Filters { filters, app, .. } => {
-            let deps = match plan.end(*app) {
-                End::Router(mount) => deps.above(Some(mount)),
-                End::None | End::Broken => deps.above(None),
+        Shape::Filters { filters, app: below, .. } => {
+            let deps = match plan.end(*below) {
+                End::Router(mount) => deps.above(Some(mount), &app.name),
+                End::None | End::Broken => deps.above(None, &app.name),
             };
             // All of them, in the order of the file: each may have something to say.
             let filters: Vec<Option<Filter>> = filters.iter().map(|it| filter(it, &deps, report)).collect();
             let filters: Option<Vec<Filter>> = filters.into_iter().collect();
-            Some(assemble(&filters?, stack(*app)?))
+            Some(assemble(&filters?, stack(*below)?))
         }
     }
 }

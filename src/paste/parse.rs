@@ -98,6 +98,11 @@ pub struct Files {
 }
 
 impl Files {
+    /// The files that the first one names.
+    pub fn others(&self) -> impl Iterator<Item = PathBuf> {
+        self.by_path.iter().filter(|(_, file)| **file != Ok(0)).map(|(path, _)| path.clone())
+    }
+
     /// Reads the file at `path`, and those that it names. `None` where its TOML is broken or it
     /// cannot be read; the report says why.
     pub fn read(path: &Path, environment: Environment<'_>, report: &mut Report) -> Option<Self> {

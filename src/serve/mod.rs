@@ -1,208 +1,152 @@
-//! Listeners, limits, drain, stop. Several listeners in one process, HTTP/1.1 and HTTP/2 on each.
+//! Listeners, limits, drain, stop, and the change from one pipeline to the next. Several listeners in
+//! one process, HTTP/1.1 and HTTP/2 on each.
 //!
-//! `Bound` is the border between *build* and *start*: sockets are open, nothing is accepted yet.
+//! `Bound` is the border between *build* and *start*: sockets are open, nothing is accepted yet. A
+//! change of pipelines has the same border: [`Serving::open`] may fail and changes nothing,
+//! [`Serving::change`] cannot fail.
 
 mod edge;
 mod guard;
+mod listener;
 
-use std::{io, net::SocketAddr, num::NonZeroU32, sync::Arc, time::Duration};
+use std::{io, net::SocketAddr, sync::Arc};
 
-use hyper::service::service_fn;
-use hyper_util::{
-    rt::{TokioExecutor, TokioIo, TokioTimer},
-    server::{conn::auto, graceful::GracefulShutdown},
-};
-use pileus_sdk::{Draining, Stack};
-use socket2::{Domain, Protocol, Socket, Type};
-use tokio::{
-    net::{TcpListener, TcpStream},
-    sync::{Semaphore, watch},
-    task::JoinSet,
-};
-use tracing::{debug, info, warn};
+use arc_swap::ArcSwap;
+use pileus_sdk::Stack;
+use tokio::{sync::watch, task::JoinSet};
+use tracing::info;
 
+use self::listener::Front;
+pub use self::listener::{Bound, bind};
 use crate::paste::ServerSettings;
-use guard::{Busy, Guard, Patience};
-
-/// A listener that was bound and has not accepted anything yet.
-#[derive(Debug)]
-pub struct Bound {
-    /// The name of its section, `api`.
-    pub name: String,
-    /// Where it really listens: port 0 is resolved.
-    pub address: SocketAddr,
-    socket: TcpListener,
-    settings: ServerSettings,
-}
-
-/// Opens a server's socket. Needs a runtime.
-pub fn bind(name: &str, settings: &ServerSettings) -> io::Result<Bound> {
-    let address = settings.listen;
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    // A restart must not wait for connections of the last run to be forgotten.
-    socket.set_reuse_address(true)?;
-    socket.set_nonblocking(true)?;
-    socket.bind(&address.into())?;
-    socket.listen(i32::try_from(settings.backlog.get()).unwrap_or(i32::MAX))?;
-    let socket = TcpListener::from_std(socket.into())?;
-    let address = socket.local_addr()?;
-    Ok(Bound { name: name.to_owned(), address, socket, settings: settings.clone() })
-}
 
 /// Listeners that accept.
 #[derive(Debug)]
 pub struct Serving {
-    stop: watch::Sender<bool>,
+    listeners: Vec<Live>,
     tasks: JoinSet<()>,
+}
+
+/// One of them.
+#[derive(Debug)]
+struct Live {
+    name: String,
+    address: SocketAddr,
+    front: Arc<ArcSwap<Front>>,
+    changed: watch::Sender<()>,
+    stop: watch::Sender<bool>,
+}
+
+/// A server that a change brings: it has a listener already, or one was bound for it.
+#[derive(Debug)]
+pub enum Opened {
+    /// The one of this index goes on, with other settings perhaps.
+    Kept(usize),
+    /// A new one.
+    New(Bound),
 }
 
 /// Starts to accept on all of them, each with what answers there.
 pub fn start(bound: Vec<(Bound, Stack)>) -> Serving {
-    let (stop, stopped) = watch::channel(false);
-    let mut tasks = JoinSet::new();
-    for (listener, app) in bound {
-        tasks.spawn(listener.accept(app, stopped.clone()));
+    let mut serving = Serving { listeners: Vec::new(), tasks: JoinSet::new() };
+    for (bound, app) in bound {
+        serving.listen(bound, app);
     }
-    Serving { stop, tasks }
+    serving
 }
 
 impl Serving {
+    fn listen(&mut self, bound: Bound, app: Stack) {
+        let settings = bound.settings().clone();
+        let front = Arc::new(ArcSwap::from_pointee(Front { app, settings }));
+        let ((changed, changes), (stop, stopped)) = (watch::channel(()), watch::channel(false));
+        let (name, address) = (bound.name.clone(), bound.address);
+        self.tasks.spawn(bound.accept(front.clone(), changes, stopped));
+        self.listeners.push(Live { name, address, front, changed, stop });
+    }
+
+    /// Where each listens.
+    pub fn addresses(&self) -> impl Iterator<Item = (&str, SocketAddr)> {
+        self.listeners.iter().map(|it| (it.name.as_str(), it.address))
+    }
+
+    /// Finds or binds a listener for each server. On an error nothing has changed.
+    pub fn open<'a>(
+        &self,
+        servers: impl IntoIterator<Item = (&'a str, &'a ServerSettings)>,
+    ) -> Result<Vec<Opened>, (String, io::Error)> {
+        let servers: Vec<_> = servers.into_iter().collect();
+        let mut taken = vec![false; self.listeners.len()];
+        let mut opened: Vec<Option<Opened>> = servers.iter().map(|_| None).collect();
+        // Its own name first: two servers on port 0 are told apart by nothing else.
+        for by_name in [true, false] {
+            for ((name, settings), opened) in servers.iter().zip(&mut opened) {
+                let fits = |(index, live): &(usize, &Live)| {
+                    let same = live.front.load().settings.listen == settings.listen;
+                    same && !taken[*index]
+                        && (live.name == *name || (!by_name && settings.listen.port() != 0))
+                };
+                if opened.is_none()
+                    && let Some((index, _)) = self.listeners.iter().enumerate().find(fits)
+                {
+                    taken[index] = true;
+                    *opened = Some(Opened::Kept(index));
+                }
+            }
+        }
+        let bound = |(name, settings): (&str, &ServerSettings)| {
+            bind(name, settings).map(Opened::New).map_err(|error| (name.to_owned(), error))
+        };
+        servers
+            .into_iter()
+            .zip(opened)
+            .map(|(server, opened)| opened.map_or_else(|| bound(server), Ok))
+            .collect()
+    }
+
+    /// Lets others answer from now on. Requests that have begun end on the pipeline that they began
+    /// with; a listener that is no longer wanted drains.
+    pub fn change(&mut self, servers: Vec<(String, ServerSettings, Opened, Stack)>) {
+        let mut kept = vec![false; self.listeners.len()];
+        let mut new = Vec::new();
+        for (name, settings, opened, app) in servers {
+            match opened {
+                Opened::New(bound) => new.push((bound, app)),
+                Opened::Kept(index) => {
+                    let Some(live) = self.listeners.get_mut(index) else { continue };
+                    kept[index] = true;
+                    live.name = name;
+                    let other = live.front.load().settings != settings;
+                    live.front.store(Arc::new(Front { app, settings }));
+                    if other {
+                        // Whoever does not listen any more needs no settings.
+                        live.changed.send(()).ok();
+                    }
+                }
+            }
+        }
+        let mut kept = kept.into_iter();
+        self.listeners.retain(|live| {
+            let stays = kept.next().unwrap_or(true);
+            if !stays {
+                info!(server = live.name, address = %live.address, "no longer wanted: drains");
+                live.stop.send(true).ok();
+            }
+            stays
+        });
+        for (bound, app) in new {
+            info!(server = bound.name, address = %bound.address, "listens");
+            self.listen(bound, app);
+        }
+    }
+
     /// Stops accepting, lets requests in flight finish within each listener's `drain_timeout_s`,
     /// then cuts what is left.
     pub async fn stop(mut self) {
-        // Without receivers every listener has ended already.
-        self.stop.send(true).ok();
+        for live in &self.listeners {
+            // Without a receiver the listener has ended already.
+            live.stop.send(true).ok();
+        }
         while self.tasks.join_next().await.is_some() {}
-    }
-}
-
-/// Requests at a time on one HTTP/2 connection.
-const MAX_STREAMS: u32 = 100;
-
-/// Headers that hyper takes unless it is told otherwise.
-const HYPERS_MAX_HEADERS: u32 = 100;
-
-fn seconds(setting: NonZeroU32) -> Duration {
-    Duration::from_secs(setting.get().into())
-}
-
-impl Bound {
-    async fn accept(self, app: Stack, mut stopped: watch::Receiver<bool>) {
-        let room = Arc::new(Semaphore::new(self.settings.max_connections.get() as usize));
-        let builder = Arc::new(self.builder());
-        let graceful = GracefulShutdown::new();
-        let mut connections = JoinSet::new();
-        let drains = stopped.clone();
-        let draining: Arc<Draining> = Arc::new(move || {
-            let mut drains = drains.clone();
-            // Without a sender there is nobody left who would wait.
-            Box::pin(async move { drop(drains.wait_for(|stopped| *stopped).await) })
-        });
-        loop {
-            // Taken before accepting, so that what is over the cap waits in the kernel's backlog.
-            let accepted = async {
-                let permit = room.clone().acquire_owned().await;
-                (permit, self.socket.accept().await)
-            };
-            let (permit, accepted) = tokio::select! {
-                it = accepted => it,
-                _ = stopped.wait_for(|stopped| *stopped) => break,
-                Some(_) = connections.join_next(), if !connections.is_empty() => continue,
-            };
-            let (stream, peer) = match accepted {
-                Ok(accepted) => accepted,
-                Err(error) => {
-                    // Out of file descriptors, most likely: wait for some to come back.
-                    warn!(server = self.name, %error, "a connection could not be accepted");
-                    tokio::time::sleep(Duration::from_millis(100)).await;
-                    continue;
-                }
-            };
-            let connection = self.connection(
-                stream,
-                peer,
-                draining.clone(),
-                app.clone(),
-                builder.clone(),
-                graceful.watcher(),
-            );
-            connections.spawn(async move {
-                connection.await;
-                drop(permit);
-            });
-        }
-        drop(self.socket);
-        let patience = seconds(self.settings.drain_timeout_s);
-        let open = connections.len();
-        tokio::select! {
-            () = graceful.shutdown() => debug!(server = self.name, open, "drained"),
-            () = tokio::time::sleep(patience) => {
-                warn!(server = self.name, connections = connections.len(), "cut after the drain time-out");
-            }
-        }
-        connections.shutdown().await;
-        info!(server = self.name, "stopped listening");
-    }
-
-    fn connection(
-        &self,
-        stream: TcpStream,
-        peer: SocketAddr,
-        draining: Arc<Draining>,
-        app: Stack,
-        builder: Arc<auto::Builder<TokioExecutor>>,
-        watcher: hyper_util::server::graceful::Watcher,
-    ) -> impl Future<Output = ()> + Send + 'static {
-        let patience = Patience {
-            idle: seconds(self.settings.idle_timeout_s),
-            header: seconds(self.settings.header_timeout_s),
-            write: seconds(self.settings.write_timeout_s),
-        };
-        let limit = seconds(self.settings.request_timeout_s);
-        let local = stream.local_addr().ok();
-        async move {
-            // Answers are small and wanted at once; a socket that refuses this works all the same.
-            stream.set_nodelay(true).ok();
-            let busy = Busy::default();
-            let socket = TokioIo::new(Guard::new(stream, patience, busy.clone()));
-            let service = service_fn(move |request| {
-                let in_flight = busy.enter();
-                let answer = edge::answer(request, peer, local, draining.clone(), &app, limit);
-                async move {
-                    // A connection whose answer still comes is not idle.
-                    answer.await.map(|answer| answer.map(|body| edge::hold(body, in_flight)))
-                }
-            });
-            let connection = builder.serve_connection(socket, service).into_owned();
-            if let Err(error) = watcher.watch(connection).await {
-                debug!(%peer, error = %error, "a connection ended early");
-            }
-        }
-    }
-
-    fn builder(&self) -> auto::Builder<TokioExecutor> {
-        let it = &self.settings;
-        let mut builder = auto::Builder::new(TokioExecutor::new());
-        // No `header_read_timeout`: the guard around the socket does it for less. No `pipeline_flush`:
-        // with it hyper buffers without a bound for a client that does not read.
-        builder
-            .http1()
-            .timer(TokioTimer::new())
-            .header_read_timeout(None)
-            .max_buf_size(it.max_header_bytes.get() as usize);
-        // hyper has room for its default on the stack, and makes more of it anew for every request.
-        if it.max_headers.get() != HYPERS_MAX_HEADERS {
-            builder.http1().max_headers(it.max_headers.get() as usize);
-        }
-        builder
-            .http2()
-            .timer(TokioTimer::new())
-            .max_concurrent_streams(MAX_STREAMS)
-            .max_header_list_size(it.max_header_bytes.get())
-            .max_pending_accept_reset_streams(20)
-            .max_local_error_reset_streams(100)
-            .keep_alive_interval(Duration::from_secs(30))
-            .keep_alive_timeout(Duration::from_secs(20));
-        if it.http2 { builder } else { builder.http1_only() }
     }
 }

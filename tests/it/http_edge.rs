@@ -177,7 +177,7 @@ fn garbage_on_the_socket_ends_that_connection_alone() {
         ("broken chunks", b"POST /v2/default/jobs HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", &[400, 401, 403]),
         ("a huge header", huge.as_bytes(), &[400, 431]),
         ("many headers", many.as_bytes(), &[400, 431]),
-        ("a tunnel", b"CONNECT a:1 HTTP/1.1\r\nHost: a\r\n\r\n", &[405]),
+        ("a tunnel", b"CONNECT a:1 HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n", &[405]),
         ("HTTP/2 without a preface", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\ngarbage", &[]),
     ];
     for (what, bytes, statuses) in cases {
@@ -187,7 +187,10 @@ fn garbage_on_the_socket_ends_that_connection_alone() {
             // The answer is lost where the server hung up on more than it wants to read.
             let cut = bytes.len() > 10_000;
             stream.write_all(bytes).ok();
-            stream.shutdown(std::net::Shutdown::Write).ok();
+            // A client that has hung up before its request was read may get no answer.
+            if **statuses != [405] {
+                stream.shutdown(std::net::Shutdown::Write).ok();
+            }
             let mut answer = Vec::new();
             stream.read_to_end(&mut answer).ok();
             let status = String::from_utf8_lossy(&answer).split(' ').nth(1).and_then(|it| it.parse().ok());

@@ -13,7 +13,7 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use pileus::{Checked, cli::Options, diagnostic::Report, identity, serve};
+use pileus::{Checked, cli::Options, diagnostic::Report, identity, kept::Kept, serve};
 use pileus_sdk::{
     Host,
     model::{
@@ -92,7 +92,9 @@ impl World {
         let (engine, clock) = (FakeEngine::default(), ManualClock::at(NOW));
         fill(&engine);
         engine.react(react);
-        let apps = checked.build(Arc::new(engine.clone()), Arc::new(clock)).expect("what was checked");
+        let apps = checked
+            .build(Arc::new(engine.clone()), Arc::new(clock), &Kept::default())
+            .expect("what was checked");
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
         let runtime = runtime.unwrap();
         let inside = runtime.enter();

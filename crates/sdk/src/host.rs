@@ -4,7 +4,7 @@
 //! asked here is of this process alone and is not kept over a restart, but for what the commands that
 //! follow from it write.
 
-use pileus_model::{BoxFuture, CloudSpec};
+use pileus_model::{Actor, BoxFuture, CloudSpec, Time};
 use serde::Serialize;
 
 /// How much the log tells: Cloud Scheduler's words.
@@ -88,6 +88,43 @@ pub struct Process {
     pub tasks_waiting: u64,
 }
 
+/// A file that the service goes by.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LoadedFile {
+    /// As people named it, or where it was looked for.
+    pub name: String,
+    /// Of its content, in lower-case hex.
+    pub sha256: String,
+    /// When it was read.
+    pub loaded: Time,
+}
+
+/// One time that the files were read again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reload {
+    /// When.
+    pub at: Time,
+    /// Who asked for it: `SIGHUP`, `a changed file`, `a request`.
+    pub by: &'static str,
+    /// Why everything stays as it was; `None`: the service goes by the new files.
+    pub problem: Option<String>,
+    /// What holds from the next start on only.
+    pub notes: Vec<String>,
+}
+
+/// How often the files were read again, and what came of it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Reloads {
+    /// Times that the service went on with new files.
+    pub done: u64,
+    /// Times that it could not.
+    pub failed: u64,
+    /// The last time.
+    pub last: Option<Reload>,
+    /// What it goes by now.
+    pub files: Vec<LoadedFile>,
+}
+
 /// The process.
 pub trait Host: Send + Sync {
     /// What the log tells now.
@@ -110,6 +147,12 @@ pub trait Host: Send + Sync {
 
     /// What it uses.
     fn process(&self) -> Process;
+
+    /// How often its files were read again.
+    fn reloads(&self) -> Reloads;
+
+    /// Reads them again, all or nothing. `Err`: this process cannot.
+    fn reload(&self, by: Actor) -> BoxFuture<Result<Reload, String>>;
 }
 
 #[cfg(test)]

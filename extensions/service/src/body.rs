@@ -2,7 +2,7 @@
 
 use pileus_sdk::{
     at, at_opt,
-    host::Process,
+    host::{LoadedFile, Process, Reload, Reloads},
     model::{Beat, BootFailure, ImageRecord, Job, Shares, Time, TypeShare},
     serde::{Deserialize, Serialize},
 };
@@ -19,7 +19,60 @@ pub struct Shown<'a> {
     /// Whether VMs live on when the service is told to stop.
     pub quick_shutdown: bool,
     pub reconcilers: Vec<Reconciler>,
+    pub reloads: ReloadsShown,
     pub process: Process,
+}
+
+/// How often the files were read again, and what the service goes by now.
+#[derive(Serialize)]
+#[serde(crate = "pileus_sdk::serde")]
+pub struct ReloadsShown {
+    done: u64,
+    failed: u64,
+    /// Null: the files are those of the start.
+    last: Option<ReloadShown>,
+    files: Vec<FileShown>,
+}
+
+impl ReloadsShown {
+    pub fn new(it: Reloads) -> Self {
+        let file = |it: LoadedFile| FileShown { name: it.name, sha256: it.sha256, loaded: it.loaded };
+        Self {
+            done: it.done,
+            failed: it.failed,
+            last: it.last.map(ReloadShown::new),
+            files: it.files.into_iter().map(file).collect(),
+        }
+    }
+}
+
+/// One time that they were read again.
+#[derive(Serialize)]
+#[serde(crate = "pileus_sdk::serde")]
+pub struct ReloadShown {
+    #[serde(serialize_with = "at")]
+    at: Time,
+    /// `SIGHUP`, `a changed file`, `a request`.
+    by: &'static str,
+    /// Why everything stays as it was; null: the service goes by the new files.
+    problem: Option<String>,
+    /// What holds from the next start on only.
+    notes: Vec<String>,
+}
+
+impl ReloadShown {
+    pub fn new(it: Reload) -> Self {
+        Self { at: it.at, by: it.by, problem: it.problem, notes: it.notes }
+    }
+}
+
+#[derive(Serialize)]
+#[serde(crate = "pileus_sdk::serde")]
+struct FileShown {
+    name: String,
+    sha256: String,
+    #[serde(serialize_with = "at")]
+    loaded: Time,
 }
 
 /// A reconciler's sign of life, and what it holds.

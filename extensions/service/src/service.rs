@@ -10,8 +10,8 @@ use pileus_sdk::{
 };
 
 use crate::body::{
-    CloudShown, Failures, ImageFails, JobFailed, OptionShown, QuickShutdown, Reconciler, SetLogLevel,
-    SharesShown, Shown,
+    CloudShown, Failures, ImageFails, JobFailed, OptionShown, QuickShutdown, Reconciler, ReloadShown,
+    ReloadsShown, SetLogLevel, SharesShown, Shown,
 };
 
 pub struct Service {
@@ -70,6 +70,17 @@ impl Service {
         Reply::ok(&json!({ "reconfig": { "clouds": names(false), "retired": names(true) } }))
     }
 
+    /// `{"reload": null}`: 200 with what came of it. 409: something is wrong with the files, and where;
+    /// nothing was changed.
+    pub async fn reload(self: Arc<Self>, call: Call) -> Result<Reply, Fault> {
+        call.nothing("reload")?;
+        let reload = self.deps.host.reload(call.actor()).await.map_err(Fault::Conflict)?;
+        match reload.problem {
+            None => Reply::member(StatusCode::OK, "reload", &ReloadShown::new(reload)),
+            Some(problem) => Err(Fault::Conflict(problem)),
+        }
+    }
+
     /// `{"quick_shutdown": {"enabled": true}}`, or `null` to turn it over: 200 with the service.
     pub async fn quick_shutdown(self: Arc<Self>, call: Call) -> Result<Reply, Fault> {
         let asked: Option<QuickShutdown> = call.json("quick_shutdown")?;
@@ -104,6 +115,7 @@ impl Service {
             log_filter: logging.filter,
             quick_shutdown: host.quick_shutdown(),
             reconcilers: reconcilers.collect(),
+            reloads: ReloadsShown::new(host.reloads()),
             process: host.process(),
         };
         Reply::member(StatusCode::OK, "service", &shown)

@@ -152,6 +152,7 @@ pub fn deps() -> BuildDeps {
         clock: Arc::new(ManualClock::default()),
         engine: Arc::new(Idle),
         policy: Arc::new(Policy::default()),
+        kept: crate::kept::Kept::default(),
         routers: Mount::ALL.map(|mount| (mount, Arc::new(Router::new(mount, &[]).unwrap()))).into(),
     }
 }

@@ -2,9 +2,9 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use pileus_model::{BoxFuture, CloudSpec};
+use pileus_model::{Actor, BoxFuture, CloudSpec, Time};
 
-use crate::host::{CloudText, Host, LogLevel, Logging, Process};
+use crate::host::{CloudText, Host, LogLevel, Logging, Process, Reload, Reloads};
 
 /// Says what it was told. At first: the level INFO, no quick shutdown, no clouds.
 #[derive(Debug, Default)]
@@ -16,11 +16,20 @@ struct Inner {
     quick: bool,
     texts: Result<Vec<CloudText>, String>,
     clouds: Result<Vec<(String, CloudSpec)>, String>,
+    problem: Option<String>,
+    reloads: Reloads,
 }
 
 impl Default for Inner {
     fn default() -> Self {
-        Self { level: LogLevel::Info, quick: false, texts: Ok(Vec::new()), clouds: Ok(Vec::new()) }
+        Self {
+            level: LogLevel::Info,
+            quick: false,
+            texts: Ok(Vec::new()),
+            clouds: Ok(Vec::new()),
+            problem: None,
+            reloads: Reloads::default(),
+        }
     }
 }
 
@@ -33,6 +42,11 @@ impl FakeHost {
     /// Says what the file means.
     pub fn put_clouds(&self, clouds: Result<Vec<(String, CloudSpec)>, String>) {
         self.lock().clouds = clouds;
+    }
+
+    /// Says what is wrong with the files from now on.
+    pub fn put_problem(&self, problem: Option<&str>) {
+        self.lock().problem = problem.map(Into::into);
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -73,5 +87,20 @@ impl Host for FakeHost {
 
     fn process(&self) -> Process {
         Process { pid: 1, memory_resident_kib: 20_480, threads: 3, ..Process::default() }
+    }
+
+    fn reloads(&self) -> Reloads {
+        self.lock().reloads.clone()
+    }
+
+    fn reload(&self, _: Actor) -> BoxFuture<Result<Reload, String>> {
+        let mut inner = self.lock();
+        let reload =
+            Reload { at: Time(0), by: "a request", problem: inner.problem.clone(), notes: Vec::new() };
+        let failed = u64::from(reload.problem.is_some());
+        inner.reloads.failed += failed;
+        inner.reloads.done += 1 - failed;
+        inner.reloads.last = Some(reload.clone());
+        Box::pin(async { Ok(reload) })
     }
 }

@@ -1,0 +1,206 @@
+//! One listener: from an open socket to connections that are served.
+
+use std::{io, net::SocketAddr, num::NonZeroU32, sync::Arc, time::Duration};
+
+use arc_swap::ArcSwap;
+use hyper::service::service_fn;
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    server::{conn::auto, graceful::GracefulShutdown},
+};
+use pileus_sdk::{Draining, Stack};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::watch,
+    task::JoinSet,
+};
+use tracing::{debug, info, warn};
+
+use super::{
+    edge,
+    guard::{Busy, Guard, Patience},
+};
+use crate::paste::ServerSettings;
+
+/// A listener that was bound and has not accepted anything yet.
+#[derive(Debug)]
+pub struct Bound {
+    /// The name of its section, `api`.
+    pub name: String,
+    /// Where it really listens: port 0 is resolved.
+    pub address: SocketAddr,
+    socket: TcpListener,
+    settings: ServerSettings,
+}
+
+/// Opens a server's socket. Needs a runtime.
+pub fn bind(name: &str, settings: &ServerSettings) -> io::Result<Bound> {
+    let address = settings.listen;
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    // A restart must not wait for connections of the last run to be forgotten.
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(backlog(settings))?;
+    let socket = TcpListener::from_std(socket.into())?;
+    let address = socket.local_addr()?;
+    Ok(Bound { name: name.to_owned(), address, socket, settings: settings.clone() })
+}
+
+fn backlog(settings: &ServerSettings) -> i32 {
+    i32::try_from(settings.backlog.get()).unwrap_or(i32::MAX)
+}
+
+/// What answers at a listener now, and how.
+#[derive(Debug)]
+pub struct Front {
+    /// Requests that have begun end on the one that they began with.
+    pub app: Stack,
+    /// For connections that are accepted from now on; `request_timeout_s` for requests.
+    pub settings: ServerSettings,
+}
+
+/// Requests at a time on one HTTP/2 connection.
+const MAX_STREAMS: u32 = 100;
+
+/// Headers that hyper takes unless it is told otherwise.
+const HYPERS_MAX_HEADERS: u32 = 100;
+
+fn seconds(setting: NonZeroU32) -> Duration {
+    Duration::from_secs(setting.get().into())
+}
+
+impl Bound {
+    /// What it was bound for.
+    pub fn settings(&self) -> &ServerSettings {
+        &self.settings
+    }
+
+    /// Accepts until it is told to stop, then drains. `changed` tells that there is another front.
+    pub async fn accept(
+        self,
+        front: Arc<ArcSwap<Front>>,
+        mut changed: watch::Receiver<()>,
+        mut stopped: watch::Receiver<bool>,
+    ) {
+        let mut settings = self.settings;
+        let mut builder = Arc::new(builder(&settings));
+        let graceful = GracefulShutdown::new();
+        let mut connections = JoinSet::new();
+        let drains = stopped.clone();
+        let draining: Arc<Draining> = Arc::new(move || {
+            let mut drains = drains.clone();
+            // Without a sender there is nobody left who would wait.
+            Box::pin(async move { drop(drains.wait_for(|stopped| *stopped).await) })
+        });
+        loop {
+            // What is over the cap waits in the kernel's backlog.
+            let room = connections.len() < settings.max_connections.get() as usize;
+            let accepted = tokio::select! {
+                accepted = self.socket.accept(), if room => accepted,
+                _ = stopped.wait_for(|stopped| *stopped) => break,
+                Some(_) = connections.join_next(), if !connections.is_empty() => continue,
+                Ok(()) = changed.changed() => {
+                    settings = front.load().settings.clone();
+                    builder = Arc::new(self::builder(&settings));
+                    if let Err(error) = SockRef::from(&self.socket).listen(backlog(&settings)) {
+                        warn!(server = self.name, %error, "the backlog stays as it is");
+                    }
+                    continue;
+                }
+            };
+            let (stream, peer) = match accepted {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    // Out of file descriptors, most likely: wait for some to come back.
+                    warn!(server = self.name, %error, "a connection could not be accepted");
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                    continue;
+                }
+            };
+            connections.spawn(connection(
+                stream,
+                peer,
+                &settings,
+                draining.clone(),
+                front.clone(),
+                builder.clone(),
+                graceful.watcher(),
+            ));
+        }
+        drop(self.socket);
+        let patience = seconds(settings.drain_timeout_s);
+        let open = connections.len();
+        tokio::select! {
+            () = graceful.shutdown() => debug!(server = self.name, open, "drained"),
+            () = tokio::time::sleep(patience) => {
+                warn!(server = self.name, connections = connections.len(), "cut after the drain time-out");
+            }
+        }
+        connections.shutdown().await;
+        info!(server = self.name, "stopped listening");
+    }
+}
+
+fn connection(
+    stream: TcpStream,
+    peer: SocketAddr,
+    settings: &ServerSettings,
+    draining: Arc<Draining>,
+    front: Arc<ArcSwap<Front>>,
+    builder: Arc<auto::Builder<TokioExecutor>>,
+    watcher: hyper_util::server::graceful::Watcher,
+) -> impl Future<Output = ()> + Send + 'static {
+    let patience = Patience {
+        idle: seconds(settings.idle_timeout_s),
+        header: seconds(settings.header_timeout_s),
+        write: seconds(settings.write_timeout_s),
+    };
+    let local = stream.local_addr().ok();
+    async move {
+        // Answers are small and wanted at once; a socket that refuses this works all the same.
+        stream.set_nodelay(true).ok();
+        let busy = Busy::default();
+        let socket = TokioIo::new(Guard::new(stream, patience, busy.clone()));
+        let service = service_fn(move |request| {
+            let in_flight = busy.enter();
+            let front = front.load();
+            let limit = seconds(front.settings.request_timeout_s);
+            let answer = edge::answer(request, peer, local, draining.clone(), &front.app, limit);
+            async move {
+                // A connection whose answer still comes is not idle.
+                answer.await.map(|answer| answer.map(|body| edge::hold(body, in_flight)))
+            }
+        });
+        let connection = builder.serve_connection(socket, service).into_owned();
+        if let Err(error) = watcher.watch(connection).await {
+            debug!(%peer, error = %error, "a connection ended early");
+        }
+    }
+}
+
+fn builder(it: &ServerSettings) -> auto::Builder<TokioExecutor> {
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    // No `header_read_timeout`: the guard around the socket does it for less. No `pipeline_flush`:
+    // with it hyper buffers without a bound for a client that does not read.
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(None)
+        .max_buf_size(it.max_header_bytes.get() as usize);
+    // hyper has room for its default on the stack, and makes more of it anew for every request.
+    if it.max_headers.get() != HYPERS_MAX_HEADERS {
+        builder.http1().max_headers(it.max_headers.get() as usize);
+    }
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(MAX_STREAMS)
+        .max_header_list_size(it.max_header_bytes.get())
+        .max_pending_accept_reset_streams(20)
+        .max_local_error_reset_streams(100)
+        .keep_alive_interval(Duration::from_secs(30))
+        .keep_alive_timeout(Duration::from_secs(20));
+    if it.http2 { builder } else { builder.http1_only() }
+}
