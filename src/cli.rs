@@ -23,11 +23,24 @@ const EXAMPLES: &str = "Examples:
   pileus check                            show every mistake in the files, start nothing
   pileus pipeline                         show listeners, mounts and filters as they were understood
   pileus routes --json                    list every route with its policy rule
+  pileus explain GET /v2/demo/clouds      tell the way of a request: filters, route, rule
   pileus explain job ID                   tell why a job waits, by the server of this host
   pileus convert api-paste.ini            turn Nova's or Cloud Scheduler's files into Pileus's own
   pileus policy test tests/*.json         decide vectors, show why a decision differs
 
 Exit codes: 0 done, 64 usage, 69 unavailable (a port or the state folder is taken), 78 configuration.";
+
+const EXPLAIN: &str = "\
+METHOD PATH needs no server that runs: mount, filters in their order with where each setting comes from, route,
+action and policy rule are read from the files. `job ID` asks a server.
+
+Examples:
+  pileus explain GET /v2/demo/clouds/west
+  pileus explain PUT http://127.0.0.1:8112/clouds/west --json
+  pileus explain job 01jd3x
+
+Exit codes: 0 there is such a route, or such a job; 1 there is none; 64 usage; 69 the server is not there;
+78 configuration.";
 
 const CONVERT: &str = "\
 cloud_scheduler.conf and cloud_resources.conf become pileus.toml; api-paste.ini becomes api-paste.toml;
@@ -51,18 +64,34 @@ pub enum Command {
     )]
     Serve(Options),
     /// Find everything that is wrong in the files, in one run; exit 0, or 78
-    Check(Options),
+    Check(Listing),
     /// List every route: method, path, action, policy rule, extension
     Routes(Listing),
     /// Show listeners, mounts, filters in their order, and where each setting comes from
-    Pipeline(Listing),
+    Pipeline {
+        /// Which files, and how.
+        #[command(flatten)]
+        listing: Listing,
+        /// As a graph for Graphviz: `pileus pipeline --graph | dot -Tsvg > pipeline.svg`
+        #[arg(long, conflicts_with = "json")]
+        graph: bool,
+    },
     /// List the extensions, those that failed included
     Extensions(Listing),
-    /// Tell why something is as it is, by a server that runs
+    /// Tell the way of a request through the files, or why a job waits
+    #[command(
+        args_conflicts_with_subcommands = true,
+        subcommand_negates_reqs = true,
+        after_help = EXPLAIN,
+        override_usage = "pileus explain [OPTIONS] METHOD PATH\n       pileus explain job [OPTIONS] ID"
+    )]
     Explain {
         /// What
         #[command(subcommand)]
-        command: ExplainCommand,
+        command: Option<ExplainCommand>,
+        /// Which request.
+        #[command(flatten)]
+        request: ExplainRequest,
     },
     /// Work with policy rules
     Policy {
@@ -89,6 +118,26 @@ pub enum ExplainCommand {
         after_help = "Asks a server that runs, as the administrator: with the token in DIR/admin-token. Exit 0; 1 where the server refuses (no such job); 69 where it, or the token, is not there."
     )]
     Job(ExplainJob),
+}
+
+/// Which request, by which files.
+#[derive(Debug, Args)]
+pub struct ExplainRequest {
+    /// GET, POST, …
+    #[arg(required = true)]
+    pub method: Option<String>,
+    /// The path as it is called, `/v2/demo/clouds/west`; with host and port their server is meant
+    #[arg(required = true)]
+    pub path: Option<String>,
+    /// Which [server.NAME] [default: api, else the first]
+    #[arg(long, value_name = "NAME")]
+    pub server: Option<String>,
+    /// Which files.
+    #[command(flatten)]
+    pub options: Options,
+    /// As JSON, for scripts
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// Which job, of which server.

@@ -32,6 +32,12 @@ impl Place {
         self.source.text.as_bytes()[..start].iter().filter(|byte| **byte == b'\n').count() + 1
     }
 
+    /// The column, counted from 1, in characters.
+    pub fn column(&self) -> usize {
+        let before = &self.source.text[..self.safe_span().start];
+        before.rsplit('\n').next().unwrap_or_default().chars().count() + 1
+    }
+
     /// The bytes meant, moved to character borders and into the text, whatever was asked for.
     fn safe_span(&self) -> Range<usize> {
         let text = &self.source.text;
@@ -218,6 +224,24 @@ impl Report {
     pub fn summary(&self) -> String {
         let count = |n, word| format!("{n} {word}{}", if n == 1 { "" } else { "s" });
         format!("{}, {}", count(self.errors(), "error"), count(self.warnings(), "warning"))
+    }
+
+    /// All of it for programs: `{"errors", "warnings", "diagnostics": [{"severity", "message", "file",
+    /// "line", "column", "help"}]}`. Lines and columns count from 1, columns in characters.
+    pub fn to_json(&self) -> serde_json::Value {
+        let one = |it: &&Diagnostic| {
+            let place = it.place.as_ref();
+            serde_json::json!({
+                "severity": if it.warning { "warning" } else { "error" },
+                "message": it.message,
+                "file": place.map(|place| &place.source.name),
+                "line": place.map(Place::line),
+                "column": place.map(Place::column),
+                "help": it.help,
+            })
+        };
+        let all: Vec<_> = self.sorted().iter().map(one).collect();
+        serde_json::json!({ "errors": self.errors(), "warnings": self.warnings(), "diagnostics": all })
     }
 
     /// All of it as text: the problems with an empty line after each, and the summary.

@@ -23,6 +23,25 @@ struct Leaf {
     verbs: BTreeMap<&'static str, Arc<Route>>,
 }
 
+/// What a method and a path lead to.
+#[derive(Debug)]
+pub struct Found<'a> {
+    /// The route, or the first of them.
+    pub route: &'a Route,
+    /// The routes that a body's one key chooses from; none where there is nothing to choose.
+    pub verbs: Vec<&'a Route>,
+    /// Names of the path's parameters and their values, decoded.
+    pub params: Vec<(String, serde_json::Value)>,
+}
+
+impl<'a> Found<'a> {
+    /// The route, or those that may be chosen.
+    pub fn routes(&self) -> impl Iterator<Item = &'a Route> {
+        let one = self.verbs.is_empty().then_some(self.route);
+        one.into_iter().chain(self.verbs.iter().copied())
+    }
+}
+
 /// The routes of one mount.
 pub struct Router {
     mount: Mount,
@@ -114,7 +133,20 @@ impl Router {
         }
     }
 
-    /// The route of a method and a path below the mount, for `pileus explain` and tests.
+    /// All that a method and a path below the mount lead to, for `pileus explain`.
+    pub fn look(&self, method: &Method, path: &str) -> Result<Found<'_>, Fault> {
+        let found = self.matcher(method).and_then(|matcher| matcher.at(path).ok());
+        let found = found.ok_or_else(|| self.no_route(method, path))?;
+        let decoded = |value: &str| percent_decode_str(value).decode_utf8_lossy().into_owned();
+        let params = found.params.iter().map(|(name, value)| (name.to_owned(), decoded(value).into()));
+        Ok(Found {
+            route: &found.value.first,
+            verbs: found.value.verbs.values().map(|route| &**route).collect(),
+            params: params.collect(),
+        })
+    }
+
+    /// The route of a method and a path below the mount, for tests.
     pub fn find_path(&self, method: &Method, path: &str) -> Option<&Arc<Route>> {
         Some(&self.matcher(method)?.at(path).ok()?.value.first)
     }

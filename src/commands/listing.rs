@@ -49,8 +49,11 @@ pub fn extensions(listing: &Listing) -> u8 {
     show(listing, &table.trim_fmt(), &Value::Array(all))
 }
 
-pub fn pipeline(listing: &Listing) -> u8 {
+pub fn pipeline(listing: &Listing, graph: bool) -> u8 {
     let Some(checked) = super::checked(&listing.options) else { return CONFIG };
+    if graph {
+        return show(listing, paste::to_dot(&checked.plan).trim_end(), &Value::Null);
+    }
     show(listing, paste::describe(&checked.plan).trim_end(), &paste::to_json(&checked.plan))
 }
 

@@ -3,6 +3,7 @@
 mod check;
 mod convert;
 mod explain;
+mod explain_request;
 mod listing;
 mod policy;
 mod serve;
@@ -34,9 +35,10 @@ pub fn run(cli: Cli) -> ExitCode {
         Some(Command::Serve(options)) => serve::run(&options),
         Some(Command::Check(options)) => check::run(&options),
         Some(Command::Routes(listing)) => listing::routes(&listing),
-        Some(Command::Pipeline(listing)) => listing::pipeline(&listing),
+        Some(Command::Pipeline { listing, graph }) => listing::pipeline(&listing, graph),
         Some(Command::Extensions(listing)) => listing::extensions(&listing),
-        Some(Command::Explain { command: ExplainCommand::Job(job) }) => explain::job(&job),
+        Some(Command::Explain { command: Some(ExplainCommand::Job(job)), .. }) => explain::job(&job),
+        Some(Command::Explain { command: None, request }) => explain_request::run(&request),
         Some(Command::Policy { command: PolicyCommand::Test { files } }) => policy::test(&files),
         Some(Command::Convert(options)) => convert::run(&options),
         Some(Command::Worker { folder }) => return pileus_engine::drivers::local::worker::main(&folder),

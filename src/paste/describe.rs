@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::{
     Section,
-    plan::{AppId, FilterPlan, Plan, Shape},
+    plan::{AppId, AppPlan, FilterPlan, Plan, ServerPlan, Shape, Way},
     value::{Setting, in_order},
 };
 use crate::diagnostic::Place;
@@ -62,6 +62,68 @@ pub fn to_json(plan: &Plan) -> Value {
         })
     });
     json!({ "servers": servers.collect::<Vec<_>>() })
+}
+
+/// The way of a request: `{"server", "way", "filters", "app"}`, each with `from`.
+pub fn way_to_json(server: &ServerPlan, way: &Way<'_>) -> Value {
+    let step = |app: &&AppPlan, takes: Option<&String>| {
+        let mut step = json!({ "name": app.name, "from": from(&app.name, &app.place), "takes": takes });
+        if let Shape::Filters { strategy: Some(strategy), .. } = &app.shape {
+            step["auth_strategy"] = json!(strategy);
+        }
+        step
+    };
+    let mut takes = way.takes.iter();
+    let (last, above) = way.apps.split_last().map_or((None, &[][..]), |(last, above)| (Some(last), above));
+    let above = above.iter().map(|app| {
+        let takes = matches!(app.shape, Shape::Urlmap(_)).then(|| takes.next()).flatten();
+        step(app, takes)
+    });
+    json!({
+        "server": {
+            "name": server.name, "listen": server.settings.listen.to_string(),
+            "from": server.section.place.to_string(),
+        },
+        "way": above.collect::<Vec<_>>(),
+        "filters": way.filters.iter().map(|it| filter(it)).collect::<Vec<_>>(),
+        "app": last.map(|app| json!({ "name": short(&app.name), "from": from(&app.name, &app.place) })),
+    })
+}
+
+/// For Graphviz: servers, what they lead to, and the filters between.
+pub fn to_dot(plan: &Plan) -> String {
+    let quoted = |text: &str| format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""));
+    let mut dot =
+        String::from("digraph pileus {\n  rankdir = LR\n  node [shape = box, fontname = \"sans-serif\"]\n");
+    for (at, server) in plan.servers.iter().enumerate() {
+        let label = quoted(&format!("{}\n{}", server.name, server.settings.listen)).replace('\n', "\\n");
+        dot += &format!("  server{at} [shape = house, label = {label}]\n  server{at} -> app{}\n", server.app);
+    }
+    for (at, app) in plan.apps.iter().enumerate() {
+        let mut label = vec![short(&app.name).to_owned()];
+        let mut edges: Vec<(AppId, String)> = Vec::new();
+        match &app.shape {
+            Shape::App { .. } | Shape::Broken => {}
+            Shape::Filters { strategy, filters, app, .. } => {
+                label.extend(strategy.iter().map(|strategy| format!("({strategy})")));
+                label.extend(filters.iter().map(|filter| short(&filter.name).to_owned()));
+                edges.push((*app, String::new()));
+            }
+            Shape::Urlmap(mounts) => {
+                edges.extend(mounts.iter().map(|mount| (mount.app, root(&mount.path).to_owned())));
+            }
+            Shape::Cascade { apps, catch } => {
+                let caught = |at: usize| if at == 0 { String::new() } else { format!("on {catch:?}") };
+                edges.extend(apps.iter().enumerate().map(|(at, (app, _))| (*app, caught(at))));
+            }
+        }
+        let label = quoted(&label.join("\n")).replace('\n', "\\n");
+        dot += &format!("  app{at} [label = {label}]\n");
+        for (to, label) in edges {
+            dot += &format!("  app{at} -> app{to} [label = {}]\n", quoted(&label));
+        }
+    }
+    dot + "}\n"
 }
 
 struct Row {

@@ -61,7 +61,7 @@ pub static SHIPPED: &str = include_str!("../../api-paste.toml");
 
 pub use build::{BuiltServer, build};
 pub use check::{Catalog, Strategy, check};
-pub use describe::{describe, to_json};
+pub use describe::{describe, to_dot, to_json, way_to_json};
 pub use interpolate::Environment;
 pub use parse::Files;
 pub(crate) use parse::whole_table;

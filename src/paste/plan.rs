@@ -128,13 +128,15 @@ pub struct Way<'a> {
     pub filters: Vec<&'a FilterPlan>,
     /// The apps on the way; the last one answers, where it is no composite.
     pub apps: Vec<&'a AppPlan>,
+    /// Which key each urlmap on the way has chosen.
+    pub takes: Vec<String>,
 }
 
 impl Plan {
     /// The way of a request with this path through a server: what `pileus explain` shows. Ends at a
     /// urlmap that has nothing for the path, and at a cascade, which asks one app after the other.
     pub fn way(&self, server: &ServerPlan, path: &str) -> Way<'_> {
-        let mut way = Way { mounted: 0, filters: Vec::new(), apps: Vec::new() };
+        let mut way = Way { mounted: 0, filters: Vec::new(), apps: Vec::new(), takes: Vec::new() };
         let mut next = self.apps.get(server.app);
         while let Some(app) = next {
             way.apps.push(app);
@@ -149,6 +151,8 @@ impl Plan {
                     found.max_by_key(|(taken, mount)| (*taken, mount.path.ends_with("/+"))).and_then(
                         |(taken, mount)| {
                             way.mounted = taken;
+                            let root = mount.path.is_empty();
+                            way.takes.push(if root { "/".into() } else { mount.path.clone() });
                             self.apps.get(mount.app)
                         },
                     )

@@ -1,4 +1,4 @@
-//! Why a job waits: over HTTP, and by `pileus explain job`.
+//! Why a job waits, over HTTP and by `pileus explain job`; and the way of a request through the files.
 
 use serde_json::{Value, json};
 
@@ -85,4 +85,70 @@ vm_slots = 0
     assert_eq!(server.admin("PUT", "/clouds/second?action=enable", "").status, 200);
     server.await_job(&id, "complete");
     assert_eq!(explained(200)["why"], json!("It ran to its end."));
+}
+
+#[test]
+fn the_way_of_a_request_is_told_from_the_files() {
+    let place = Place::new(QUICK);
+    // Exit code, and what the text has to say, in this order.
+    type Case<'a> = (&'a [&'a str], i32, &'a [&'a str]);
+    let cases: [Case<'_>; 9] = [
+        (
+            &["GET", "/v2/demo/clouds/west%2F1"],
+            0,
+            &[
+                "server   api",
+                "composite.api, takes /v2",
+                "composite.v2 (token)",
+                "filter   request_id",
+                "filter   sizelimit",
+                "max_request_body_size = 114688",
+                "api-paste.toml:",
+                "filter   tokens",
+                "app      osapi",
+                "route    GET /{project_id}/clouds/{id}",
+                "id = west/1",
+                "clouds.show",
+                "clouds:show: rule:member",
+            ],
+        ),
+        (&["head", "/v2/demo/clouds"], 0, &["HEAD /v2/demo/clouds", "clouds.index"]),
+        (&["POST", "/v2/demo/jobs/7/action"], 0, &["body has `hold`: jobs.hold", "body has `release`"]),
+        (&["GET", "/"], 0, &["takes /", "app      versions"]),
+        (
+            &["GET", "/vms", "--server", "info"],
+            0,
+            &["pipeline.info", "samesite", "GET /vms", "cloud_status:"],
+        ),
+        (&["DELETE", "/v2/demo/clouds"], 1, &["405 Method Not Allowed: there is GET, HEAD, POST, OPTIONS"]),
+        (&["GET", "/v2/demo/nothing"], 1, &["404"]),
+        (&["GET", "/", "--server", "none"], 64, &["there is `api`, `info` and `admin`"]),
+        (&["GET", "nowhere"], 64, &["it begins with `/`"]),
+    ];
+    for (args, code, says) in cases {
+        let args: Vec<_> = ["explain"].iter().chain(args).copied().collect();
+        let (status, stdout, stderr) = place.run(&args);
+        let text = stdout + &stderr;
+        assert_eq!(status.code(), Some(code), "{args:?}: {text}");
+        let mut rest = text.as_str();
+        for word in says {
+            let (_, after) = rest.split_once(word).unwrap_or_else(|| panic!("{args:?}: no {word} in {text}"));
+            rest = after;
+        }
+    }
+    let (_, text, _) = place.run(&["explain", "GET", "/v2/demo/clouds/west", "--json"]);
+    let told: Value = serde_json::from_str(&text).expect("JSON");
+    assert_eq!(told["route"]["params"], json!({ "project_id": "demo", "id": "west" }));
+    assert_eq!(told["rules"][0], json!({ "rule": "clouds:show", "text": "rule:member" }));
+    assert_eq!(told["problem"], Value::Null);
+    let (_, graph, _) = place.run(&["pipeline", "--graph"]);
+    assert!(graph.starts_with("digraph pileus {") && graph.contains("[label = \"/v2\"]"), "{graph}");
+    // What is wrong, for programs.
+    place.write("policy.json", "{\"clouds:show\": \"role:member and\"}");
+    let (status, text, _) = place.run(&["check", "--json"]);
+    let report: Value = serde_json::from_str(&text).expect("JSON");
+    let first = &report["diagnostics"][0];
+    assert_eq!((status.code(), &report["errors"]), (Some(78), &json!(1)), "{text}");
+    assert_eq!((&first["file"], &first["line"]), (&json!("policy.json"), &json!(1)), "{text}");
+    assert!(first["column"].as_u64() > Some(1) && first["severity"] == "error", "{text}");
 }
