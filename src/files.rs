@@ -38,7 +38,7 @@ impl Files {
             named(&options.paste, "api-paste.toml"),
             named(&options.policy, "policy.json"),
         ];
-        paths.extend(self.paste.iter().flat_map(|files| files.others()));
+        paths.extend(self.paste.iter().flat_map(|files| files.paths().map(Path::to_path_buf)));
         paths
     }
 

@@ -121,7 +121,7 @@ impl<'a> Checker<'a> {
         let Some(file) = self.files.files.first() else { return };
         let mut servers: Vec<_> =
             file.sections.iter().filter(|((group, _), _)| *group == Group::Server).collect();
-        servers.sort_by_key(|(_, raw)| raw.place.span.start);
+        servers.sort_by_key(|(_, raw)| file.order(&raw.place));
         if servers.is_empty() {
             let start = Place { source: file.source.clone(), span: 0..0 };
             let help = "write `[server.api]` with `listen = \"127.0.0.1:8774\"` and `app = \"…\"`";

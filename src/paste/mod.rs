@@ -29,6 +29,9 @@
 //! the file that says so. An outer key replaces an inner one. A `filter-app` uses filters. A filter
 //! or an app with `filter-with = "name"` has that filter around it.
 //!
+//! **Layers.** `base = "shipped"`, or the path of a file, at the top, and `[[change]]` by name: insert after,
+//! replace, remove, set. See [`layers`].
+//!
 //! **One or two of a thing.** A filter in two pipelines is two filters, each with counters of its
 //! own. A pipeline that is reached by two ways is one.
 //!
@@ -45,6 +48,7 @@ mod de;
 mod describe;
 mod flow;
 mod interpolate;
+pub mod layers;
 mod names;
 mod parse;
 mod plan;

@@ -69,6 +69,10 @@ impl Checker<'_> {
             if used(group) || group.is_app() && APP_LIKE.iter().any(used) {
                 continue;
             }
+            // What a base has for others is not this file's fault.
+            if file.is_bases(&raw.place) {
+                continue;
+            }
             let word = group.as_str();
             let warning = Diagnostic::warning(format!("nobody uses [{word}.{name}]")).at(raw.place.clone());
             let compiled_in: Vec<&str> = match group {

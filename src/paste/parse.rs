@@ -5,6 +5,7 @@
 //! may hold a section whose `${env:NAME}` is not set on every host.
 
 use std::{
+    cmp::Reverse,
     collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
@@ -17,7 +18,9 @@ use toml::{
 };
 
 use super::{
+    Section,
     interpolate::{Environment, Interpolated, interpolate},
+    layers::{Sections, lay},
     value::{self, Kind, Table, Value},
 };
 use crate::diagnostic::{Diagnostic, Place, Report, Source, nearest};
@@ -83,8 +86,29 @@ pub struct Raw {
 pub struct File {
     /// Its name and text.
     pub source: Arc<Source>,
-    /// Its sections.
-    pub sections: BTreeMap<(Group, String), Raw>,
+    /// Its sections, with those of its base.
+    pub sections: Sections,
+    /// Itself, and the bases below it.
+    layers: Vec<Layer>,
+}
+
+impl File {
+    /// Whether something stands in a base of the file, not in itself.
+    pub fn is_bases(&self, place: &Place) -> bool {
+        !Arc::ptr_eq(&self.source, &place.source)
+    }
+
+    /// The lowest base comes first, and the file itself last; within each text its own order holds.
+    pub fn order(&self, place: &Place) -> (Reverse<Option<usize>>, usize) {
+        let layer = self.layers.iter().position(|layer| Arc::ptr_eq(&layer.source, &place.source));
+        (Reverse(layer), place.span.start)
+    }
+}
+
+/// A text, and where it stands.
+#[derive(Debug)]
+struct Layer {
+    source: Arc<Source>,
     folder: PathBuf,
 }
 
@@ -98,11 +122,6 @@ pub struct Files {
 }
 
 impl Files {
-    /// The files that the first one names.
-    pub fn others(&self) -> impl Iterator<Item = PathBuf> {
-        self.by_path.iter().filter(|(_, file)| **file != Ok(0)).map(|(path, _)| path.clone())
-    }
-
     /// Reads the file at `path`, and those that it names. `None` where its TOML is broken or it
     /// cannot be read; the report says why.
     pub fn read(path: &Path, environment: Environment<'_>, report: &mut Report) -> Option<Self> {
@@ -117,7 +136,7 @@ impl Files {
         let folder = absolute(path).parent().map(Path::to_path_buf).unwrap_or_default();
         let mut files = Self::default();
         files.by_path.insert(key(path), Ok(0));
-        files.add(name, text, folder, environment, report)
+        files.add(name, text, folder, Some(path), environment, report)
     }
 
     /// The same for a text that is no file. `folder` is its `${here}`, and where the files that it
@@ -129,7 +148,7 @@ impl Files {
         environment: Environment<'_>,
         report: &mut Report,
     ) -> Option<Self> {
-        Self::default().add(name.into(), text.into(), absolute(folder), environment, report)
+        Self::default().add(name.into(), text.into(), absolute(folder), None, environment, report)
     }
 
     /// The paths of all files, for whoever watches them; a text that is no file has none.
@@ -139,13 +158,21 @@ impl Files {
 
     /// The file in which something stands.
     pub fn of(&self, place: &Place) -> Option<usize> {
-        self.files.iter().position(|file| Arc::ptr_eq(&file.source, &place.source))
+        let is = |layer: &Layer| Arc::ptr_eq(&layer.source, &place.source);
+        self.files.iter().position(|file| file.layers.iter().any(is))
     }
 
-    /// The file at `path` as `from` names it, or why it cannot be read.
-    pub fn named(&self, from: usize, path: &str) -> Result<usize, String> {
-        let folder = self.files.get(from).map(|file| file.folder.as_path()).unwrap_or(Path::new(""));
-        self.by_path.get(&key(&folder.join(path))).cloned().unwrap_or_else(|| Err("was not read".into()))
+    /// The file at `path` as it is named at `place`, or why it cannot be read.
+    pub fn named(&self, place: &Place, path: &str) -> Result<usize, String> {
+        let full = self.folder(place).join(path);
+        self.by_path.get(&key(&full)).cloned().unwrap_or_else(|| Err("was not read".into()))
+    }
+
+    /// The folder of the text in which something stands.
+    fn folder(&self, place: &Place) -> &Path {
+        let mut layers = self.files.iter().flat_map(|file| &file.layers);
+        let layer = layers.find(|layer| Arc::ptr_eq(&layer.source, &place.source));
+        layer.map_or(Path::new(""), |layer| &layer.folder)
     }
 
     /// Takes the first text, and all the files that are named by the way.
@@ -154,33 +181,116 @@ impl Files {
         name: String,
         text: String,
         folder: PathBuf,
+        path: Option<&Path>,
         environment: Environment<'_>,
         report: &mut Report,
     ) -> Option<Self> {
         // With broken TOML, all else would be guesses.
-        self.files.push(file(name, text, folder, environment, report)?);
+        let mut reader = Reader {
+            environment,
+            report,
+            by_path: &mut self.by_path,
+            way: path.map(key).into_iter().collect(),
+        };
+        self.files.push(reader.file(name, text, folder, 0)?);
         let mut at = 0;
         while let Some(from) = self.files.get(at) {
-            let beside = Path::new(&from.source.name).parent().unwrap_or(Path::new("")).to_path_buf();
-            let folder = from.folder.clone();
-            for path in from.sections.values().flat_map(|raw| named_files(&raw.settings)).collect::<Vec<_>>()
-            {
-                let full = folder.join(&path);
+            let named = from.sections.values().flat_map(|raw| named_files(&raw.settings)).collect::<Vec<_>>();
+            for (place, path) in named {
+                let full = self.folder(&place).join(&path);
                 if self.by_path.contains_key(&key(&full)) {
                     continue;
                 }
+                let index = self.files.len();
                 let read = read(&full).and_then(|text| {
+                    let beside = Path::new(&place.source.name).parent().unwrap_or(Path::new(""));
                     let name = beside.join(&path).display().to_string();
                     let folder = full.parent().map(Path::to_path_buf).unwrap_or_default();
-                    let file = file(name, text, folder, environment, report);
+                    let mut reader =
+                        Reader { environment, report, by_path: &mut self.by_path, way: vec![key(&full)] };
+                    let file = reader.file(name, text, folder, index);
                     self.files.push(file.ok_or_else(|| "its TOML is broken".to_owned())?);
-                    Ok(self.files.len() - 1)
+                    Ok(index)
                 });
                 self.by_path.insert(key(&full), read);
             }
             at += 1;
         }
         Some(self)
+    }
+}
+
+/// Reads texts, each with the bases below it.
+struct Reader<'a> {
+    environment: Environment<'a>,
+    report: &'a mut Report,
+    by_path: &'a mut BTreeMap<PathBuf, Result<usize, String>>,
+    /// The files that led here: none may be its own base.
+    way: Vec<PathBuf>,
+}
+
+impl Reader<'_> {
+    /// One text, which becomes the file of this index; `None` where its TOML, or that of a base, is broken.
+    fn file(&mut self, name: String, text: String, folder: PathBuf, index: usize) -> Option<File> {
+        let source = Arc::new(Source { name, text });
+        let Own { base, sections, changes } =
+            own(&source, &folder.display().to_string(), self.environment, self.report)?;
+        let layer = Layer { source, folder };
+        let mut file = match &base {
+            None => {
+                for change in &changes {
+                    let text = "a change without a `base`: there is nothing to change";
+                    let help = "say `base = \"shipped\"`, or the path of a file, at the top";
+                    self.report.push(Diagnostic::error(text).at(change.place.clone()).help(help));
+                }
+                File { source: layer.source.clone(), sections, layers: Vec::new() }
+            }
+            Some(base) => {
+                let mut below = self.base(base, &layer, index)?;
+                below.sections = lay(below.sections, sections, changes, self.report);
+                below
+            }
+        };
+        one_name_for_one_app(&file.sections, self.report);
+        file.source = layer.source.clone();
+        file.layers.insert(0, layer);
+        Some(file)
+    }
+
+    /// The file that `base` names, as seen from `above`.
+    fn base(&mut self, base: &Value, above: &Layer, index: usize) -> Option<File> {
+        let wrong = |text: String| Diagnostic::error(text).at(base.place.clone());
+        let Some(path) = base.as_text() else {
+            let text = format!("expected \"shipped\" or the path of a file, found {}", base.kind_name());
+            self.report.push(wrong(text));
+            return None;
+        };
+        if path == "shipped" {
+            return self.file(
+                "api-paste.toml (built in)".into(),
+                super::SHIPPED.into(),
+                above.folder.clone(),
+                index,
+            );
+        }
+        let full = above.folder.join(path);
+        if self.way.contains(&key(&full)) {
+            self.report.push(wrong(format!("{path} is its own base, by way of others")));
+            return None;
+        }
+        let text = match read(&full) {
+            Ok(text) => text,
+            Err(why) => {
+                self.by_path.insert(key(&full), Err(why.clone()));
+                self.report.push(wrong(format!("{path}: {why}")));
+                return None;
+            }
+        };
+        self.by_path.insert(key(&full), Ok(index));
+        self.way.push(key(&full));
+        let beside = Path::new(&above.source.name).parent().unwrap_or(Path::new(""));
+        let folder = full.parent().map(Path::to_path_buf).unwrap_or_default();
+        self.file(beside.join(path).display().to_string(), text, folder, index)
     }
 }
 
@@ -200,31 +310,33 @@ fn key(path: &Path) -> PathBuf {
     fs::canonicalize(path).unwrap_or_else(|_| absolute(path))
 }
 
-/// The paths of `config:PATH#…` in strings, and in lists of them.
-fn named_files(settings: &Table) -> Vec<String> {
-    let strings = settings.values().flat_map(|setting| match &setting.value.kind {
-        Kind::List(list) => list.iter().filter_map(Value::as_text).collect(),
-        _ => Vec::from_iter(setting.value.as_text()),
+/// The paths of `config:PATH#…` in strings, and in lists of them, and where they are written.
+fn named_files(settings: &Table) -> Vec<(Place, String)> {
+    let values = settings.values().flat_map(|setting| match &setting.value.kind {
+        Kind::List(list) => list.iter().collect(),
+        _ => vec![&setting.value],
     });
-    let paths = strings.filter_map(|text| text.strip_prefix("config:")?.split_once('#'));
-    paths.map(|(path, _)| path.to_owned()).collect()
+    let path = |value: &Value| {
+        let (path, _) = value.as_text()?.strip_prefix("config:")?.split_once('#')?;
+        Some((value.place.clone(), path.to_owned()))
+    };
+    values.filter_map(path).collect()
 }
 
-/// Parses one file; `None` where its TOML is broken.
-fn file(
-    name: String,
-    text: String,
-    folder: PathBuf,
-    environment: Environment<'_>,
-    report: &mut Report,
-) -> Option<File> {
-    let source = Arc::new(Source { name, text });
-    let top = toml(&source, report)?;
-    let here = folder.display().to_string();
+/// What one text says.
+struct Own {
+    base: Option<Value>,
+    sections: Sections,
+    changes: Vec<Section>,
+}
+
+/// Parses one text; `None` where its TOML is broken.
+fn own(source: &Arc<Source>, here: &str, environment: Environment<'_>, report: &mut Report) -> Option<Own> {
+    let top = toml(source, report)?;
     let mut default = Interpolated::default();
     let mut sections = BTreeMap::new();
-    for (key, place, settings) in parts(&source, top.get_ref(), report) {
-        let Interpolated { settings, gaps } = interpolate(&settings, &default, &here, environment);
+    for (key, place, settings) in parts(source, top.get_ref(), report) {
+        let Interpolated { settings, gaps } = interpolate(&settings, &default, here, environment);
         match key {
             Some(key) => {
                 sections.insert(key, Raw { place, settings, gaps });
@@ -235,9 +347,15 @@ fn file(
             }
         }
     }
-    one_name_for_one_app(&sections, report);
-    drop(top);
-    Some(File { source, sections, folder })
+    let top = value::table(source, top.get_ref());
+    let listed = top.get("change").and_then(|setting| setting.value.as_list()).unwrap_or_default();
+    let changes = listed.iter().filter_map(|value| {
+        let Kind::Table(settings) = &value.kind else { return None };
+        let Interpolated { settings, gaps } = interpolate(settings, &default, here, environment);
+        Some(Section { settings, gaps, ..Section::bare("change", &value.place) })
+    });
+    let base = top.get("base").map(|setting| setting.value.clone());
+    Some(Own { base, sections, changes: changes.collect() })
 }
 
 /// The top of a TOML text; where it is broken, `None`, and the first mistake of every line.
@@ -269,6 +387,8 @@ fn parts(source: &Arc<Source>, top: &DeTable<'_>, report: &mut Report) -> Vec<Pa
         let at = Place { source: source.clone(), span: word.span() };
         let word: &str = word.get_ref();
         match value.get_ref().as_table() {
+            None if word == "base" => {}
+            None if word == "change" && changes_are_tables(value.get_ref()) => {}
             None => {
                 let help = "settings stand in sections: [server.NAME], [pipeline.NAME], … or [default]";
                 let text = format!("`{word}` stands outside of any section");
@@ -292,6 +412,11 @@ fn parts(source: &Arc<Source>, top: &DeTable<'_>, report: &mut Report) -> Vec<Pa
     }
     found.sort_by_key(|(key, place, _)| (key.is_some(), place.span.start));
     found
+}
+
+/// `[[change]]`, one or more.
+fn changes_are_tables(value: &DeValue<'_>) -> bool {
+    value.as_array().is_some_and(|list| list.iter().all(|it| it.get_ref().is_table()))
 }
 
 /// The sections of one kind.

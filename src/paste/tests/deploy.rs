@@ -265,3 +265,107 @@ server main on 127.0.0.1:0                                  t.toml:1
     assert_eq!(marked["settings"]["mark"]["value"], "x${env:SECRET}");
     assert!(!found.contains("s3cret") && !json.to_string().contains("s3cret"));
 }
+
+#[tokio::test]
+async fn a_site_changes_its_base_by_name() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::create_dir(folder.path().join("vendor")).unwrap();
+    let write = |name: &str, text: &str| fs::write(folder.path().join(name), text).unwrap();
+    write(
+        "vendor/base.toml",
+        r#"
+[default]
+mark = "vendor"
+[server.main]
+listen = "127.0.0.1:0"
+app = "v2"
+[composite.v2]
+factory = "auth_strategy"
+token = ["trace", "one", "two", "echo"]
+noauth = ["trace", "two", "echo"]
+[filter.one]
+factory = "samesite"
+mark = "${mark} ${here}"
+[filter.two]
+use = "config:more.toml#filter.more"
+[pipeline.other]
+pipeline = ["trace", "echo"]
+[server.gone]
+listen = "127.0.0.1:0"
+app = "other"
+"#,
+    );
+    write("vendor/more.toml", "[filter.more]\nfactory = \"samesite\"\nmark = \"more\"\n");
+    write(
+        "middle.toml",
+        "base = \"vendor/base.toml\"\n[[change]]\nin = \"composite.v2\"\nremove = \"trace\"\n\
+         [[change]]\nin = \"filter.two\"\nset = { mark = \"middle\" }\n",
+    );
+    write(
+        "site.toml",
+        r#"
+base = "middle.toml"
+[default]
+mark = "site"
+[[change]]
+in = "composite.v2"
+list = "token"
+insert = ["mine", "faultwrap"]
+after = "one"
+[[change]]
+in = "composite.v2"
+list = "token"
+insert = "request_id"
+before = "one"
+[[change]]
+in = "composite.v2"
+replace = "two"
+with = ["two", "last"]
+[[change]]
+in = "filter.one"
+set = { mark = "${mark}" }
+[[change]]
+in = "server.gone"
+drop = true
+[filter.mine]
+factory = "samesite"
+[filter.last]
+factory = "samesite"
+mark = "${mark} ${here}"
+"#,
+    );
+    let mut report = Report::default();
+    let files = Files::read(&folder.path().join("site.toml"), &environment, &mut report);
+    let paths = files.as_ref().unwrap().paths().count();
+    let (plan, built) = run(files, "token", &mut report);
+    assert_eq!((report.render(false).as_str(), paths), ("0 errors, 0 warnings\n", 4));
+    assert_eq!((built.len(), plan.servers.len()), (1, 1), "one server was dropped");
+    let here = folder.path().canonicalize().unwrap();
+    let here = here.display();
+    let answer = ask(&built[0], "/x").await;
+    let down = format!("request_id site filter.mine faultwrap middle site {here} |");
+    assert!(answer.starts_with(&down), "{answer}");
+    // What was changed says so.
+    let shown = describe(&plan);
+    assert!(shown.contains("site.toml:") && shown.contains("vendor/base.toml:"), "{shown}");
+}
+
+#[test]
+fn the_shipped_file_can_be_a_base() {
+    let mut report = Report::default();
+    let site = "base = \"shipped\"\n[[change]]\nin = \"server.api\"\nset = { listen = \"127.0.0.1:9\" }\n\
+                [[change]]\nin = \"composite.v2\"\ninsert = \"samesite\"\nafter = \"trace\"\n";
+    let folder = Path::new("/etc/pileus");
+    let files = Files::from_text("site.toml", site, folder, &environment, &mut report);
+    let catalog = &crate::paste::Catalog::COMPILED_IN;
+    for strategy in ["token", "noauth"] {
+        let strategy = crate::paste::Strategy { name: strategy, place: None, known: true };
+        let plan = crate::paste::check(files.as_ref().unwrap(), catalog, strategy, &mut report);
+        assert_eq!(report.errors(), 0, "{}", report.render(false));
+        let api = plan.servers.iter().find(|server| server.name == "api").unwrap();
+        assert_eq!(api.settings.listen.port(), 9);
+        let names: Vec<_> = plan.way(api, "/v2/p/x").filters.iter().map(|it| it.name.clone()).collect();
+        let at = names.iter().position(|name| name == "samesite");
+        assert_eq!(at, names.iter().position(|name| name == "trace").map(|at| at + 1), "{names:?}");
+    }
+}
