@@ -33,12 +33,13 @@ impl Files {
     /// All that were read, or would have been, if they were there.
     pub fn paths(&self, options: &Options) -> Vec<PathBuf> {
         let named = |path: &Option<PathBuf>, default: &str| path.clone().unwrap_or_else(|| default.into());
-        let mut paths = vec![
-            named(&options.config, "pileus.toml"),
-            named(&options.paste, "api-paste.toml"),
-            named(&options.policy, "policy.json"),
-        ];
-        paths.extend(self.paste.iter().flat_map(|files| files.paths().map(Path::to_path_buf)));
+        let mut paths = vec![named(&options.config, "pileus.toml"), named(&options.policy, "policy.json")];
+        let files = self.paste.iter().flat_map(|files| files.paths());
+        paths.extend(files.map(Path::to_path_buf));
+        if paths.len() == 2 {
+            // What is built in holds until there is such a file.
+            paths.push(named(&options.paste, "api-paste.toml"));
+        }
         paths
     }
 
