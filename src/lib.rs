@@ -39,7 +39,7 @@ use pileus_engine::{
     },
 };
 use pileus_model::{Clock, Engine, Idle, JobDefaults, ManualClock, Refusal};
-use pileus_sdk::{Stack, extension};
+use pileus_sdk::extension;
 
 use crate::{
     cli::Options,
@@ -52,6 +52,7 @@ use crate::{
     paste::Plan,
     pipeline::BuildDeps,
     policy::Policy,
+    serve::Answering,
 };
 
 /// The three files, understood, and found to make a service.
@@ -75,13 +76,15 @@ pub struct Checked {
     pub host: Arc<ThisProcess>,
     /// All files that were read, or would have been, if they were there.
     pub paths: Vec<PathBuf>,
+    /// Of each server of the plan that speaks TLS.
+    pub keys: Vec<Option<serve::Keys>>,
 }
 
 /// Parse, check, build: everything that can be wrong, in one report. What comes back must not be
 /// started while the report has errors.
 pub fn check(options: &Options, report: &mut Report) -> Option<Checked> {
     let files = Files::read(options, report);
-    let paths = files.paths(options);
+    let mut paths = files.paths(options);
     let known = Known {
         drivers: pileus_engine::drivers::DRIVERS,
         stores: pileus_engine::STORES,
@@ -114,6 +117,18 @@ pub fn check(options: &Options, report: &mut Report) -> Option<Checked> {
         (policy, name, report.errors() == before)
     });
     let job_defaults = Arc::new(job_defaults.unwrap_or_default());
+    let keys = plan.iter().flat_map(|plan| &plan.servers).map(|server| {
+        let tls = server.settings.tls.as_ref()?;
+        paths.extend(tls.paths().cloned());
+        let keys = serve::Keys::read(tls, server.settings.http2);
+        let wrong = |error: serve::KeysError| {
+            server
+                .section
+                .wrong(&format!("tls.{}", error.setting), format!("`{}`: {}", error.setting, error.problem))
+        };
+        report.take(keys.map_err(wrong))
+    });
+    let keys: Vec<Option<serve::Keys>> = keys.collect();
     let (config, plan, (policy, policy_name, policy_is_whole)) = (config?, plan?, policy?);
     let policy = Arc::new(policy);
     let clock: Arc<dyn Clock> = Arc::new(ManualClock::default());
@@ -150,7 +165,18 @@ pub fn check(options: &Options, report: &mut Report) -> Option<Checked> {
     };
     paste::build(&plan, &deps, report);
     let (scheduler, credentials) = (scheduler?, credentials?);
-    Some(Checked { config, scheduler, credentials, job_defaults, plan, policy, extensions, host, paths })
+    Some(Checked {
+        config,
+        scheduler,
+        credentials,
+        job_defaults,
+        plan,
+        policy,
+        extensions,
+        host,
+        paths,
+        keys,
+    })
 }
 
 /// The files of aliases and limits: the engine reads them at its start, and a mistake in them is found
@@ -201,7 +227,7 @@ impl Checked {
         engine: Arc<dyn Engine>,
         clock: Arc<dyn Clock>,
         kept: &Kept,
-    ) -> Result<Vec<Stack>, Report> {
+    ) -> Result<Vec<Answering>, Report> {
         let mut report = Report::default();
         let loaded = load(&self.config, &self.job_defaults, engine.clone(), clock.clone(), self.host.clone())
             .map_err(|clashes| {
@@ -215,7 +241,8 @@ impl Checked {
         if report.errors() > 0 || built.len() != self.plan.servers.len() {
             return Err(report);
         }
-        Ok(built.into_iter().map(|server| server.app).collect())
+        let keys = self.keys.iter().cloned();
+        Ok(built.into_iter().zip(keys).map(|(server, keys)| Answering { app: server.app, keys }).collect())
     }
 }
 

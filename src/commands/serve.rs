@@ -2,7 +2,6 @@
 
 use std::{
     io::{IsTerminal, Write},
-    net::SocketAddr,
     path::Path,
     sync::Arc,
     time::Duration,
@@ -26,7 +25,7 @@ use crate::{
     identity,
     kept::Kept,
     reload::{LOOK_S, Reloader},
-    serve::{self, Serving},
+    serve::{self, Bound, Serving},
 };
 
 pub fn run(options: &Options) -> u8 {
@@ -124,8 +123,11 @@ async fn start(checked: Checked, options: &Options) -> u8 {
             return CONFIG;
         }
     };
-    let addresses: Vec<(String, SocketAddr)> =
-        bound.iter().map(|listener| (listener.name.clone(), listener.address)).collect();
+    let url = |listener: &Bound| {
+        let scheme = if listener.settings().tls.is_some() { "https" } else { "http" };
+        (listener.name.clone(), format!("{scheme}://{}", listener.address))
+    };
+    let addresses: Vec<(String, String)> = bound.iter().map(url).collect();
     let mut serving = serve::start(bound.into_iter().zip(apps).collect());
     let host = checked.host.clone();
     let reloader = Reloader::new(options, checked, engine, clock, kept);
@@ -223,12 +225,12 @@ impl Stop {
 
 /// What a newcomer needs: where it listens, where its state lies, and a line to paste. The token
 /// itself stays in its file: what is printed here may end in a log.
-fn banner(addresses: &[(String, SocketAddr)], state: &Path, token: &Path) {
+fn banner(addresses: &[(String, String)], state: &Path, token: &Path) {
     let absolute = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
     let (state, token) = (absolute(state), absolute(token));
     let mut text = format!("Pileus {}\n\n", env!("CARGO_PKG_VERSION"));
     for (name, address) in addresses {
-        text += &format!("  {name:<6} http://{address}\n");
+        text += &format!("  {name:<6} {address}\n");
     }
     text += &format!("  {:<6} {}\n", "state", state.display());
     text += &format!("  {:<6} {} (the administrator's)\n", "token", token.display());
@@ -236,7 +238,7 @@ fn banner(addresses: &[(String, SocketAddr)], state: &Path, token: &Path) {
         let quoted = token.display().to_string().replace('\'', r"'\''");
         text += &format!(
             "\nSubmit a job:\n\n  curl -s -H \"X-Auth-Token: $(cat '{quoted}')\" -H 'Content-Type: application/json' \
-             http://{api}/v2/default/jobs -d '{{\"job\": {{\"command\": [\"sh\", \"-c\", \"echo hello from $HOSTNAME; \
+             {api}/v2/default/jobs -d '{{\"job\": {{\"command\": [\"sh\", \"-c\", \"echo hello from $HOSTNAME; \
              sleep 2\"], \"user\": \"ada\", \"vm_type\": \"small\", \"cpu_cores\": 1, \"memory_mib\": 128, \
              \"priority\": 0}}}}'\n"
         );

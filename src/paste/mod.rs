@@ -71,5 +71,5 @@ pub use parse::Files;
 pub(crate) use parse::whole_table;
 pub use plan::{AppId, AppPlan, End, FilterPlan, Mounted, Plan, ServerPlan, Shape, Way};
 pub use section::Section;
-pub use server::ServerSettings;
+pub use server::{ServerSettings, TlsSettings};
 pub use value::{Kind, Setting, Table, Value, in_order};

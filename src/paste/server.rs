@@ -14,6 +14,7 @@
 //! | `idle_timeout_s` | 75 | that a connection may be kept without a request |
 //! | `write_timeout_s` | 60 | for the client to take more of an answer |
 //! | `drain_timeout_s` | 30 | for running requests to end once the server is told to stop |
+//! | `tls` | none | `{ certificate = "…", key = "…" }` in PEM; with `client_ca`, only its clients are let in |
 //! | `http2` | `true` | whether HTTP/2 is spoken, beside HTTP/1.1 |
 //!
 //! The size of a body, and the time for it to arrive, are bounded by the filter `sizelimit`.
@@ -21,6 +22,7 @@
 use std::{
     net::{IpAddr, SocketAddr},
     num::NonZeroU32,
+    path::PathBuf,
 };
 
 use serde::{Deserialize, Deserializer, de::Error};
@@ -67,6 +69,27 @@ pub struct ServerSettings {
     /// Whether HTTP/2 is spoken, beside HTTP/1.1.
     #[serde(default = "yes")]
     pub http2: bool,
+    /// TLS; `None`: cleartext.
+    pub tls: Option<TlsSettings>,
+}
+
+/// The files of a listener that speaks TLS, in PEM.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TlsSettings {
+    /// Its certificate, and those between it and an authority, in this order.
+    pub certificate: PathBuf,
+    /// The certificate's private key.
+    pub key: PathBuf,
+    /// Authorities of clients: who has no certificate of one of them is refused.
+    pub client_ca: Option<PathBuf>,
+}
+
+impl TlsSettings {
+    /// All of them.
+    pub fn paths(&self) -> impl Iterator<Item = &PathBuf> {
+        [&self.certificate, &self.key].into_iter().chain(&self.client_ca)
+    }
 }
 
 /// The smallest buffer in which hyper reads headers, in bytes.

@@ -2,15 +2,13 @@
 
 use std::{
     convert::Infallible,
-    net::SocketAddr,
-    sync::Arc,
     task::{self, Poll},
     time::Duration,
 };
 
 use http::{HeaderMap, HeaderName, Method, Version};
 use hyper::body::{Body as _, Incoming};
-use pileus_sdk::{Answer, Body, Context, Draining, Fault, Request, Response, Stack};
+use pileus_sdk::{Answer, Body, Context, Fault, Request, Response, Stack};
 use tokio::time::timeout;
 
 /// Headers that say who calls. Whatever a client sends in them is dropped, under every spelling
@@ -40,9 +38,7 @@ const IDENTITY: [&str; 11] = [
 /// task: there each request is worked on in one of its own, which asks for the answer.
 pub fn answer(
     request: http::Request<Incoming>,
-    peer: SocketAddr,
-    local: Option<SocketAddr>,
-    draining: Arc<Draining>,
+    context: Context,
     app: &Stack,
     limit: Duration,
 ) -> impl Future<Output = Result<Response, Infallible>> + Send + use<> {
@@ -50,7 +46,6 @@ pub fn answer(
     let (mut head, body) = request.into_parts();
     drop_identity(&mut head.headers);
     let body = if body.is_end_stream() { Body::Empty } else { Body::Stream(Box::pin(Lent(body))) };
-    let context = Context { local, draining: Some(draining), ..Context::new(peer) };
     let request = Request::with(http::Request::from_parts(head, body), context);
     let begun = if http2 { Err((app.clone(), request)) } else { Ok(begin(app, request)) };
     async move {

@@ -8,17 +8,19 @@ use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::{conn::auto, graceful::GracefulShutdown},
 };
-use pileus_sdk::{Draining, Stack};
+use pileus_sdk::{Context, Draining, Stack};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::{
+    io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
     sync::watch,
     task::JoinSet,
+    time::timeout,
 };
 use tracing::{debug, info, warn};
 
 use super::{
-    edge,
+    Keys, edge,
     guard::{Busy, Guard, Patience},
 };
 use crate::paste::ServerSettings;
@@ -57,6 +59,8 @@ fn backlog(settings: &ServerSettings) -> i32 {
 pub struct Front {
     /// Requests that have begun end on the one that they began with.
     pub app: Stack,
+    /// For connections that are accepted from now on.
+    pub keys: Option<Keys>,
     /// For connections that are accepted from now on; `request_timeout_s` for requests.
     pub settings: ServerSettings,
 }
@@ -158,25 +162,59 @@ fn connection(
         write: seconds(settings.write_timeout_s),
     };
     let local = stream.local_addr().ok();
+    let keys = front.load().keys.clone();
+    let handshake = seconds(settings.header_timeout_s);
     async move {
         // Answers are small and wanted at once; a socket that refuses this works all the same.
         stream.set_nodelay(true).ok();
-        let busy = Busy::default();
-        let socket = TokioIo::new(Guard::new(stream, patience, busy.clone()));
-        let service = service_fn(move |request| {
-            let in_flight = busy.enter();
-            let front = front.load();
-            let limit = seconds(front.settings.request_timeout_s);
-            let answer = edge::answer(request, peer, local, draining.clone(), &front.app, limit);
-            async move {
-                // A connection whose answer still comes is not idle.
-                answer.await.map(|answer| answer.map(|body| edge::hold(body, in_flight)))
-            }
-        });
-        let connection = builder.serve_connection(socket, service).into_owned();
-        if let Err(error) = watcher.watch(connection).await {
-            debug!(%peer, error = %error, "a connection ended early");
+        let call = Caller { peer, local, secure: keys.is_some(), draining, front };
+        let Some(keys) = keys else {
+            return converse(stream, patience, call, builder, watcher).await;
+        };
+        match timeout(handshake, keys.acceptor().accept(stream)).await {
+            Ok(Ok(stream)) => converse(stream, patience, call, builder, watcher).await,
+            Ok(Err(error)) => debug!(%peer, %error, "a client and the listener could not agree on TLS"),
+            Err(_) => debug!(%peer, "a client took too long for TLS"),
         }
+    }
+}
+
+/// Who is at the other end of a connection, and what answers him.
+struct Caller {
+    peer: SocketAddr,
+    local: Option<SocketAddr>,
+    secure: bool,
+    draining: Arc<Draining>,
+    front: Arc<ArcSwap<Front>>,
+}
+
+/// Serves a connection to its end.
+async fn converse<S>(
+    stream: S,
+    patience: Patience,
+    call: Caller,
+    builder: Arc<auto::Builder<TokioExecutor>>,
+    watcher: hyper_util::server::graceful::Watcher,
+) where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let Caller { peer, local, secure, draining, front } = call;
+    let busy = Busy::default();
+    let socket = TokioIo::new(Guard::new(stream, patience, busy.clone()));
+    let service = service_fn(move |request| {
+        let in_flight = busy.enter();
+        let front = front.load();
+        let limit = seconds(front.settings.request_timeout_s);
+        let context = Context { local, secure, draining: Some(draining.clone()), ..Context::new(peer) };
+        let answer = edge::answer(request, context, &front.app, limit);
+        async move {
+            // A connection whose answer still comes is not idle.
+            answer.await.map(|answer| answer.map(|body| edge::hold(body, in_flight)))
+        }
+    });
+    let connection = builder.serve_connection(socket, service).into_owned();
+    if let Err(error) = watcher.watch(connection).await {
+        debug!(%peer, error = %error, "a connection ended early");
     }
 }
 

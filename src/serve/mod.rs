@@ -8,6 +8,7 @@
 mod edge;
 mod guard;
 mod listener;
+mod tls;
 
 use std::{io, net::SocketAddr, sync::Arc};
 
@@ -17,7 +18,10 @@ use tokio::{sync::watch, task::JoinSet};
 use tracing::info;
 
 use self::listener::Front;
-pub use self::listener::{Bound, bind};
+pub use self::{
+    listener::{Bound, bind},
+    tls::{Keys, KeysError},
+};
 use crate::paste::ServerSettings;
 
 /// Listeners that accept.
@@ -43,11 +47,20 @@ pub enum Opened {
     /// The one of this index goes on, with other settings perhaps.
     Kept(usize),
     /// A new one.
-    New(Bound),
+    New(Box<Bound>),
+}
+
+/// What answers at a listener.
+#[derive(Debug, Clone)]
+pub struct Answering {
+    /// The app, with its pipeline.
+    pub app: Stack,
+    /// Of a listener that speaks TLS.
+    pub keys: Option<Keys>,
 }
 
 /// Starts to accept on all of them, each with what answers there.
-pub fn start(bound: Vec<(Bound, Stack)>) -> Serving {
+pub fn start(bound: Vec<(Bound, Answering)>) -> Serving {
     let mut serving = Serving { listeners: Vec::new(), tasks: JoinSet::new() };
     for (bound, app) in bound {
         serving.listen(bound, app);
@@ -56,9 +69,9 @@ pub fn start(bound: Vec<(Bound, Stack)>) -> Serving {
 }
 
 impl Serving {
-    fn listen(&mut self, bound: Bound, app: Stack) {
+    fn listen(&mut self, bound: Bound, Answering { app, keys }: Answering) {
         let settings = bound.settings().clone();
-        let front = Arc::new(ArcSwap::from_pointee(Front { app, settings }));
+        let front = Arc::new(ArcSwap::from_pointee(Front { app, keys, settings }));
         let ((changed, changes), (stop, stopped)) = (watch::channel(()), watch::channel(false));
         let (name, address) = (bound.name.clone(), bound.address);
         self.tasks.spawn(bound.accept(front.clone(), changes, stopped));
@@ -95,7 +108,9 @@ impl Serving {
             }
         }
         let bound = |(name, settings): (&str, &ServerSettings)| {
-            bind(name, settings).map(Opened::New).map_err(|error| (name.to_owned(), error))
+            bind(name, settings)
+                .map(|bound| Opened::New(Box::new(bound)))
+                .map_err(|error| (name.to_owned(), error))
         };
         servers
             .into_iter()
@@ -106,18 +121,19 @@ impl Serving {
 
     /// Lets others answer from now on. Requests that have begun end on the pipeline that they began
     /// with; a listener that is no longer wanted drains.
-    pub fn change(&mut self, servers: Vec<(String, ServerSettings, Opened, Stack)>) {
+    pub fn change(&mut self, servers: Vec<(String, ServerSettings, Opened, Answering)>) {
         let mut kept = vec![false; self.listeners.len()];
         let mut new = Vec::new();
-        for (name, settings, opened, app) in servers {
+        for (name, settings, opened, answering) in servers {
             match opened {
-                Opened::New(bound) => new.push((bound, app)),
+                Opened::New(bound) => new.push((*bound, answering)),
                 Opened::Kept(index) => {
+                    let Answering { app, keys } = answering;
                     let Some(live) = self.listeners.get_mut(index) else { continue };
                     kept[index] = true;
                     live.name = name;
                     let other = live.front.load().settings != settings;
-                    live.front.store(Arc::new(Front { app, settings }));
+                    live.front.store(Arc::new(Front { app, keys, settings }));
                     if other {
                         // Whoever does not listen any more needs no settings.
                         live.changed.send(()).ok();

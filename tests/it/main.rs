@@ -22,4 +22,5 @@ mod reload;
 mod service;
 mod support;
 mod tenants;
+mod tls;
 mod traps;

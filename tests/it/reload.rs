@@ -11,7 +11,7 @@ use std::{
 
 use serde_json::{Value, json};
 
-use crate::support::{Place, QUICK, Reply, Server, await_some, send};
+use crate::support::{Place, QUICK, Reply, Server, await_some, free_address, send};
 
 const RELOAD: &str = r#"{"reload": null}"#;
 
@@ -109,7 +109,7 @@ fn what_the_files_say_holds_after_a_reload_and_not_before() {
 fn listeners_come_and_go() {
     let place = Place::new(QUICK);
     let server = place.serve();
-    let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("its address");
+    let free = free_address();
     let section = format!("\n[server.more]\nlisten = \"{free}\"\napp = \"info\"\n");
     let paste = fs::read_to_string(place.path().join("api-paste.toml")).expect("the file");
     let asked = || send(free, "GET", "/clusters", &[], "").status;
