@@ -41,7 +41,7 @@ pub fn run(asked: &ExplainRequest) -> u8 {
         eprintln!("error: there is no such server; there is {}", words(&names, "and"));
         return USAGE;
     };
-    let told = explain(&checked, server, &method, uri.path());
+    let told = explain(&checked, server, &method, &uri);
     let text = if asked.json { format!("{told:#}\n") } else { shown(&told) };
     // A closed pipe means that the reader has seen enough.
     std::io::stdout().lock().write_all(text.as_bytes()).ok();
@@ -49,8 +49,11 @@ pub fn run(asked: &ExplainRequest) -> u8 {
 }
 
 /// `{"method", "path", "server", "way", "filters", "app", "route", "rules", "problem"}`.
-fn explain(checked: &Checked, server: &ServerPlan, method: &Method, path: &str) -> Value {
-    let way = checked.plan.way(server, path);
+fn explain(checked: &Checked, server: &ServerPlan, method: &Method, uri: &http::Uri) -> Value {
+    let path = uri.path();
+    let usual = if server.settings.tls.is_some() { 443 } else { 80 };
+    let host = uri.host().map(|host| (host.to_lowercase(), uri.port_u16().unwrap_or(usual)));
+    let way = checked.plan.way(server, host.as_ref(), path);
     let mut told = paste::way_to_json(server, &way);
     told["method"] = json!(method.as_str());
     told["path"] = json!(path);

@@ -118,14 +118,20 @@ fn what_is_made_passes_the_check() {
 
 #[test]
 fn every_strategy_that_can_be_built_passes_the_check() {
-    let cases = [("folsom", "noauth"), ("folsom", "token"), ("today", "token"), ("site", "noauth_nolimit")];
-    for (folder, strategy) in cases {
+    // The site's `not_found_app` was never asked there, either: that is said.
+    let cases = [
+        ("folsom", "noauth", 0),
+        ("folsom", "token", 0),
+        ("today", "token", 0),
+        ("site", "noauth_nolimit", 1),
+    ];
+    for (folder, strategy, warnings) in cases {
         let mut made = convert(&inputs(&Path::new(FOLDER).join(folder)), None);
         let text = format!("auth_strategy = \"{strategy}\"\n");
         made.outputs.push(Output { name: "pileus.toml", text });
         let report = checked(&made);
         assert_eq!(report.errors(), 0, "{folder}, {strategy}: {}", report.render(false));
-        assert_eq!(report.warnings(), 0, "{folder}, {strategy}: {}", report.render(false));
+        assert_eq!(report.warnings(), warnings, "{folder}, {strategy}: {}", report.render(false));
     }
 }
 

@@ -6,7 +6,7 @@ use super::{
     cascade::cascade,
     plan::{AppPlan, End, FilterPlan, Plan, Shape},
     server::ServerSettings,
-    urlmap::urlmap,
+    urlmap::{Key, urlmap},
 };
 use crate::{
     diagnostic::Report,
@@ -54,8 +54,12 @@ fn one(
         Shape::Broken => None,
         Shape::App { kind, section } => report.take((kind.factory)(section, deps)),
         Shape::Urlmap(mounts) => {
-            let mounts: Option<Vec<_>> =
-                mounts.iter().map(|mount| Some((mount.path.clone(), stack(mount.app)?))).collect();
+            let mounts: Option<Vec<_>> = mounts
+                .iter()
+                .map(|mount| {
+                    Some((Key { host: mount.host.clone(), path: mount.path.clone() }, stack(mount.app)?))
+                })
+                .collect();
             mounts.map(urlmap)
         }
         Shape::Cascade { apps, catch } => {

@@ -70,18 +70,35 @@ fn urlmap(checker: &mut Checker<'_>, it: &Resolved) -> Shape {
     for (key, setting) in in_order(&it.section.settings) {
         let wrong = |text: String| Diagnostic::error(format!("[{}] {text}", it.section.name));
         let app = checker.app(&setting.value);
-        let path = urlmap::normal(key);
-        if !key.starts_with('/') {
-            let help = format!("a urlmap has paths for keys: write `\"/{key}\"`");
-            let text = format!("`{key}` does not start with `/`");
-            checker.report.push(wrong(text).at(setting.key.clone()).help(help));
+        // What is mounted nowhere is what is mounted at `/`.
+        let rest = key == "not_found_app";
+        let is_root = |key: &String| urlmap::key(key).is_ok_and(|it| it.host.is_none() && it.path.is_empty());
+        if rest && it.section.settings.keys().any(is_root) {
+            let wrong = Diagnostic::warning(format!("[{}] `not_found_app` is never asked", it.section.name));
+            let wrong = wrong
+                .at(setting.key.clone())
+                .help("`/` takes whatever is mounted nowhere else: delete one of them");
+            checker.report.push(wrong);
+            continue;
         }
-        if let Some(other) = mounts.iter().find(|mount| mount.path == path) {
+        let key = if rest { "/" } else { key };
+        let urlmap::Key { host, path } = match urlmap::key(key) {
+            Ok(key) => key,
+            Err(text) => {
+                let help = match key.contains(' ') {
+                    true => "a key is a path, or `http://HOST:PORT/PATH`".to_owned(),
+                    false => format!("a urlmap has paths for keys: write `\"/{key}\"`"),
+                };
+                checker.report.push(wrong(text).at(setting.key.clone()).help(help));
+                urlmap::Key { host: None, path: urlmap::normal(key) }
+            }
+        };
+        if let Some(other) = mounts.iter().find(|mount| mount.path == path && mount.host == host) {
             let text = format!("`{key}` is mounted already, in line {}", other.place.line());
             let help = "slashes at the end make no difference";
             checker.report.push(wrong(text).at(setting.key.clone()).help(help));
         } else {
-            mounts.push(Mounted { path, app, place: setting.value.place.clone() });
+            mounts.push(Mounted { host, path, app, place: setting.value.place.clone() });
         }
     }
     if it.section.settings.is_empty() && it.section.gaps.is_empty() {

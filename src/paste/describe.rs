@@ -110,7 +110,7 @@ pub fn to_dot(plan: &Plan) -> String {
                 edges.push((*app, String::new()));
             }
             Shape::Urlmap(mounts) => {
-                edges.extend(mounts.iter().map(|mount| (mount.app, root(&mount.path).to_owned())));
+                edges.extend(mounts.iter().map(|mount| (mount.app, mount.shown())));
             }
             Shape::Cascade { apps, catch } => {
                 let caught = |at: usize| if at == 0 { String::new() } else { format!("on {catch:?}") };
@@ -196,7 +196,7 @@ impl Text<'_> {
             }
             Shape::Urlmap(mounts) => {
                 for mount in mounts {
-                    self.app(depth + 1, &format!("{} → ", root(&mount.path)), mount.app);
+                    self.app(depth + 1, &format!("{} → ", mount.shown()), mount.app);
                 }
             }
             Shape::Cascade { apps, catch } => {
@@ -229,7 +229,8 @@ fn app(plan: &Plan, id: AppId, seen: &mut BTreeSet<AppId>) -> Value {
             value["app"] = app(plan, *below, seen);
         }
         Shape::Urlmap(mounts) => {
-            let one = |mount: &super::Mounted| json!({ "path": root(&mount.path), "app": app(plan, mount.app, seen) });
+            let one =
+                |mount: &super::Mounted| json!({ "path": mount.shown(), "app": app(plan, mount.app, seen) });
             value["mounts"] = mounts.iter().map(one).collect();
         }
         Shape::Cascade { apps, catch } => {
@@ -269,9 +270,4 @@ fn in_file(name: &str) -> bool {
 /// Filters and apps are known by their bare names.
 fn short(name: &str) -> &str {
     name.strip_prefix("filter.").or_else(|| name.strip_prefix("app.")).unwrap_or(name)
-}
-
-/// The path of a mount as it is written.
-fn root(path: &str) -> &str {
-    if path.is_empty() { "/" } else { path }
 }

@@ -70,6 +70,11 @@ pub use interpolate::Environment;
 pub use parse::Files;
 pub(crate) use parse::whole_table;
 pub use plan::{AppId, AppPlan, End, FilterPlan, Mounted, Plan, ServerPlan, Shape, Way};
+/// Whether a urlmap may have this key.
+pub(crate) fn is_mount(key: &str) -> bool {
+    urlmap::key(key).is_ok()
+}
+
 pub use section::Section;
 pub use server::{ServerSettings, TlsSettings};
 pub use value::{Kind, Setting, Table, Value, in_order};

@@ -85,12 +85,22 @@ pub enum Shape {
 /// One line of a urlmap.
 #[derive(Debug)]
 pub struct Mounted {
+    /// `x.org` or `x.org:8080`, where it holds for that host alone.
+    pub host: Option<String>,
     /// Without slashes at its end: `/` is the empty text.
     pub path: String,
     /// What answers below it.
     pub app: AppId,
     /// Where it is named.
     pub place: Place,
+}
+
+impl Mounted {
+    /// As one would write it.
+    pub fn shown(&self) -> String {
+        let host = self.host.as_ref().map(|host| format!("http://{host}")).unwrap_or_default();
+        host + if self.path.is_empty() { "/" } else { &self.path }
+    }
 }
 
 /// A filter in its place in a pipeline.
@@ -135,7 +145,7 @@ pub struct Way<'a> {
 impl Plan {
     /// The way of a request with this path through a server: what `pileus explain` shows. Ends at a
     /// urlmap that has nothing for the path, and at a cascade, which asks one app after the other.
-    pub fn way(&self, server: &ServerPlan, path: &str) -> Way<'_> {
+    pub fn way(&self, server: &ServerPlan, host: Option<&(String, u16)>, path: &str) -> Way<'_> {
         let mut way = Way { mounted: 0, filters: Vec::new(), apps: Vec::new(), takes: Vec::new() };
         let mut next = self.apps.get(server.app);
         while let Some(app) = next {
@@ -146,13 +156,15 @@ impl Plan {
                     self.apps.get(*app)
                 }
                 Shape::Urlmap(mounts) => {
-                    let taken = |mount: &Mounted| urlmap::taken(&mount.path, path, way.mounted);
+                    let taken = |mount: &Mounted| {
+                        let fits = urlmap::fits(mount.host.as_deref(), host)?;
+                        Some((fits, urlmap::taken(&mount.path, path, way.mounted)?))
+                    };
                     let found = mounts.iter().filter_map(|mount| Some((taken(mount)?, mount)));
                     found.max_by_key(|(taken, mount)| (*taken, mount.path.ends_with("/+"))).and_then(
-                        |(taken, mount)| {
+                        |((_, taken), mount)| {
                             way.mounted = taken;
-                            let root = mount.path.is_empty();
-                            way.takes.push(if root { "/".into() } else { mount.path.clone() });
+                            way.takes.push(mount.shown());
                             self.apps.get(mount.app)
                         },
                     )

@@ -5,12 +5,20 @@
 //! A key that ends in `/+` wants at least one segment more: `/v2/+` takes `/v2/x` alone, so that
 //! `/v2` and `/v2/` may go to somebody else. What was taken is noted in [`Context::mounted`], so that a map may stand below a map.
 //!
+//! A key may name a host: `http://x.org/v2`, `http://x.org:8080/v2`, or in Paste's words `domain x.org port 8080 /v2`.
+//! Keys of the request's host and port go before those of its host alone, and these before keys
+//! without a host; in each, the longest path wins. (Paste sorted hosts as text, so that one with a
+//! port was never reached.) A host is compared with `Host`, or with the target of HTTP/2; capitals
+//! make no difference, and a port that is not said is the scheme's.
+//!
 //! A request costs one look-up for each segment of the longest key, however many keys there are,
-//! and allocates nothing. Source: Paste, `paste/urlmap.py`; without its hosts and its own 404 page.
+//! and allocates nothing where no key names a host. Source: Paste, `paste/urlmap.py`; without its 404
+//! page, which told everybody what is mounted.
 
 use std::sync::Arc;
 
 use foldhash::HashMap;
+use http::{header, uri::Authority};
 use pileus_sdk::{Answer, Fault, Request, Stack};
 
 /// A key without repeated slashes, and without one at its end: `/` becomes the empty text.
@@ -43,11 +51,84 @@ fn more(key: &str) -> Option<&str> {
     key.strip_suffix("/+")
 }
 
+/// A key, understood.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Key {
+    /// `x.org` or `x.org:8080`, in small letters; `None`: any.
+    pub host: Option<String>,
+    /// In its normal form.
+    pub path: String,
+}
+
+/// Reads a key; `Err`: what is wrong with it.
+pub fn key(text: &str) -> Result<Key, String> {
+    let (host, port, path) = if let Some(rest) = text.strip_prefix("http://") {
+        let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
+        let (host, port) = match authority.rsplit_once(':') {
+            Some((host, port)) if !port.ends_with(']') => (host, Some(port)),
+            _ => (authority, None),
+        };
+        (Some(host), port, format!("/{path}"))
+    } else if text.starts_with('/') {
+        (None, None, text.to_owned())
+    } else {
+        let (mut host, mut port, mut path) = (None, None, None);
+        let mut words = text.split_whitespace();
+        while let Some(word) = words.next() {
+            let twice = match word {
+                "domain" => host.replace(words.next().ok_or("`domain` without a host behind it")?).is_some(),
+                "port" => port.replace(words.next().ok_or("`port` without a number behind it")?).is_some(),
+                word if word.starts_with('/') => path.replace(word).is_some(),
+                _ => return Err(format!("`{text}` does not start with `/`")),
+            };
+            if twice {
+                return Err(format!("`{word}` a second time"));
+            }
+        }
+        (host, port, path.unwrap_or("/").to_owned())
+    };
+    let whole = |host: &&str| !host.is_empty() && !host.contains(['/', '@', ' ']);
+    let host = match (host, port) {
+        (None, Some(_)) => return Err("a port without a host".into()),
+        (None, None) => None,
+        (Some(host), _) if !whole(&host) => return Err(format!("`{host}` is no host")),
+        (Some(host), None) => Some(host.to_lowercase()),
+        (Some(host), Some(port)) => match port.parse::<u16>() {
+            Ok(port) if port > 0 => Some(format!("{}:{port}", host.to_lowercase())),
+            _ => return Err(format!("`{port}` is no port")),
+        },
+    };
+    Ok(Key { host, path: normal(&path) })
+}
+
+/// How well a key's host fits a host and port: the higher, the better; `None`: not at all.
+pub fn fits(key: Option<&str>, asked: Option<&(String, u16)>) -> Option<u8> {
+    match (key, asked) {
+        (None, _) => Some(0),
+        (Some(key), Some((host, _))) if key == host => Some(1),
+        (Some(key), Some((host, port))) if key.strip_prefix(host.as_str()) == Some(&format!(":{port}")) => {
+            Some(2)
+        }
+        (Some(_), _) => None,
+    }
+}
+
+/// The host and port that a request is for.
+fn asked(request: &Request) -> Option<(String, u16)> {
+    let named = request.headers().get(header::HOST).and_then(|host| host.to_str().ok()?.parse().ok());
+    let authority: Authority = named.or_else(|| request.uri().authority().cloned())?;
+    let port = authority.port_u16().unwrap_or(if request.context().secure { 443 } else { 80 });
+    Some((authority.host().to_lowercase(), port))
+}
+
 /// The app that sends every request on to the app with the longest key.
-pub fn urlmap(mounts: impl IntoIterator<Item = (String, Stack)>) -> Stack {
-    let mut root = Node::default();
-    for (path, app) in mounts {
-        let mut node = &mut root;
+pub fn urlmap(mounts: impl IntoIterator<Item = (Key, Stack)>) -> Stack {
+    let (mut root, mut hosts) = (Node::default(), HashMap::<String, Node>::default());
+    for (Key { host, path }, app) in mounts {
+        let mut node = match host {
+            None => &mut root,
+            Some(host) => hosts.entry(host).or_default(),
+        };
         for segment in more(&path).unwrap_or(&path).split('/').filter(|segment| !segment.is_empty()) {
             node = node.below.entry(segment.into()).or_default();
         }
@@ -56,10 +137,17 @@ pub fn urlmap(mounts: impl IntoIterator<Item = (String, Stack)>) -> Stack {
             None => node.app = Some(app),
         }
     }
-    let root = Arc::new(root);
+    let all = Arc::new((root, hosts));
     Stack::forward(move |mut request: Request| {
+        let (root, hosts) = &*all;
         let mounted = request.context().mounted as usize;
-        match root.longest(request.uri().path(), mounted) {
+        let path = request.uri().path();
+        let asked = if hosts.is_empty() { None } else { asked(&request) };
+        let own = asked.and_then(|(host, port)| {
+            let of = |host: &str| hosts.get(host)?.longest(path, mounted);
+            of(&format!("{host}:{port}")).or_else(|| of(&host))
+        });
+        match own.or_else(|| root.longest(path, mounted)) {
             Some((app, mounted)) => {
                 request.context_mut().mounted = mounted;
                 app.send(request)
@@ -125,9 +213,24 @@ mod tests {
         })
     }
 
+    /// `urlmap`, with the texts of keys.
+    fn urlmap(mounts: impl IntoIterator<Item = (String, Stack)>) -> Stack {
+        super::urlmap(mounts.into_iter().map(|(text, app)| {
+            let any = format!("/{text}");
+            (key(if text.contains(':') { &text } else { &any }).unwrap(), app)
+        }))
+    }
+
     async fn ask(map: &Stack, path: &str) -> String {
+        ask_of(map, "", path).await
+    }
+
+    async fn ask_of(map: &Stack, host: &str, path: &str) -> String {
         let mut request = Request::new(Body::Empty);
         *request.uri_mut() = path.parse().unwrap();
+        if !host.is_empty() {
+            request.headers_mut().insert(header::HOST, host.parse().unwrap());
+        }
         match map.send(request).await {
             Ok(response) => String::from_utf8(response.into_body().bytes().unwrap().to_vec()).unwrap(),
             Err(fault) => fault.code().0.as_str().to_owned(),
@@ -200,6 +303,63 @@ mod tests {
         let nothing_else = urlmap([("/+".to_owned(), app("all"))]);
         for (path, expected) in [("/", "404"), ("/x", r#"all "" "/x""#)] {
             assert_eq!(ask(&nothing_else, path).await, expected, "{path}");
+        }
+    }
+
+    #[test]
+    fn keys_are_read_in_three_manners() {
+        let whole =
+            |host: Option<&str>, path: &str| Ok(Key { host: host.map(Into::into), path: path.into() });
+        let cases = [
+            ("/v2/", whole(None, "/v2")),
+            ("http://X.org", whole(Some("x.org"), "")),
+            ("http://x.org:8080//a/", whole(Some("x.org:8080"), "/a")),
+            ("http://[::1]:80/a", whole(Some("[::1]:80"), "/a")),
+            ("domain x.org /a", whole(Some("x.org"), "/a")),
+            ("/a port 80 domain X.ORG", Err("`/a port 80 domain X.ORG`".into())),
+            ("port 80 domain X.ORG", whole(Some("x.org:80"), "")),
+            ("domain a domain b /", Err("`domain` a second time".into())),
+            ("port 1 port 2 domain a", Err("`port` a second time".into())),
+            ("domain a /b /c", Err("`/c` a second time".into())),
+            ("port 80 /a", Err("a port without a host".into())),
+            ("domain", Err("`domain` without a host behind it".into())),
+            ("domain x port 99999 /", Err("`99999` is no port".into())),
+            ("http:///a", Err("`` is no host".into())),
+            ("v2", Err("`v2` does not start with `/`".to_owned())),
+        ];
+        for (text, expected) in cases {
+            match (key(text), expected) {
+                // A path may hold blanks; what is behind them is part of it.
+                (Ok(found), Err(path)) if path.contains(text) => assert_eq!(found.host, None, "{text}"),
+                (found, expected) => assert_eq!(found, expected, "{text}"),
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn the_host_goes_before_the_path() {
+        let keys = [
+            ("http://x.org/", app("x")),
+            ("http://x.org:8080/a", app("x8080")),
+            ("http://y.org/a/b", app("y")),
+        ];
+        let keys = keys.into_iter().map(|(text, app)| (key(text).unwrap(), app));
+        let any = [("/", app("any")), ("/a", app("anya"))].map(|(text, app)| (key(text).unwrap(), app));
+        let map = super::urlmap(keys.chain(any));
+        let cases = [
+            ("x.org", "/a", "x"),
+            ("X.ORG:80", "/a/c", "x"),
+            ("x.org:8080", "/a/c", "x8080"),
+            ("x.org:8080", "/b", "x"),
+            ("y.org", "/a/b", "y"),
+            ("y.org", "/a", "anya"),
+            ("z.org", "/a", "anya"),
+            ("not a host", "/q", "any"),
+            ("", "/q", "any"),
+        ];
+        for (host, path, name) in cases {
+            let answer = ask_of(&map, host, path).await;
+            assert!(answer.starts_with(&format!("{name} ")), "{host}{path}: {answer}");
         }
     }
 }

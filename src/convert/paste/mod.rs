@@ -443,7 +443,7 @@ impl<'a> Paste<'a> {
                 || matches!(key, "use" | "require" | "filter-with")
                 || matches!(word, "set" | "get") && key.contains(char::is_whitespace);
             let member = match is {
-                Some(Is::Urlmap { .. }) => key.starts_with('/'),
+                Some(Is::Urlmap { .. }) => key == "not_found_app" || crate::paste::is_mount(key),
                 Some(Is::Cascade) => key.starts_with("app"),
                 _ => true,
             };

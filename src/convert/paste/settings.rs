@@ -100,14 +100,8 @@ impl<'a> Paste<'a> {
             let what = format!("[{}] `{key}`", section.name);
             let (fate, text) = match key.split_whitespace().next() {
                 Some("set") => (Fate::Gone, "no filter and no app sees globals here"),
-                Some("domain" | "port") => {
-                    (Fate::NotYet, "a urlmap looks at paths alone: give the host a server of its own")
-                }
-                Some("not_found_app") => (Fate::Gone, "what is mounted nowhere is a fault, 404"),
+                Some("domain" | "port") => (Fate::Unknown, "a urlmap has keys of another form"),
                 Some("require") => (Fate::Gone, "nothing here is written in Python"),
-                _ if key.starts_with("http") => {
-                    (Fate::NotYet, "a urlmap looks at paths alone: give the host a server of its own")
-                }
                 _ => (Fate::Unknown, "Paste refuses it, or takes no notice of it"),
             };
             self.out.notes.add(&option.place, what, fate, text);

@@ -50,7 +50,7 @@ fn a_path_has_one_way() {
         (2, "/", 0, 7, "cloud_admin"),
     ];
     for (server, path, mounted, filters, last) in cases {
-        let way = plan.way(&plan.servers[server], path);
+        let way = plan.way(&plan.servers[server], None, path);
         let answers = way.apps.last().map(|app| app.name.as_str());
         assert_eq!((way.mounted, way.filters.len(), answers), (mounted, filters, Some(last)), "{path}");
     }
