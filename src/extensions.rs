@@ -19,6 +19,7 @@ pub static EXTENSIONS: &[&Extension] = &[
     &pileus_ext_clouds::EXTENSION,
     &pileus_ext_events::EXTENSION,
     &pileus_ext_jobs::EXTENSION,
+    &pileus_ext_policy::EXTENSION,
     &pileus_ext_service::EXTENSION,
     &pileus_ext_users::EXTENSION,
     &pileus_ext_vms::EXTENSION,
@@ -122,8 +123,10 @@ fn resource(statuses: Vec<Status>) -> Resource {
         collection: "extensions",
         parent: None,
         actions: vec![
-            Action::index("extensions:index", "Lists the extensions", &it, Extensions::index),
-            Action::show("extensions:show", "Shows an extension by its alias", &it, Extensions::show),
+            Action::index("extensions:index", "Lists the extensions", &it, Extensions::index)
+                .default_rule("rule:member"),
+            Action::show("extensions:show", "Shows an extension by its alias", &it, Extensions::show)
+                .default_rule("rule:member"),
         ],
     }
 }
