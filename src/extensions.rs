@@ -59,6 +59,17 @@ impl Loaded {
     }
 }
 
+/// The routes of every extension that is compiled in, selected or not: whom rules may be named after.
+pub fn all_routes(deps: &Deps) -> Vec<Arc<Route>> {
+    let of = |extension: &&Extension| {
+        let built = || routes::routes(extension.alias, &(extension.resources)(deps));
+        // Whoever selects it hears why it failed.
+        catch_unwind(AssertUnwindSafe(built)).unwrap_or_default()
+    };
+    let core = [resource(Vec::new()), limits::resource(deps), tokens::resource(deps)];
+    EXTENSIONS.iter().flat_map(of).chain(routes::routes("core", &core)).map(Arc::new).collect()
+}
+
 /// Builds the routes of the selected extensions. One that fails is left out and says why; two that
 /// want the same route, or the same alias, are a mistake that names both.
 pub fn load(selected: &[&'static Extension], deps: &Deps) -> Result<Loaded, Vec<Diagnostic>> {
