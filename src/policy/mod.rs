@@ -270,3 +270,5 @@ impl Decide for Policy {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod assemble_tests;

@@ -70,25 +70,30 @@ fn of_yaml(source: &Arc<Source>) -> Result<Vec<Member>, Diagnostic> {
 }
 
 fn form_of_yaml(source: &str, node: &Node, at: &Range<usize>) -> Form {
-    let item = |text: &str, span: &Range<usize>| {
-        // A folded text ends in a line break. One of blanks alone is no rule, and stays.
-        let text = if text.trim().is_empty() { text } else { text.trim_end() };
-        Item::within(source, text.to_owned(), span.clone())
-    };
-    let one = |node: &Node| match &node.value {
-        Yaml::Text(text) => Ok(item(text, &node.span)),
-        other => Err((what_of_yaml(other), node.span.clone())),
+    let one = |node: &Node, at: &Range<usize>| match &node.value {
+        // YAML takes a bare `!` for a tag of nothing, and nothing allows everybody.
+        Yaml::Text(text) if text.is_empty() && !source.get(at.start..).is_some_and(|it| it.starts_with(['"', '\''])) => {
+            Err(("text that is not there (a bare `!` is none: `\"!\"`)", at.clone()))
+        }
+        Yaml::Text(text) => {
+            // A folded text ends in a line break. One of blanks alone is no rule, and stays.
+            let text = if text.trim().is_empty() { text } else { text.trim_end() };
+            Ok(Item::within(source, text.to_owned(), at.clone()))
+        }
+        other => Err((what_of_yaml(other), at.clone())),
     };
     match &node.value {
-        Yaml::Text(text) => Form::Text(item(text, at)),
-        Yaml::List(entries) => Form::List(entries.iter().map(|entry| match &entry.value {
-            Yaml::List(items) => match items.iter().map(one).collect::<Result<_, _>>() {
-                Ok(items) => Entry::All(items),
-                Err((what, span)) => Entry::Wrong(what, span),
-            },
-            _ => one(entry).map_or_else(|(what, span)| Entry::Wrong(what, span), Entry::One),
-        }).collect()),
-        other => Form::Wrong(what_of_yaml(other), at.clone()),
+        Yaml::List(entries) => {
+            let entry = |entry: &Node| match &entry.value {
+                Yaml::List(items) => {
+                    let items = items.iter().map(|item| one(item, &item.span));
+                    items.collect::<Result<_, _>>().map_or_else(|(what, at)| Entry::Wrong(what, at), Entry::All)
+                }
+                _ => one(entry, &entry.span).map_or_else(|(what, at)| Entry::Wrong(what, at), Entry::One),
+            };
+            Form::List(entries.iter().map(entry).collect())
+        }
+        _ => one(node, at).map_or_else(|(what, at)| Form::Wrong(what, at), Form::Text),
     }
 }
 
