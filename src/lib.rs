@@ -99,10 +99,8 @@ pub fn check(options: &Options, report: &mut Report) -> Option<Checked> {
     let host = Arc::new(ThisProcess::new(options, keep_vms));
     let settings = config.as_ref().map(|config| report.take(config.policy().parse()).unwrap_or_default());
     let settings = settings.unwrap_or_default();
-    let policy_files = files
-        .policy
-        .map(|main| policy::collect(main, &settings, &files.folder, report))
-        .unwrap_or_default();
+    let policy_files =
+        files.policy.map(|main| policy::collect(main, &settings, &files.folder, report)).unwrap_or_default();
     let policy = assemble_policy(&policy_files, &settings, &job_defaults, host.clone(), report);
     let (config, plan) = (config?, plan?);
     if policy_files.is_empty() {
@@ -139,7 +137,8 @@ fn known<'a>(extensions: &'a [&'a str]) -> Known<'a> {
 pub(crate) fn policy_of(files: &[Arc<Source>], options: &Options, report: &mut Report) -> Policy {
     let aliases = extensions::aliases();
     let config = Files::read_config(options, report);
-    let config = config.and_then(|it| Config::from_text(&it.name, &it.text, Path::new(""), &known(&aliases), report));
+    let config =
+        config.and_then(|it| Config::from_text(&it.name, &it.text, Path::new(""), &known(&aliases), report));
     let settings = config.and_then(|config| report.take(config.policy().parse())).unwrap_or_default();
     let host = Arc::new(ThisProcess::new(options, false));
     assemble_policy(files, &settings, &Arc::default(), host, report)
@@ -153,7 +152,8 @@ fn assemble_policy(
     host: Arc<ThisProcess>,
     report: &mut Report,
 ) -> Policy {
-    let (engine, clock): (Arc<dyn Engine>, Arc<dyn Clock>) = (Arc::new(Idle), Arc::new(ManualClock::default()));
+    let (engine, clock): (Arc<dyn Engine>, Arc<dyn Clock>) =
+        (Arc::new(Idle), Arc::new(ManualClock::default()));
     let (job_defaults, about) = (job_defaults.clone(), Arc::default());
     let deps = extension::Deps { engine, clock, host, job_defaults, about };
     let (defaults, clashes) = policy::Defaults::of(&extensions::all_routes(&deps));

@@ -250,7 +250,11 @@ fn check(rules: &mut [Rule], notes: &mut Notes) {
         // Whether somebody might get in because a check is false.
         let not = rule.value.is_string() && all.iter().any(|word| word.eq_ignore_ascii_case("not"));
         if all.iter().any(|check| check.starts_with("https:")) {
-            rule.shut(Fate::NotYet, "`https:` checks are not there yet, `http:` to a server of this host is", notes);
+            rule.shut(
+                Fate::NotYet,
+                "`https:` checks are not there yet, `http:` to a server of this host is",
+                notes,
+            );
             continue;
         }
         let mut strange: BTreeSet<String> = BTreeSet::new();

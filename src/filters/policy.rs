@@ -108,8 +108,7 @@ impl Stage {
     /// does not depend on how many there are.
     fn enforce(&self, request: &Request) -> Result<Enforced, Fault> {
         let context = request.context();
-        let matched =
-            context.matched.as_ref().ok_or_else(|| Fault::internal("a request without a route"))?;
+        let matched = context.matched.as_ref().ok_or_else(|| Fault::internal("a request without a route"))?;
         let caller = context.known_caller()?;
         let route = &matched.route;
         let target = Path { matched, path: request.uri().path() };
@@ -196,10 +195,13 @@ impl Path<'_> {
 #[cfg(test)]
 mod tests {
     use http::Method;
-    use pileus_sdk::Caller;
-    use serde_json::{Value, json};
+    use pileus_sdk::ScopeType;
+    use serde_json::json;
 
-    use crate::router::Router;
+    use crate::{
+        policy::{Defaults, Settings},
+        router::Router,
+    };
 
     use super::*;
     use crate::filters::testing::{build, called, deps, matched, request};
@@ -246,6 +248,38 @@ mod tests {
             if let Err(fault) = decided {
                 assert_eq!(fault.code().0, 403, "{rule} {path}");
                 assert_eq!(fault.to_string(), format!("Policy doesn't allow {rule} to be performed."));
+            }
+        }
+    }
+
+    #[test]
+    fn a_token_for_something_else_is_told_so() {
+        let mut request = matched(request(Method::GET, "/v2/p1/clouds/west", &[]), "clouds:show");
+        let found = request.context_mut().matched.as_mut().unwrap();
+        let mut route = (*found.route).clone();
+        route.scope_types = &[ScopeType::Project, ScopeType::Domain];
+        route.default_rule = "@";
+        found.route = Arc::new(route);
+        let routes = [found.route.clone()];
+        for (scope, enforce_scope, said) in [
+            (json!(null), true, ""),
+            (json!("all"), false, ""),
+            (
+                json!("all"),
+                true,
+                "Policy doesn't allow clouds:show to be performed: it needs a token of scope project or domain, and this \
+                 one is of scope system.",
+            ),
+        ] {
+            let settings = Settings { enforce_scope, ..Settings::default() };
+            let (policy, _) = Policy::assemble(&[], &Arc::new(Defaults::of(&routes).0), &settings);
+            let mut caller = Caller::new("ann".into(), "p1".into(), vec![], false);
+            caller.creds["system_scope"] = scope.clone();
+            request.context_mut().caller = Some(Arc::new(caller));
+            let decided = enforce(&Arc::new(policy), &request);
+            assert_eq!(decided.is_ok(), said.is_empty(), "{scope}");
+            if let Err(fault) = decided {
+                assert_eq!((fault.code().0.as_u16(), fault.to_string().as_str()), (403, said));
             }
         }
     }

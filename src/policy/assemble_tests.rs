@@ -77,19 +77,27 @@ fn a_file_goes_before_the_code_and_a_later_file_before_an_earlier_one() {
         // The rule that others refer to is changed for all of them.
         (&[("p.json", r#"{"admin": "role:member"}"#)], &on, ["m", "m", "mo", "mo", ""]),
         (
-            &[("p.json", r#"{"things:kill": "!", "things:all": "!"}"#), ("d/1.yaml", "things:kill: role:member")],
+            &[
+                ("p.json", r#"{"things:kill": "!", "things:all": "!"}"#),
+                ("d/1.yaml", "things:kill: role:member"),
+            ],
             &on,
             ["m", "m", "mo", "", ""],
         ),
         // What a later file cannot say denies: the earlier file is not asked again.
-        (&[("p.json", r#"{"things:show": "@"}"#), ("d/1.json", r#"{"things:show": 5}"#)], &on, ["", "m", "a", "a", ""]),
+        (
+            &[("p.json", r#"{"things:show": "@"}"#), ("d/1.json", r#"{"things:show": 5}"#)],
+            &on,
+            ["", "m", "a", "a", ""],
+        ),
         (&[], &off, ["", "", "", "", ""]),
         (&[("p.json", r#"{"default": "role:admin"}"#)], &off, ["a", "a", "a", "a", "a"]),
         (&[("p.json", r#"{"things:show": "@"}"#)], &off, ["mao", "", "", "", ""]),
     ];
     for (files, settings, allowed) in cases {
         let (policy, _) = assembled(files, settings);
-        let found = ["things:show", "things:make", "things:kill", "things:all", "gone"].map(|rule| may(&policy, rule));
+        let found = ["things:show", "things:make", "things:kill", "things:all", "gone"]
+            .map(|rule| may(&policy, rule));
         assert_eq!(found, allowed.map(str::to_owned), "{files:?}, defaults {}", settings.policy_defaults);
     }
 }
@@ -185,7 +193,11 @@ fn what_the_rules_mean_for_the_routes_is_said_with_its_place() {
         (
             r#"{"default": "!", "things:show": "not rule:gone"}"#,
             &[
-                (false, "\"default\"", "`default` does not decide `things:all`, `things:make` and `things:kill`"),
+                (
+                    false,
+                    "\"default\"",
+                    "`default` does not decide `things:all`, `things:make` and `things:kill`",
+                ),
                 (false, "\"things:show\"", "lets in everybody"),
                 (true, "rule:gone", "below `not` whomever `default` denies would be let in"),
             ],
@@ -194,7 +206,10 @@ fn what_the_rules_mean_for_the_routes_is_said_with_its_place() {
             r#"{"default": "", "things:show": "role:x", "things:make": "role:x", "things:kill": "role:x", "things:all": "role:x"}"#,
             &[(false, "\"default\"", "`default` lets in everybody")],
         ),
-        (r#"{"things:show": "not rule:gone"}"#, &[(true, "rule:gone", "and there is no `default` to decide")]),
+        (
+            r#"{"things:show": "not rule:gone"}"#,
+            &[(true, "rule:gone", "and there is no `default` to decide")],
+        ),
         (r#"{"things:show": "rule:things:show"}"#, &[(true, "rule:things:show", "in a circle")]),
         (
             r#"{"things:show": "http://policy.example/"}"#,
@@ -272,4 +287,19 @@ fn yaml_has_places_too() {
     let folded = "things:show: >\n  role:admin or\n  role:member\n";
     let (policy, told) = assembled(&[("a.yaml", folded)], &Settings::default());
     assert!(told.is_empty() && may(&policy, "things:show") == "mao", "{told:?}");
+}
+
+#[test]
+fn the_shipped_settings_are_the_defaults() {
+    let source = source("pileus.toml", crate::config::SHIPPED);
+    let mut report = crate::diagnostic::Report::default();
+    let known = crate::config::Known { drivers: &["local"], stores: &["sqlite"], extensions: &[] };
+    let config =
+        crate::config::Config::from_text(&source.name, &source.text, "".as_ref(), &known, &mut report)
+            .unwrap();
+    assert_eq!(config.policy().parse::<Settings>().unwrap(), Settings::default());
+    for line in ["policy_dirs", "policy_defaults", "enforce_scope", "remote_timeout_s", "remote_content_type"]
+    {
+        assert!(source.text.contains(line), "{line}");
+    }
 }

@@ -13,10 +13,7 @@ use std::{
 
 use serde::Deserialize;
 
-use super::{
-    read::ENDINGS,
-    remote::ContentType,
-};
+use super::{read::ENDINGS, remote::ContentType};
 use crate::diagnostic::{Diagnostic, Report, Source};
 
 /// What `[policy]` may say.
@@ -49,7 +46,12 @@ impl Default for Settings {
 
 /// The file `main`, and the files of the folders: in the order of the folders, and of their names.
 /// Relative folders start at `folder`, that of the settings.
-pub fn collect(main: Arc<Source>, settings: &Settings, folder: &Path, report: &mut Report) -> Vec<Arc<Source>> {
+pub fn collect(
+    main: Arc<Source>,
+    settings: &Settings,
+    folder: &Path,
+    report: &mut Report,
+) -> Vec<Arc<Source>> {
     let beside = Path::new(&main.name).parent().unwrap_or(Path::new("")).join("policy.d");
     let mut files = vec![main];
     match &settings.policy_dirs {
@@ -83,10 +85,14 @@ fn read_folder(folder: &Path, files: &mut Vec<Arc<Source>>, report: &mut Report)
         let known = path.extension().is_some_and(|it| ENDINGS.iter().any(|ending| it == *ending));
         if !known {
             let text = format!("{} is not read: its name ends neither in .json nor in .yaml", path.display());
-            report.push(Diagnostic::error(text).help("rename it; a name that starts with a dot is passed over"));
+            report.push(
+                Diagnostic::error(text).help("rename it; a name that starts with a dot is passed over"),
+            );
             continue;
         }
         let text = fs::read_to_string(&path).map_err(|error| unreadable(&path, &error));
-        files.extend(report.take(text).map(|text| Arc::new(Source { name: path.display().to_string(), text })));
+        files.extend(
+            report.take(text).map(|text| Arc::new(Source { name: path.display().to_string(), text })),
+        );
     }
 }

@@ -20,8 +20,15 @@ const CREDS: [&str; 4] = ["user_id", "project_id", "roles", "is_admin"];
 
 /// What those of some callers have, as their authenticator sets it.
 const MORE_CREDS: [&str; 9] = [
-    "system", "system_scope", "domain_id", "user_domain_id", "project_domain_id", "user_name", "project_name",
-    "token", "is_admin_project",
+    "system",
+    "system_scope",
+    "domain_id",
+    "user_domain_id",
+    "project_domain_id",
+    "user_name",
+    "project_name",
+    "token",
+    "is_admin_project",
 ];
 
 /// What a rule refers to.

@@ -64,13 +64,13 @@ impl Policy {
             let own = known.and_then(|id| self.get(id)?.origin.place.as_ref());
             if own.is_some_and(|place| place.source.name == source.name) {
                 let message = format!("rule `{name}` stands here a second time");
-                diagnostics
-                    .push(Diagnostic::error(message).at(place(value)).help("take one of them away"));
+                diagnostics.push(Diagnostic::error(message).at(place(value)).help("take one of them away"));
                 continue;
             }
             let mut problems = Vec::new();
             self.add(&name, &form, &mut problems);
-            if let Some(rule) = self.names.get(&*name).copied().and_then(|id| self.rules.get_mut(id.index())) {
+            if let Some(rule) = self.names.get(&*name).copied().and_then(|id| self.rules.get_mut(id.index()))
+            {
                 rule.origin.over.extend(rule.origin.place.replace(place(key)));
             }
             diagnostics.extend(problems.into_iter().map(|problem| {
@@ -85,7 +85,7 @@ impl Policy {
     fn fill(&mut self, diagnostics: &mut Vec<Diagnostic>) {
         let defaults = self.defaults.clone();
         for rule in defaults.rules() {
-            if !self.defines(&rule.name) {
+            if !self.defines(rule.name) {
                 // A deployer who wants no defaults has said what decides then.
                 let expression = match self.settings.policy_defaults {
                     true => rule.expression,
@@ -93,13 +93,13 @@ impl Policy {
                     false => "rule:default",
                 };
                 let mut problems = Vec::new();
-                self.add(&rule.name, &read::form_of_value(&expression.into()), &mut problems);
+                self.add(rule.name, &read::form_of_value(&expression.into()), &mut problems);
                 diagnostics.extend(problems.into_iter().map(|problem| {
                     Diagnostic::error(format!("the default of rule `{}`: {}", rule.name, problem.message))
                         .help("it is written in the code of its extension")
                 }));
             }
-            let rule_of = self.names.get(&*rule.name).copied();
+            let rule_of = self.names.get(rule.name).copied();
             if let Some(own) = rule_of.and_then(|id| self.rules.get_mut(id.index()))
                 && self.settings.enforce_scope
             {
@@ -134,7 +134,7 @@ impl Policy {
         }
         // A file of four thousand million rules does not fit into the memory.
         let id = RuleId(u32::try_from(self.rules.len()).unwrap_or(u32::MAX));
-        let origin = Origin::default();
+        let origin = Box::<Origin>::default();
         self.rules.push(Rule { name: name.into(), check, flaw, scope_types: &[], asks: false, origin });
         self.names.insert(name.into(), id);
     }

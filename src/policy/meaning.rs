@@ -33,10 +33,18 @@ pub(super) fn leaf(policy: &Policy, rule: &Rule, seen: &Seen<'_>) -> Option<Diag
             );
         }
         Test::Http(url) if url.leaves_the_host() => {
-            let told = format!("{url} is another host, and is sent credentials that anybody on the way can read");
-            return Some(Diagnostic::warning(told).help("ask a server on 127.0.0.1, or a proxy there that speaks TLS"));
+            let told =
+                format!("{url} is another host, and is sent credentials that anybody on the way can read");
+            return Some(
+                Diagnostic::warning(told).help("ask a server on 127.0.0.1, or a proxy there that speaks TLS"),
+            );
         }
-        Test::Http(url) => url.path(),
+        Test::Http(url) => {
+            let key =
+                url.path().keys().into_iter().find(|key| known && !policy.defaults.has_attribute(key))?;
+            let told = format!("no route says `{key}` of its target, so nobody can be asked, and it denies");
+            return Some(Diagnostic::warning(told).suggest(key, policy.defaults.attributes()));
+        }
         Test::Role(right) | Test::Literal(_, right) | Test::Creds(_, right) => right,
         _ => return None,
     };
@@ -78,7 +86,10 @@ pub(super) fn rules(policy: &Policy) -> Vec<Diagnostic> {
             found.push(at.into_iter().fold(diagnostic, Diagnostic::at));
         };
         if rule.asks && asked.is_some_and(|default| default.asked_by_controllers_alone()) {
-            let text = format!("rule `{}` asks another server, and is asked in the middle of a call, where nobody can wait: it denies", rule.name);
+            let text = format!(
+                "rule `{}` asks another server, and is asked in the middle of a call, where nobody can wait: it denies",
+                rule.name
+            );
             told(Diagnostic::warning(text).help("ask the server in the rule of the route"));
         }
         if rule.origin.place.is_none() {
@@ -86,9 +97,12 @@ pub(super) fn rules(policy: &Policy) -> Vec<Diagnostic> {
         }
         let expression = rule.check.to_string();
         match (constant(policy, &rule.check, 0), asked) {
-            (Some(true), None) => told(Diagnostic::warning(format!(
-                "`{DEFAULT}` lets in everybody: whoever forgets a rule opens what it should guard"
-            )).help("write \"!\", or leave it away: what has no rule denies")),
+            (Some(true), None) => told(
+                Diagnostic::warning(format!(
+                    "`{DEFAULT}` lets in everybody: whoever forgets a rule opens what it should guard"
+                ))
+                .help("write \"!\", or leave it away: what has no rule denies"),
+            ),
             (Some(true), Some(default)) if default.expression != "@" => {
                 let text = format!("rule `{}` lets in everybody who has a token", rule.name);
                 told(Diagnostic::warning(text).help(format!("its default is \"{}\"", default.expression)));
@@ -117,7 +131,8 @@ fn unasked(policy: &Policy) -> Vec<Diagnostic> {
     let mut by_file: BTreeMap<&str, Vec<&Rule>> = BTreeMap::new();
     for rule in &policy.rules {
         let asked = policy.defaults.get(&rule.name).is_some() || *rule.name == *DEFAULT;
-        if let Some(place) = rule.origin.place.as_ref().filter(|_| !asked && !referred.contains(&*rule.name)) {
+        if let Some(place) = rule.origin.place.as_ref().filter(|_| !asked && !referred.contains(&*rule.name))
+        {
             by_file.entry(&place.source.name).or_default().push(rule);
         }
     }
@@ -125,7 +140,8 @@ fn unasked(policy: &Policy) -> Vec<Diagnostic> {
     for rules in by_file.into_values() {
         let names = || policy.defaults.rules().iter().map(|rule| rule.name);
         for rule in rules.iter().take(UNASKED_SHOWN) {
-            let told = Diagnostic::warning(format!("no route asks rule `{}`, and no rule refers to it", rule.name));
+            let told =
+                Diagnostic::warning(format!("no route asks rule `{}`, and no rule refers to it", rule.name));
             let told = match nearest(&rule.name, names()) {
                 Some(near) => told.help(format!("did you mean `{near}`?")),
                 None => told.help("`pileus policy list` shows what is asked; take it away"),
@@ -134,7 +150,10 @@ fn unasked(policy: &Policy) -> Vec<Diagnostic> {
         }
         if let Some(next) = rules.get(UNASKED_SHOWN) {
             let more = rules.len() - UNASKED_SHOWN;
-            let told = Diagnostic::warning(format!("nor does any route ask `{}`, of {more} more such rules", next.name));
+            let told = Diagnostic::warning(format!(
+                "nor does any route ask `{}`, of {more} more such rules",
+                next.name
+            ));
             found.extend(next.origin.place.clone().map(|place| told.at(place)));
         }
     }

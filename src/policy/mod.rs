@@ -39,17 +39,17 @@ use pileus_model::BoxFuture;
 use pileus_sdk::{Caller, Decide, ScopeType};
 use serde_json::{Map, Value};
 
+pub(crate) use self::kind::nearest;
+use self::{
+    check::Check,
+    eval::{Eval, Truth},
+};
 pub use self::{
     defaults::{BASE, DefaultRule, Defaults},
     files::{Settings, collect},
     remote::ContentType,
     shadow::Shadow,
     vectors::{Summary, run_files},
-};
-pub(crate) use self::kind::nearest;
-use self::{
-    check::Check,
-    eval::{Eval, Truth},
 };
 use crate::diagnostic::Place;
 
@@ -65,9 +65,9 @@ pub struct Policy {
     settings: Settings,
 }
 
+/// What every decision reads comes first, and stays together.
 #[derive(Debug)]
 struct Rule {
-    name: Box<str>,
     check: Check,
     /// What in its own text cannot be understood.
     flaw: Option<Box<str>>,
@@ -75,7 +75,8 @@ struct Rule {
     scope_types: &'static [ScopeType],
     /// Whether it, or a rule that it refers to, asks another server.
     asks: bool,
-    origin: Origin,
+    name: Box<str>,
+    origin: Box<Origin>,
 }
 
 /// Where a rule comes from.
@@ -269,6 +270,6 @@ impl Decide for Policy {
 }
 
 #[cfg(test)]
-mod tests;
-#[cfg(test)]
 mod assemble_tests;
+#[cfg(test)]
+mod tests;

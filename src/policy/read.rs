@@ -55,7 +55,12 @@ fn of_yaml(source: &Arc<Source>) -> Result<Vec<Member>, Diagnostic> {
         Yaml::Map(members) => members,
         // A file of comments alone.
         Yaml::Null => Vec::new(),
-        _ => return Err(wrong("this is no map of rules: write `\"clouds:show\": \"role:member\"`", root.span)),
+        _ => {
+            return Err(wrong(
+                "this is no map of rules: write `\"clouds:show\": \"role:member\"`",
+                root.span,
+            ));
+        }
     };
     let member = |(key, value): (Node, Node)| {
         let (Yaml::Text(name) | Yaml::Number(name)) = key.value else {
@@ -72,7 +77,9 @@ fn of_yaml(source: &Arc<Source>) -> Result<Vec<Member>, Diagnostic> {
 fn form_of_yaml(source: &str, node: &Node, at: &Range<usize>) -> Form {
     let one = |node: &Node, at: &Range<usize>| match &node.value {
         // YAML takes a bare `!` for a tag of nothing, and nothing allows everybody.
-        Yaml::Text(text) if text.is_empty() && !source.get(at.start..).is_some_and(|it| it.starts_with(['"', '\''])) => {
+        Yaml::Text(text)
+            if text.is_empty() && !source.get(at.start..).is_some_and(|it| it.starts_with(['"', '\''])) =>
+        {
             Err(("text that is not there (a bare `!` is none: `\"!\"`)", at.clone()))
         }
         Yaml::Text(text) => {
@@ -87,7 +94,9 @@ fn form_of_yaml(source: &str, node: &Node, at: &Range<usize>) -> Form {
             let entry = |entry: &Node| match &entry.value {
                 Yaml::List(items) => {
                     let items = items.iter().map(|item| one(item, &item.span));
-                    items.collect::<Result<_, _>>().map_or_else(|(what, at)| Entry::Wrong(what, at), Entry::All)
+                    items
+                        .collect::<Result<_, _>>()
+                        .map_or_else(|(what, at)| Entry::Wrong(what, at), Entry::All)
                 }
                 _ => one(entry, &entry.span).map_or_else(|(what, at)| Entry::Wrong(what, at), Entry::One),
             };

@@ -191,7 +191,9 @@ impl Policy {
         }
         for _ in 0..=QUESTIONS_MAX {
             let outcome = Eval::new(self, creds, target, &mut answers).decide(&found.check);
-            let Some(question) = answers.wanted.take() else { return (found.decision(outcome), answers.known) };
+            let Some(question) = answers.wanted.take() else {
+                return (found.decision(outcome), answers.known);
+            };
             let asked = timeout(self.settings.remote_timeout(), self.ask(&question, name, creds, target));
             let why = match asked.await {
                 Ok(Ok(yes)) => {

@@ -61,24 +61,34 @@ fn the_shipped_rules_are_the_defaults_in_code() {
 #[test]
 fn a_folder_lays_its_files_over_the_rules() {
     let place = development("{\n  \"clouds:create\": \"!\",\n  \"clouds:index\": \"!\"\n}");
-    folder(&place, &[
-        ("10-site.json", r#"{"clouds:index": "rule:ours", "ours": "project_id:west"}"#),
-        ("20-more.yaml", "# the auditors\nours: project_id:west or user_id:audit\n"),
-        (".hidden", "{"),
-        ("10-site.json~", "{"),
-    ]);
+    folder(
+        &place,
+        &[
+            ("10-site.json", r#"{"clouds:index": "rule:ours", "ours": "project_id:west"}"#),
+            ("20-more.yaml", "# the auditors\nours: project_id:west or user_id:audit\n"),
+            (".hidden", "{"),
+            ("10-site.json~", "{"),
+        ],
+    );
     let (status, stdout, stderr) = place.run(&["policy", "list"]);
     assert_eq!((status.code(), &*stderr), (Some(0), ""), "{stdout}");
     let row = |name: &str| {
-        let row = stdout.lines().find(|line| line.split_whitespace().next() == Some(name)).unwrap_or_default();
+        let row =
+            stdout.lines().find(|line| line.split_whitespace().next() == Some(name)).unwrap_or_default();
         row.split("  ").map(str::trim).filter(|it| !it.is_empty()).collect::<Vec<_>>()
     };
     let index = "GET /{project_id}/clouds";
-    assert_eq!(row("clouds:index"), ["clouds:index", "rule:ours", "policy.d/10-site.json:1 over policy.json:3", index]);
+    assert_eq!(
+        row("clouds:index"),
+        ["clouds:index", "rule:ours", "policy.d/10-site.json:1 over policy.json:3", index]
+    );
     let from = "policy.d/20-more.yaml:2 over policy.d/10-site.json:1";
     assert_eq!(row("ours"), ["ours", "project_id:west or user_id:audit", from]);
     assert_eq!(row("clouds:show")[1..3], ["rule:member", "code"]);
-    assert_eq!(row("cloud_admin:set_vms")[3], "cloud_admin: PUT /clouds/{cloud}/vms, cloud_admin: POST /clouds/{cloud}/vms and 1 more");
+    assert_eq!(
+        row("cloud_admin:set_vms")[3],
+        "cloud_admin: PUT /clouds/{cloud}/vms, cloud_admin: POST /clouds/{cloud}/vms and 1 more"
+    );
     let server = place.serve();
     for (who, path, status) in [
         ("ann:west", "/v2/west/clouds", 200),
@@ -93,7 +103,11 @@ fn a_folder_lays_its_files_over_the_rules() {
         assert_eq!(reply.status, status, "{who} {path}: {}", reply.text);
     }
     let cloud = r#"{"cloud": {"name": "x", "driver": "local"}}"#;
-    assert_eq!(by(&server, "admin:ops", "POST", "/v2/ops/clouds", cloud).status, 403, "the first file says so");
+    assert_eq!(
+        by(&server, "admin:ops", "POST", "/v2/ops/clouds", cloud).status,
+        403,
+        "the first file says so"
+    );
 }
 
 #[test]
@@ -103,15 +117,35 @@ fn what_is_wrong_with_a_file_of_the_folder_names_it() {
     let cases: &[Row<'_>] = &[
         (&[("a.json", "{\n\"x\": ")], "", &["policy.d/a.json:2", "no JSON object"], false),
         (&[("a.yaml", "x: y: z")], "", &["policy.d/a.yaml:1", "no YAML"], false),
-        (&[("a.json", r#"{"clouds:show": "role:a or"}"#)], "", &["policy.d/a.json:1:25", "nothing on its right"], false),
-        (&[("a.json", "{}"), ("b.json", r#"{"clouds:show": "not rule:gone"}"#)], "", &["policy.d/b.json:1", "rule:gone"], false),
+        (
+            &[("a.json", r#"{"clouds:show": "role:a or"}"#)],
+            "",
+            &["policy.d/a.json:1:25", "nothing on its right"],
+            false,
+        ),
+        (
+            &[("a.json", "{}"), ("b.json", r#"{"clouds:show": "not rule:gone"}"#)],
+            "",
+            &["policy.d/b.json:1", "rule:gone"],
+            false,
+        ),
         (&[("readme.txt", "hello")], "", &["policy.d/readme.txt is not read", "rename it"], false),
         (&[], "policy_dirs = [\"nowhere\"]", &["nowhere cannot be read"], false),
         (&[("a.json", "{}")], "policy_dir = \"x\"", &["policy_dir", "did you mean `policy_dirs`"], false),
         (&[("a.json", "{}")], "remote_timeout_s = 0", &["remote_timeout_s", "pileus.toml:"], false),
         (&[("a.json", "{")], "policy_dirs = []", &[], true),
-        (&[("a.json", r#"{"clouds:shwo": "!"}"#)], "", &["policy.d/a.json:1", "no route asks rule `clouds:shwo`", "did you mean `clouds:show`?"], true),
-        (&[("a.json", r#"{"clouds:create": "@"}"#)], "", &["policy.d/a.json:1", "everybody who has a token", "its default is \"rule:admin\""], true),
+        (
+            &[("a.json", r#"{"clouds:shwo": "!"}"#)],
+            "",
+            &["policy.d/a.json:1", "no route asks rule `clouds:shwo`", "did you mean `clouds:show`?"],
+            true,
+        ),
+        (
+            &[("a.json", r#"{"clouds:create": "@"}"#)],
+            "",
+            &["policy.d/a.json:1", "everybody who has a token", "its default is \"rule:admin\""],
+            true,
+        ),
     ];
     for (files, settings, said, starts) in cases {
         let place = Place::quick(1);
@@ -148,8 +182,18 @@ fn rules_are_checked_and_explained_without_a_server() {
         (vec!["policy", "check", "nowhere.json"], 78, "", "nowhere.json cannot be read"),
         (vec!["policy", "check"], 64, "", "FILE"),
         (explain(&["--creds", inline]), 1, "clouds:create: deny\n  rule:admin: no\n", ""),
-        (explain(&["--policy", "next.json", "--creds", file]), 0, "clouds:create: allow\n  rule:staff: yes\n", ""),
-        (explain(&["--policy", "next.json", "--creds", file]), 0, "role:guest: no (the caller's roles are ['staff'])", ""),
+        (
+            explain(&["--policy", "next.json", "--creds", file]),
+            0,
+            "clouds:create: allow\n  rule:staff: yes\n",
+            "",
+        ),
+        (
+            explain(&["--policy", "next.json", "--creds", file]),
+            0,
+            "role:guest: no (the caller's roles are ['staff'])",
+            "",
+        ),
         (explain(&["--policy", "bad.json", "--creds", file]), 78, "", "bad.json:1:27"),
         (explain(&["--creds", "[]"]), 64, "", "--creds has to be a JSON object"),
         (explain(&["--target", "@nowhere"]), 64, "", "--target: nowhere cannot be read"),
@@ -159,7 +203,12 @@ fn rules_are_checked_and_explained_without_a_server() {
             "jobs:create: deny: the rule is for tokens of scope project, and this one is of scope system",
             "",
         ),
-        (vec!["policy", "explain", "gone"], 1, "gone: deny (no rule has this name, so `default` decides)", ""),
+        (
+            vec!["policy", "explain", "gone"],
+            1,
+            "gone: deny (no rule has this name, so `default` decides)",
+            "",
+        ),
     ];
     for (words, code, out, err) in cases {
         let (status, stdout, stderr) = place.run(&words);
@@ -215,7 +264,10 @@ fn another_server_decides_where_a_rule_says_so() {
         let heard = heard.lock().expect("not poisoned");
         assert_eq!(heard.len(), 2, "an administrator is let in unasked: {heard:?}");
         assert!(heard[0].starts_with("POST /may/west HTTP/1.1\r\n"), "{heard:?}");
-        assert!(heard[0].contains("rule=%22clouds%3Aindex%22&target=%7B%22project_id%22%3A%22west%22%7D"), "{heard:?}");
+        assert!(
+            heard[0].contains("rule=%22clouds%3Aindex%22&target=%7B%22project_id%22%3A%22west%22%7D"),
+            "{heard:?}"
+        );
     }
     // What may I do: asked of the server, too.
     let asked = r#"{"check": {"rules": ["clouds:index"]}}"#;
@@ -223,7 +275,15 @@ fn another_server_decides_where_a_rule_says_so() {
         let reply = by(&server, who, "POST", "/v2/west/policy/check", asked);
         assert_eq!(reply.json()["check"][0]["allowed"], allowed, "{}", reply.text);
     }
-    let words = ["policy", "explain", "clouds:index", "--creds", r#"{"user_id": "ann", "roles": []}"#, "--target", r#"{"project_id": "west"}"#];
+    let words = [
+        "policy",
+        "explain",
+        "clouds:index",
+        "--creds",
+        r#"{"user_id": "ann", "roles": []}"#,
+        "--target",
+        r#"{"project_id": "west"}"#,
+    ];
     let (status, stdout, _) = place.run(&words);
     assert!(status.code() == Some(1) && stdout.contains("was not asked"), "{stdout}");
     let (status, stdout, _) = place.run(&[&words[..], &["--ask"]].concat());
@@ -252,10 +312,16 @@ fn whoever_calls_is_told_what_he_may() {
         assert_eq!(reply.status, 200, "{}", reply.text);
         let json = reply.json();
         let rows = json["check"].as_array().expect("a list").iter();
-        rows.map(|it| format!("{} {} {}", it["rule"], it["allowed"], it["known"]).replace('"', "")).collect::<Vec<_>>()
+        rows.map(|it| format!("{} {} {}", it["rule"], it["allowed"], it["known"]).replace('"', ""))
+            .collect::<Vec<_>>()
     };
     let of = |create: bool| {
-        [format!("clouds:create {create} true"), "clouds:update true true".into(), "clouds:show true true".into(), "gone false false".into()]
+        [
+            format!("clouds:create {create} true"),
+            "clouds:update true true".into(),
+            "clouds:show true true".into(),
+            "gone false false".into(),
+        ]
     };
     assert_eq!(answers("bob:east", "/v2/east/policy/check"), of(false));
     assert_eq!(answers("admin:ops", "/v2/ops/policy/check"), of(true));
@@ -267,7 +333,11 @@ fn whoever_calls_is_told_what_he_may() {
         let reply = by(&server, "bob:east", "POST", "/v2/east/policy/check", body);
         assert_eq!(reply.status, status, "{body}: {}", reply.text);
     }
-    assert_eq!(by(&server, "bob:east", "POST", "/v2/west/policy/check", asked).status, 400, "another project");
+    assert_eq!(
+        by(&server, "bob:east", "POST", "/v2/west/policy/check", asked).status,
+        400,
+        "another project"
+    );
 }
 
 #[test]

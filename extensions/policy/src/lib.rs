@@ -69,7 +69,10 @@ impl Policy {
         let Question { rules, mut target } = call.json("check")?;
         let wrong = |problem: String| Err(Fault::BadRequest(problem));
         if rules.len() > RULES_MAX {
-            return wrong(format!("check.rules has {} names: at most {RULES_MAX} are answered.", rules.len()));
+            return wrong(format!(
+                "check.rules has {} names: at most {RULES_MAX} are answered.",
+                rules.len()
+            ));
         }
         if target.len() > TARGET_MAX {
             return wrong(format!("check.target has {} attributes, of at most {TARGET_MAX}.", target.len()));

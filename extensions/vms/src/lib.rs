@@ -80,7 +80,9 @@ fn resources(deps: &Deps) -> Vec<Resource> {
         Action::new("old_post_vm", post, cloud_vm.clone(), "cloud_admin:set_vm", "Retires a VM", &admin, OldAdmin::post_vm),
         Action::new("old_delete_vm", delete, cloud_vm, "cloud_admin:set_vm", "Forgets a VM", &admin, OldAdmin::delete_vm),
     ]);
-    let of_cloud = Action::index("clouds:vms", "Lists a cloud's VMs", &it, Vms::of_cloud).default_rule("rule:member").asks(&[ALL]);
+    let of_cloud = Action::index("clouds:vms", "Lists a cloud's VMs", &it, Vms::of_cloud)
+        .default_rule("rule:member")
+        .asks(&[ALL]);
     let parent = Parent { member: "cloud", collection: "clouds" };
     vec![
         Resource { collection: "vms", parent: None, actions },

@@ -148,8 +148,8 @@ async fn only_what_is_reached_is_asked_and_each_question_once() {
     assert!(heard.lock().unwrap().is_empty());
     let rule = format!("({one} or {two}) and not {one} and {two}");
     assert_eq!(asked(&rules(json!({"a": rule}), Settings::default()), json!({})).await, Decision::Allow);
-    let all = heard.lock().unwrap();
-    let paths: Vec<_> = all.iter().map(|it| it.split(' ').nth(1).unwrap()).collect();
+    let paths: Vec<_> =
+        heard.lock().unwrap().iter().map(|it| it.split(' ').nth(1).unwrap().to_owned()).collect();
     assert_eq!(paths, ["/one", "/two"]);
     // A target without what the URL needs is no question.
     let lacks = rules(json!({"a": format!("not {}", url("%(gone)s"))}), Settings::default());
@@ -158,7 +158,9 @@ async fn only_what_is_reached_is_asked_and_each_question_once() {
     let (port, heard, _end) = server(&nos);
     let many: Vec<_> = (0..40).map(|it| format!("http://127.0.0.1:{port}/{it} or")).collect();
     let many = rules(json!({"a": format!("{} @", many.join(" "))}), Settings::default());
-    assert!(matches!(asked(&many, json!({})).await, Decision::Error(why) if why.contains("more than 16 times")));
+    assert!(
+        matches!(asked(&many, json!({})).await, Decision::Error(why) if why.contains("more than 16 times"))
+    );
     assert_eq!(heard.lock().unwrap().len(), 17);
 }
 
@@ -180,11 +182,16 @@ fn what_is_no_policy_server_is_said_so() {
     ] {
         for rule in [rule.to_owned(), format!("not {rule}")] {
             let (policy, told) = load(&json!({"a": rule}).to_string());
-            assert!(told.len() == 1 && !told[0].warning && told[0].message.contains(said), "{rule}: {told:?}");
+            assert!(
+                told.len() == 1 && !told[0].warning && told[0].message.contains(said),
+                "{rule}: {told:?}"
+            );
             assert!(!policy.check(policy.rule("a"), &json!({}), &Map::new()).allowed(), "{rule}");
         }
     }
-    for rule in ["http://127.0.0.1", "http://127.0.0.1:80?x", "http://[::1]:8000/x", "http://localhost/%(id)s"] {
+    for rule in
+        ["http://127.0.0.1", "http://127.0.0.1:80?x", "http://[::1]:8000/x", "http://localhost/%(id)s"]
+    {
         let (_, told) = load(&json!({"a": rule}).to_string());
         assert_eq!(told, [], "{rule}");
     }
