@@ -61,8 +61,10 @@ pub struct Checked {
     pub job_defaults: Arc<JobDefaults>,
     /// `api-paste.toml`.
     pub plan: Plan,
-    /// `policy.json`.
+    /// The rules: of the files, and of the code.
     pub policy: Arc<Policy>,
+    /// The files that they were read from, in their order: `policy.json`, then those of its folders.
+    pub policy_files: Vec<Arc<Source>>,
     /// The extensions that were selected, built upon an engine that is not there.
     pub extensions: Loaded,
     /// The process that this makes, as extensions see it.
@@ -124,7 +126,17 @@ pub fn check(options: &Options, report: &mut Report) -> Option<Checked> {
     };
     paste::build(&plan, &deps, report);
     let (scheduler, credentials) = (scheduler?, credentials?);
-    Some(Checked { config, scheduler, credentials, job_defaults, plan, policy, extensions, host })
+    Some(Checked {
+        config,
+        scheduler,
+        credentials,
+        job_defaults,
+        plan,
+        policy,
+        policy_files,
+        extensions,
+        host,
+    })
 }
 
 /// The words that `pileus.toml` may say.

@@ -90,6 +90,11 @@ fn read_folder(folder: &Path, files: &mut Vec<Arc<Source>>, report: &mut Report)
             );
             continue;
         }
+        // A pipe would be waited for.
+        if path.exists() && !path.is_file() {
+            report.push(Diagnostic::error(format!("{} is no file", path.display())).help("take it away"));
+            continue;
+        }
         let text = fs::read_to_string(&path).map_err(|error| unreadable(&path, &error));
         files.extend(
             report.take(text).map(|text| Arc::new(Source { name: path.display().to_string(), text })),

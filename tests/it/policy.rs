@@ -4,6 +4,7 @@ use std::{
     fs,
     io::{Read, Write},
     net::TcpListener,
+    os::unix::net::UnixListener,
     sync::{Arc, Mutex},
     thread,
 };
@@ -159,6 +160,12 @@ fn what_is_wrong_with_a_file_of_the_folder_names_it() {
         }
         assert!(!said.is_empty() || stderr.is_empty(), "{stderr}");
     }
+    // What cannot be read to its end is not waited for.
+    let place = Place::quick(1);
+    folder(&place, &[]);
+    let _socket = UnixListener::bind(place.path().join("policy.d/a.json")).expect("a socket");
+    let (status, _, stderr) = place.run(&["check"]);
+    assert!(status.code() == Some(78) && stderr.contains("policy.d/a.json is no file"), "{stderr}");
 }
 
 fn explain<'a>(rest: &[&'a str]) -> Vec<&'a str> {
