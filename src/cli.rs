@@ -26,6 +26,7 @@ const EXAMPLES: &str = "Examples:
   pileus explain GET /v2/demo/clouds      tell the way of a request: filters, route, rule
   pileus explain job ID                   tell why a job waits, by the server of this host
   pileus convert api-paste.ini            turn Nova's or Cloud Scheduler's files into Pileus's own
+  pileus policy list                      show every rule, where it comes from, who asks it
   pileus policy test tests/*.json         decide vectors, show why a decision differs
 
 Exit codes: 0 done, 64 usage, 69 unavailable (a port or the state folder is taken), 78 configuration.";
@@ -165,6 +166,28 @@ pub struct ExplainJob {
 /// Words below `policy`.
 #[derive(Debug, Subcommand)]
 pub enum PolicyCommand {
+    /// List every rule: what decides, where it comes from, which routes ask it
+    #[command(
+        after_help = "FROM is `code` for the default of a route that no file says anything about. Of a rule that several files have, the last one holds; the others are named behind `over`."
+    )]
+    List(Listing),
+    /// Find what is wrong with files of rules, or may be meant otherwise; exit 0, or 78
+    #[command(
+        after_help = "The files are read as policy.json and the files of policy.d would be: in this order, later over earlier, above the defaults in code. Warnings leave the exit code 0."
+    )]
+    Check {
+        /// Files of rules, JSON or YAML
+        #[arg(required = true, value_name = "FILE")]
+        files: Vec<PathBuf>,
+        /// Settings, for their [policy] [default: ./pileus.toml, else built in]
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
+    },
+    /// Decide a rule, and show how: every check with its value and its reason
+    #[command(
+        after_help = "Example: pileus policy explain clouds:create --creds '{\"roles\": [\"member\"], \"project_id\": \"p1\"}' --target '{\"project_id\": \"p1\"}'\n\nExit 0 where the rule allows, else 1; 64 where a JSON is none; 78 where the rules are broken. No other server is asked, except with --ask."
+    )]
+    Explain(ExplainRule),
     /// Decide the vectors of JSON files: [{"name", "rules", "rule", "creds", "target", "expect"}]
     #[command(
         after_help = "`expect` is allow, deny or error. For error, anything but allow passes. Each failure is shown with its evaluation tree; the last line is `N passed, N failed`. Exit 0 only when all passed."
@@ -174,6 +197,25 @@ pub enum PolicyCommand {
         #[arg(required = true)]
         files: Vec<PathBuf>,
     },
+}
+
+/// Which rule, for whom, of what.
+#[derive(Debug, Args)]
+pub struct ExplainRule {
+    /// The rule: `clouds:create`
+    pub rule: String,
+    /// The caller's credentials, a JSON object, or @FILE
+    #[arg(long, value_name = "JSON", default_value = "{}")]
+    pub creds: String,
+    /// The attributes of what is to be done something to, a JSON object, or @FILE
+    #[arg(long, value_name = "JSON", default_value = "{}")]
+    pub target: String,
+    /// Ask the servers of `http:` checks
+    #[arg(long)]
+    pub ask: bool,
+    /// Which files.
+    #[command(flatten)]
+    pub options: Options,
 }
 
 /// Which files, and where the state lies.

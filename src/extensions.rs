@@ -19,6 +19,7 @@ pub static EXTENSIONS: &[&Extension] = &[
     &pileus_ext_clouds::EXTENSION,
     &pileus_ext_events::EXTENSION,
     &pileus_ext_jobs::EXTENSION,
+    &pileus_ext_policy::EXTENSION,
     &pileus_ext_service::EXTENSION,
     &pileus_ext_users::EXTENSION,
     &pileus_ext_vms::EXTENSION,
@@ -56,6 +57,17 @@ impl Loaded {
     pub fn routes(&self) -> impl Iterator<Item = &Arc<Route>> {
         self.routers.values().flat_map(|router| router.routes())
     }
+}
+
+/// The routes of every extension that is compiled in, selected or not: whom rules may be named after.
+pub fn all_routes(deps: &Deps) -> Vec<Arc<Route>> {
+    let of = |extension: &&Extension| {
+        let built = || routes::routes(extension.alias, &(extension.resources)(deps));
+        // Whoever selects it hears why it failed.
+        catch_unwind(AssertUnwindSafe(built)).unwrap_or_default()
+    };
+    let core = [resource(Vec::new()), limits::resource(deps), tokens::resource(deps)];
+    EXTENSIONS.iter().flat_map(of).chain(routes::routes("core", &core)).map(Arc::new).collect()
 }
 
 /// Builds the routes of the selected extensions. One that fails is left out and says why; two that
@@ -122,8 +134,10 @@ fn resource(statuses: Vec<Status>) -> Resource {
         collection: "extensions",
         parent: None,
         actions: vec![
-            Action::index("extensions:index", "Lists the extensions", &it, Extensions::index),
-            Action::show("extensions:show", "Shows an extension by its alias", &it, Extensions::show),
+            Action::index("extensions:index", "Lists the extensions", &it, Extensions::index)
+                .default_rule("rule:member"),
+            Action::show("extensions:show", "Shows an extension by its alias", &it, Extensions::show)
+                .default_rule("rule:member"),
         ],
     }
 }

@@ -68,8 +68,10 @@ pub struct Checked {
     pub job_defaults: Arc<JobDefaults>,
     /// `api-paste.toml`.
     pub plan: Plan,
-    /// `policy.json`.
+    /// The rules: of the files, and of the code.
     pub policy: Arc<Policy>,
+    /// The files that they were read from, in their order: `policy.json`, then those of its folders.
+    pub policy_files: Vec<Arc<Source>>,
     /// The extensions that were selected, built upon an engine that is not there.
     pub extensions: Loaded,
     /// The process that this makes, as extensions see it.
@@ -85,11 +87,8 @@ pub struct Checked {
 pub fn check(options: &Options, report: &mut Report) -> Option<Checked> {
     let files = Files::read(options, report);
     let mut paths = files.paths(options);
-    let known = Known {
-        drivers: pileus_engine::drivers::DRIVERS,
-        stores: pileus_engine::STORES,
-        extensions: &extensions::aliases(),
-    };
+    let aliases = extensions::aliases();
+    let known = known(&aliases);
     // One file that cannot be understood does not hide what is wrong with the others.
     let config = files
         .config
@@ -108,14 +107,6 @@ pub fn check(options: &Options, report: &mut Report) -> Option<Checked> {
     if let Some(config) = &config {
         check_lists(config, report);
     }
-    let policy = files.policy.map(|source| {
-        let name = source.name.clone();
-        let before = report.errors();
-        let (policy, problems) = Policy::parse(source);
-        report.extend(problems);
-        // What a broken file lacks may stand in the part that could not be read.
-        (policy, name, report.errors() == before)
-    });
     let job_defaults = Arc::new(job_defaults.unwrap_or_default());
     let keys = plan.iter().flat_map(|plan| &plan.servers).map(|server| {
         let tls = server.settings.tls.as_ref()?;
@@ -129,11 +120,20 @@ pub fn check(options: &Options, report: &mut Report) -> Option<Checked> {
         report.take(keys.map_err(wrong))
     });
     let keys: Vec<Option<serve::Keys>> = keys.collect();
-    let (config, plan, (policy, policy_name, policy_is_whole)) = (config?, plan?, policy?);
-    let policy = Arc::new(policy);
     let clock: Arc<dyn Clock> = Arc::new(ManualClock::default());
     let keep_vms = scheduler.as_ref().is_some_and(|scheduler| scheduler.keep_vms_on_stop);
     let host = Arc::new(ThisProcess::new(options, keep_vms));
+    let settings = config.as_ref().map(|config| report.take(config.policy().parse()).unwrap_or_default());
+    let settings = settings.unwrap_or_default();
+    paths.extend(files.policy.iter().flat_map(|main| policy::folders(main, &settings, &files.folder)));
+    let policy_files =
+        files.policy.map(|main| policy::collect(main, &settings, &files.folder, report)).unwrap_or_default();
+    let policy = assemble_policy(&policy_files, &settings, &job_defaults, host.clone(), report);
+    let (config, plan) = (config?, plan?);
+    if policy_files.is_empty() {
+        return None;
+    }
+    let policy = Arc::new(policy);
     let loaded = load(&config, &job_defaults, Arc::new(Idle), clock.clone(), host.clone());
     let extensions = match loaded {
         Ok(loaded) => loaded,
@@ -143,19 +143,6 @@ pub fn check(options: &Options, report: &mut Report) -> Option<Checked> {
         }
     };
     report.extend(extensions.warnings.iter().cloned());
-    for route in extensions.routes().filter(|_| policy_is_whole) {
-        for rule in route.also.iter().chain([&route.rule]) {
-            if !policy.defines(rule) {
-                report.push(
-                    Diagnostic::warning(format!(
-                        "{policy_name} has no rule `{rule}`, which {} {} asks: `default` decides",
-                        route.method, route.path
-                    ))
-                    .help(format!("add \"{rule}\": \"rule:admin\" or another rule")),
-                );
-            }
-        }
-    }
     let deps = BuildDeps {
         clock,
         engine: Arc::new(Idle),
@@ -172,11 +159,48 @@ pub fn check(options: &Options, report: &mut Report) -> Option<Checked> {
         job_defaults,
         plan,
         policy,
+        policy_files,
         extensions,
         host,
         paths,
         keys,
     })
+}
+
+/// The words that `pileus.toml` may say.
+fn known<'a>(extensions: &'a [&'a str]) -> Known<'a> {
+    let (drivers, stores) = (pileus_engine::drivers::DRIVERS, pileus_engine::STORES);
+    Known { drivers, stores, extensions }
+}
+
+/// The rules of these files alone, as `[policy]` of the settings has it.
+pub(crate) fn policy_of(files: &[Arc<Source>], options: &Options, report: &mut Report) -> Policy {
+    let aliases = extensions::aliases();
+    let config = Files::read_config(options, report);
+    let config =
+        config.and_then(|it| Config::from_text(&it.name, &it.text, Path::new(""), &known(&aliases), report));
+    let settings = config.and_then(|config| report.take(config.policy().parse())).unwrap_or_default();
+    let host = Arc::new(ThisProcess::new(options, false));
+    assemble_policy(files, &settings, &Arc::default(), host, report)
+}
+
+/// The rules of these files above the defaults of every route that is compiled in.
+fn assemble_policy(
+    files: &[Arc<Source>],
+    settings: &policy::Settings,
+    job_defaults: &Arc<JobDefaults>,
+    host: Arc<ThisProcess>,
+    report: &mut Report,
+) -> Policy {
+    let (engine, clock): (Arc<dyn Engine>, Arc<dyn Clock>) =
+        (Arc::new(Idle), Arc::new(ManualClock::default()));
+    let (job_defaults, about) = (job_defaults.clone(), Arc::default());
+    let deps = extension::Deps { engine, clock, host, job_defaults, about };
+    let (defaults, clashes) = policy::Defaults::of(&extensions::all_routes(&deps));
+    report.extend(clashes);
+    let (policy, problems) = Policy::assemble(files, &Arc::new(defaults), settings);
+    report.extend(problems);
+    policy
 }
 
 /// The files of aliases and limits: the engine reads them at its start, and a mistake in them is found

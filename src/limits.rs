@@ -15,7 +15,7 @@ pub fn resource(deps: &Deps) -> Resource {
     let it = Arc::new(Limits { engine: deps.engine.clone() });
     let index =
         Action::index("limits:index", "Shows the caller's rate and absolute limits", &it, Limits::index);
-    Resource { collection: "limits", parent: None, actions: vec![index] }
+    Resource { collection: "limits", parent: None, actions: vec![index.default_rule("rule:member")] }
 }
 
 impl Limits {

@@ -143,11 +143,16 @@ fn later(old: &Checked, new: &Checked) -> Vec<String> {
 }
 
 fn contents(paths: &[PathBuf]) -> Contents {
-    let of = |path: &PathBuf| {
+    let of = |path: &Path| {
         let bytes = fs::read(path).ok()?;
         Some(Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect::<String>())
     };
-    paths.iter().map(|path| (path.clone(), of(path))).collect()
+    // Of a folder, whatever lies in it.
+    let all = paths.iter().flat_map(|path| match fs::read_dir(path) {
+        Ok(entries) => entries.flatten().map(|entry| entry.path()).filter(|path| path.is_file()).collect(),
+        Err(_) => vec![path.clone()],
+    });
+    all.map(|path| (path.clone(), of(&path))).collect()
 }
 
 fn files(contents: &Contents, loaded: pileus_model::Time) -> Vec<LoadedFile> {

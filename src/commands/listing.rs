@@ -57,14 +57,14 @@ pub fn pipeline(listing: &Listing, graph: bool) -> u8 {
     show(listing, paste::describe(&checked.plan).trim_end(), &paste::to_json(&checked.plan))
 }
 
-fn columns(names: &[&str]) -> Table {
+pub(super) fn columns(names: &[&str]) -> Table {
     let mut table = Table::new();
     table.load_style(NOTHING).set_header(names.iter().copied());
     table
 }
 
 /// A closed pipe means that the reader has seen enough.
-fn show(listing: &Listing, text: &str, json: &Value) -> u8 {
+pub(super) fn show(listing: &Listing, text: &str, json: &Value) -> u8 {
     let mut out = std::io::stdout().lock();
     if listing.json { writeln!(out, "{json:#}") } else { writeln!(out, "{text}") }.ok();
     OK

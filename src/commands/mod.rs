@@ -39,7 +39,12 @@ pub fn run(cli: Cli) -> ExitCode {
         Some(Command::Extensions(listing)) => listing::extensions(&listing),
         Some(Command::Explain { command: Some(ExplainCommand::Job(job)), .. }) => explain::job(&job),
         Some(Command::Explain { command: None, request }) => explain_request::run(&request),
-        Some(Command::Policy { command: PolicyCommand::Test { files } }) => policy::test(&files),
+        Some(Command::Policy { command }) => match command {
+            PolicyCommand::List(listing) => policy::list(&listing),
+            PolicyCommand::Check { files, config } => policy::check(&files, config),
+            PolicyCommand::Explain(asked) => policy::explain(&asked),
+            PolicyCommand::Test { files } => policy::test(&files),
+        },
         Some(Command::Convert(options)) => convert::run(&options),
         Some(Command::Worker { folder }) => return pileus_engine::drivers::local::worker::main(&folder),
     };

@@ -9,6 +9,7 @@
 //! | `[scheduler]` | | read by the engine's own type: [`Config::scheduler`] |
 //! | `[credentials]` | no server | read by the engine's own type: [`Config::credentials`] |
 //! | `[job_defaults]` | | read by the model's own type: [`Config::job_defaults`] |
+//! | `[policy]` | | read by the policy's own type: [`Config::policy`] |
 //! | `[clouds.NAME]` | one, `local` | see [`CloudSpec`]; with any, `local` is not added |
 //!
 //! Which words there are for drivers, stores and extensions is told by whoever asks ([`Known`]):
@@ -87,6 +88,7 @@ pub struct Config {
     scheduler: Section,
     credentials: Section,
     job_defaults: Section,
+    policy: Section,
     /// What its relative paths start from.
     pub folder: PathBuf,
 }
@@ -142,6 +144,7 @@ impl Config {
             scheduler: part("scheduler"),
             credentials: part("credentials"),
             job_defaults: part("job_defaults"),
+            policy: part("policy"),
             folder: folder.to_path_buf(),
         })
     }
@@ -160,6 +163,11 @@ impl Config {
     /// `[job_defaults]`, likewise.
     pub fn job_defaults(&self) -> &Section {
         &self.job_defaults
+    }
+
+    /// `[policy]`, likewise.
+    pub fn policy(&self) -> &Section {
+        &self.policy
     }
 }
 
@@ -183,6 +191,8 @@ struct Top {
     _credentials: Option<BTreeMap<String, IgnoredAny>>,
     #[serde(rename = "job_defaults")]
     _job_defaults: Option<BTreeMap<String, IgnoredAny>>,
+    #[serde(rename = "policy")]
+    _policy: Option<BTreeMap<String, IgnoredAny>>,
     #[serde(rename = "clouds")]
     _clouds: Option<BTreeMap<String, BTreeMap<String, IgnoredAny>>>,
 }

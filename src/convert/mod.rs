@@ -22,7 +22,7 @@ mod scheduler;
 #[cfg(test)]
 mod tests;
 mod write;
-mod yaml;
+pub(crate) mod yaml;
 
 use std::{fmt, path::Path, sync::Arc};
 

@@ -5,17 +5,21 @@
 //! the route, nothing of the caller's own (in Nova the default target was the caller, so that rules
 //! about owners were always true). Controllers that need to ask further rules find the policy in the
 //! context. A no is 403; what cannot be decided is a no, and logged.
+//!
+//! Deciding is a walk over a tree, done at once; only where it comes to an `http:` check does the request
+//! wait for another server.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, path::Path as FilePath, sync::Arc};
 
-use pileus_sdk::{Fault, Filter, Match, Request};
+use pileus_sdk::{Answer, Caller, Fault, Filter, Match, Request, Route};
 use serde::Deserialize;
+use serde_json::{Map, Value};
 
 use crate::{
-    diagnostic::Diagnostic,
+    diagnostic::{Diagnostic, Source},
     paste::Section,
     pipeline::{Deps, Fact, FilterKind},
-    policy::{Decision, Field, Policy, Target},
+    policy::{Decision, Field, Policy, Shadow, Target},
 };
 
 /// What the pipeline knows of it.
@@ -27,43 +31,143 @@ pub const KIND: FilterKind = FilterKind {
     factory,
 };
 
-/// What a section with `factory = "policy"` may say: nothing. The rules are in `policy.json`.
+/// What a section with `factory = "policy"` may say. The rules are in `policy.json`.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Config {}
+pub struct Config {
+    /// A file of rules that decides nothing: where it would decide otherwise is logged and counted. Relative
+    /// to the file that this stands in.
+    pub shadow: Option<String>,
+}
 
 /// Builds the stage.
 pub fn factory(section: &Section, deps: &Deps) -> Result<Filter, Diagnostic> {
-    let Config {} = section.parse()?;
+    let config: Config = section.parse()?;
     let router = deps.router.clone();
     let router = router
         .ok_or_else(|| section.wrong("factory", "`policy` needs a router at the end of its pipeline"))?;
-    let policy = deps.policy.clone();
-    Ok(Filter::gate(move |request| {
-        router.matched(request)?;
-        enforce(&policy, request)?;
-        let context = request.context_mut();
-        context.policy = Some(policy.clone());
-        context.note();
-        Ok(())
+    let shadow = config.shadow.map(|file| shadow(&file, section, deps)).transpose()?;
+    let stage = Arc::new(Stage { policy: deps.policy.clone(), shadow });
+    Ok(Filter::around(move |inner, mut request| {
+        let decided = router.matched(&mut request).and_then(|()| stage.enforce(&request));
+        match decided {
+            Ok(Enforced::Allowed) => {
+                stage.leave(&mut request);
+                inner.send(request)
+            }
+            Ok(Enforced::Asks(asks)) => {
+                let (stage, inner) = (stage.clone(), inner.clone());
+                Answer::later(async move {
+                    stage.ask(*asks).await?;
+                    stage.leave(&mut request);
+                    inner.send(request).await
+                })
+            }
+            Err(fault) => Answer::now(Err(fault)),
+        }
     }))
 }
 
-/// Asks the rule of the request's route. The rule is found by one look into a hash map, whose cost
-/// does not depend on how many there are.
-fn enforce(policy: &Policy, request: &Request) -> Result<(), Fault> {
-    let context = request.context();
-    let matched = context.matched.as_ref().ok_or_else(|| Fault::internal("a request without a route"))?;
-    let creds = &context.known_caller()?.creds;
-    let rule = matched.route.rule;
-    let target = Path { matched, path: request.uri().path() };
-    match policy.check(policy.rule(rule), creds, &target) {
-        Decision::Allow => Ok(()),
-        Decision::Deny => Err(Fault::denied(rule)),
-        Decision::Error(why) => {
-            tracing::warn!(rule, why, request.id = &*context.request_id, "policy rule could not be decided");
-            Err(Fault::denied(rule))
+/// Reads the second policy.
+fn shadow(file: &str, section: &Section, deps: &Deps) -> Result<Shadow, Diagnostic> {
+    let folder = FilePath::new(&section.place.source.name).parent().unwrap_or(FilePath::new(""));
+    let path = folder.join(file);
+    let name = path.display().to_string();
+    let text = std::fs::read_to_string(&path)
+        .map_err(|error| section.wrong("shadow", format!("`{name}` cannot be read: {error}")))?;
+    let (policy, problems) = deps.policy.beside(Arc::new(Source { name: name.clone(), text }));
+    // `pileus policy check` shows its warnings, too.
+    let mut errors = problems.into_iter().filter(|it| !it.warning);
+    match errors.next() {
+        Some(first) => Err(errors.fold(first, Diagnostic::and)),
+        None => Ok(Shadow::new(policy, name, deps.clock.clone())),
+    }
+}
+
+struct Stage {
+    policy: Arc<Policy>,
+    shadow: Option<Shadow>,
+}
+
+enum Enforced {
+    Allowed,
+    /// Another server has to be asked.
+    Asks(Box<Asks>),
+}
+
+/// What is needed to decide once the request is not at hand.
+struct Asks {
+    route: Arc<Route>,
+    caller: Arc<Caller>,
+    target: Map<String, Value>,
+    request_id: pileus_model::Name,
+}
+
+impl Stage {
+    /// Asks the rule of the request's route. The rule is found by one look into a hash map, whose cost
+    /// does not depend on how many there are.
+    fn enforce(&self, request: &Request) -> Result<Enforced, Fault> {
+        let context = request.context();
+        let matched = context.matched.as_ref().ok_or_else(|| Fault::internal("a request without a route"))?;
+        let caller = context.known_caller()?;
+        let route = &matched.route;
+        let target = Path { matched, path: request.uri().path() };
+        let rule = self.policy.rule(route.rule);
+        let decision = self.policy.check(rule, &caller.creds, &target);
+        if matches!(decision, Decision::Error(_)) && self.policy.asks_others(rule) {
+            return Ok(Enforced::Asks(Box::new(Asks {
+                route: route.clone(),
+                caller: caller.clone(),
+                target: target.attributes(),
+                request_id: context.request_id.clone(),
+            })));
         }
+        self.conclude(route, caller, &target, &decision, &context.request_id)?;
+        Ok(Enforced::Allowed)
+    }
+
+    /// The same with the servers that the rule names.
+    async fn ask(&self, asks: Asks) -> Result<(), Fault> {
+        let Asks { route, caller, target, request_id } = asks;
+        let rule = self.policy.rule(route.rule);
+        let decision = self.policy.decide(rule, route.rule, &caller.creds, &target).await;
+        self.conclude(&route, &caller, &target, &decision, &request_id)
+    }
+
+    fn conclude(
+        &self,
+        route: &Route,
+        caller: &Caller,
+        target: &dyn Target,
+        decision: &Decision,
+        request_id: &str,
+    ) -> Result<(), Fault> {
+        if let Some(shadow) = &self.shadow {
+            shadow.compare(route, caller, target, decision);
+        }
+        let rule = route.rule;
+        match decision {
+            Decision::Allow => Ok(()),
+            Decision::Deny => Err(Fault::denied(rule)),
+            Decision::Scope { wanted, found } => {
+                let wanted = wanted.iter().map(|it| it.as_str()).collect::<Vec<_>>().join(" or ");
+                Err(Fault::Forbidden(format!(
+                    "Policy doesn't allow {rule} to be performed: it needs a token of scope {wanted}, and this one \
+                     is of scope {found}."
+                )))
+            }
+            Decision::Error(why) => {
+                tracing::warn!(rule, why, request.id = request_id, "policy rule could not be decided");
+                Err(Fault::denied(rule))
+            }
+        }
+    }
+
+    /// Leaves the policy for controllers.
+    fn leave(&self, request: &mut Request) {
+        let context = request.context_mut();
+        context.policy = Some(self.policy.clone());
+        context.note();
     }
 }
 
@@ -80,21 +184,38 @@ impl Target for Path<'_> {
     }
 }
 
+impl Path<'_> {
+    /// All of it, to be kept.
+    fn attributes(&self) -> Map<String, Value> {
+        let params = self.matched.route.params.iter();
+        params.filter_map(|key| Some((key.to_string(), self.get(key)?.into_value()))).collect()
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use http::Method;
-    use pileus_sdk::Caller;
-    use serde_json::{Value, json};
+    use pileus_sdk::ScopeType;
+    use serde_json::json;
 
-    use crate::router::Router;
+    use crate::{
+        policy::{Defaults, Settings},
+        router::Router,
+    };
 
     use super::*;
     use crate::filters::testing::{build, called, deps, matched, request};
 
-    fn rules(rules: Value) -> Policy {
-        Policy::from_rules(rules.as_object().unwrap())
+    fn rules(rules: Value) -> Arc<Policy> {
+        Arc::new(Policy::from_rules(rules.as_object().unwrap()))
+    }
+
+    fn enforce(policy: &Arc<Policy>, request: &Request) -> Result<(), Fault> {
+        let stage = Stage { policy: policy.clone(), shadow: None };
+        match stage.enforce(request)? {
+            Enforced::Allowed => Ok(()),
+            Enforced::Asks(_) => panic!("it asks"),
+        }
     }
 
     #[test]
@@ -127,6 +248,38 @@ mod tests {
             if let Err(fault) = decided {
                 assert_eq!(fault.code().0, 403, "{rule} {path}");
                 assert_eq!(fault.to_string(), format!("Policy doesn't allow {rule} to be performed."));
+            }
+        }
+    }
+
+    #[test]
+    fn a_token_for_something_else_is_told_so() {
+        let mut request = matched(request(Method::GET, "/v2/p1/clouds/west", &[]), "clouds:show");
+        let found = request.context_mut().matched.as_mut().unwrap();
+        let mut route = (*found.route).clone();
+        route.scope_types = &[ScopeType::Project, ScopeType::Domain];
+        route.default_rule = "@";
+        found.route = Arc::new(route);
+        let routes = [found.route.clone()];
+        for (scope, enforce_scope, said) in [
+            (json!(null), true, ""),
+            (json!("all"), false, ""),
+            (
+                json!("all"),
+                true,
+                "Policy doesn't allow clouds:show to be performed: it needs a token of scope project or domain, and this \
+                 one is of scope system.",
+            ),
+        ] {
+            let settings = Settings { enforce_scope, ..Settings::default() };
+            let (policy, _) = Policy::assemble(&[], &Arc::new(Defaults::of(&routes).0), &settings);
+            let mut caller = Caller::new("ann".into(), "p1".into(), vec![], false);
+            caller.creds["system_scope"] = scope.clone();
+            request.context_mut().caller = Some(Arc::new(caller));
+            let decided = enforce(&Arc::new(policy), &request);
+            assert_eq!(decided.is_ok(), said.is_empty(), "{scope}");
+            if let Err(fault) = decided {
+                assert_eq!((fault.code().0.as_u16(), fault.to_string().as_str()), (403, said));
             }
         }
     }

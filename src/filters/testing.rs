@@ -124,6 +124,8 @@ pub(super) fn matched(mut request: Request, rule: &'static str) -> Request {
         extension: "clouds",
         rule,
         also: &[],
+        default_rule: "rule:admin",
+        scope_types: &[],
         about: "",
         handler: Arc::new(|_| Answer::now(Err(Fault::NoRoute))),
     };

@@ -2,7 +2,7 @@
 
 use std::{fmt, ops::Range};
 
-use super::{RuleId, format::Format};
+use super::{RuleId, format::Format, remote::Url};
 
 /// A tree of checks.
 #[derive(Debug)]
@@ -36,25 +36,38 @@ pub(super) enum Test {
     Literal(Box<str>, Format),
     /// `token.project.id:%(project_id)s`: the left side is a path into the credentials.
     Creds(Box<[Box<str>]>, Format),
+    /// `http://127.0.0.1:8000/may/%(project_id)s`: another server says.
+    Http(Box<Url>),
     /// Makes no sense, and is an error when it is evaluated: why.
     Raises(Box<str>),
     /// Nobody understands it; neither yes nor no: why.
     Unclear(Box<str>),
 }
 
+/// A leaf, and where it stands in its tree.
+pub(super) struct Seen<'a> {
+    pub(super) leaf: &'a Leaf,
+    /// How deep.
+    pub(super) depth: usize,
+    /// Whether it is evaluated whenever the whole is.
+    pub(super) always: bool,
+    /// Whether its no becomes a yes: below an odd number of `not`.
+    pub(super) negated: bool,
+}
+
 impl Check {
-    /// Every leaf from left to right, with its depth and whether it is always evaluated when the whole is.
-    pub(super) fn leaves<'a>(&'a self, visit: &mut impl FnMut(&'a Leaf, usize, bool)) {
-        self.walk(1, true, visit);
+    /// Every leaf from left to right, with where it stands in the tree.
+    pub(super) fn leaves<'a>(&'a self, visit: &mut impl FnMut(Seen<'a>)) {
+        self.walk(1, true, false, visit);
     }
 
-    fn walk<'a>(&'a self, depth: usize, always: bool, visit: &mut impl FnMut(&'a Leaf, usize, bool)) {
+    fn walk<'a>(&'a self, depth: usize, always: bool, negated: bool, visit: &mut impl FnMut(Seen<'a>)) {
         match self {
-            Self::Leaf(leaf) => visit(leaf, depth, always),
-            Self::Not(inner) => inner.walk(depth + 1, always, visit),
+            Self::Leaf(leaf) => visit(Seen { leaf, depth, always, negated }),
+            Self::Not(inner) => inner.walk(depth + 1, always, !negated, visit),
             Self::All(parts) | Self::Any(parts) => {
                 for (index, part) in parts.iter().enumerate() {
-                    part.walk(depth + 1, always && index == 0, visit);
+                    part.walk(depth + 1, always && index == 0, negated, visit);
                 }
             }
         }

@@ -12,6 +12,7 @@ use super::{
     Policy, Target,
     check::{Check, Leaf, Test},
     format::Format,
+    remote::Question,
     text::{repr, text},
 };
 
@@ -37,7 +38,7 @@ impl From<bool> for Truth {
 pub(super) type Outcome = Result<Truth, String>;
 
 /// Who looks on while a decision is made. Nobody, `()`, costs nothing.
-pub(super) trait Watch {
+pub(super) trait Watch<'a> {
     /// A check is about to be evaluated.
     fn enter(&mut self, _: &Check) {}
     /// Why the check that is being evaluated comes out as it does.
@@ -46,9 +47,13 @@ pub(super) trait Watch {
     fn leave(&mut self, _: &Outcome) {}
     /// It was not, because the outcome was clear.
     fn skip(&mut self, _: &Check) {}
+    /// What another server says, if that is known.
+    fn answer(&mut self, _: Question<'a>) -> Option<bool> {
+        None
+    }
 }
 
-impl Watch for () {}
+impl Watch<'_> for () {}
 
 /// One decision.
 pub(super) struct Eval<'a, W> {
@@ -60,12 +65,12 @@ pub(super) struct Eval<'a, W> {
     pub(super) watch: W,
 }
 
-impl<'a, W: Watch> Eval<'a, W> {
+impl<'a, W: Watch<'a>> Eval<'a, W> {
     pub(super) fn new(policy: &'a Policy, creds: &'a Value, target: &'a dyn Target, watch: W) -> Self {
         Self { policy, creds, target, depth: 0, steps: 0, watch }
     }
 
-    pub(super) fn decide(&mut self, check: &Check) -> Outcome {
+    pub(super) fn decide(&mut self, check: &'a Check) -> Outcome {
         self.watch.enter(check);
         self.depth += 1;
         self.steps += 1;
@@ -83,7 +88,7 @@ impl<'a, W: Watch> Eval<'a, W> {
         outcome
     }
 
-    fn outcome(&mut self, check: &Check) -> Outcome {
+    fn outcome(&mut self, check: &'a Check) -> Outcome {
         match check {
             Check::Leaf(leaf) => self.leaf(leaf),
             Check::Not(inner) => Ok(match self.decide(inner)? {
@@ -98,7 +103,7 @@ impl<'a, W: Watch> Eval<'a, W> {
 
     /// Goes on while the parts say `neutral`. An unclear part ends an `and`, but not an `or`, where a
     /// later part may still say yes.
-    fn series(&mut self, parts: &[Check], neutral: Truth) -> Outcome {
+    fn series(&mut self, parts: &'a [Check], neutral: Truth) -> Outcome {
         let mut result = neutral;
         for (index, part) in parts.iter().enumerate() {
             let found = self.decide(part)?;
@@ -114,7 +119,7 @@ impl<'a, W: Watch> Eval<'a, W> {
         Ok(result)
     }
 
-    fn leaf(&mut self, leaf: &Leaf) -> Outcome {
+    fn leaf(&mut self, leaf: &'a Leaf) -> Outcome {
         match &leaf.test {
             Test::Always => Ok(Truth::Yes),
             Test::Never => Ok(Truth::No),
@@ -143,6 +148,13 @@ impl<'a, W: Watch> Eval<'a, W> {
                 let Some(right) = self.fill(right)? else { return Ok(Truth::No) };
                 self.watch.because(|| format!("the target has `{right}`"));
                 Ok(Truth::from(*right == **left))
+            }
+            Test::Http(url) => {
+                let question = url.fill(self.target)?;
+                match self.watch.answer(question) {
+                    Some(yes) => Ok(Truth::from(yes)),
+                    None => Err(format!("{url} was not asked")),
+                }
             }
             Test::Creds(path, right) => {
                 let Some(right) = self.fill(right)? else { return Ok(Truth::No) };

@@ -2,12 +2,13 @@
 //!
 //! Shows credentials: not for clients.
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::{
     Decision, Policy, Target,
     check::{Check, Test},
     eval::{Eval, Outcome, Truth, Watch},
+    remote::Question,
 };
 
 /// A tree longer than this is cut: a circle of rules has no end worth reading.
@@ -15,7 +16,9 @@ const MAX_LINES: usize = 400;
 
 /// Writes down what happens.
 #[derive(Default)]
-struct Record {
+struct Record<'a> {
+    /// What other servers said.
+    known: Vec<(Question<'a>, bool)>,
     lines: Vec<Line>,
     /// Lines of the checks that are being evaluated; `None` where it was cut.
     open: Vec<Option<usize>>,
@@ -28,7 +31,7 @@ struct Line {
     reasons: Vec<String>,
 }
 
-impl Record {
+impl Record<'_> {
     fn add(&mut self, check: &Check, value: &'static str) -> Option<usize> {
         let label = match check {
             Check::Not(_) => "not".to_owned(),
@@ -44,7 +47,7 @@ impl Record {
     }
 }
 
-impl Watch for Record {
+impl<'a> Watch<'a> for Record<'a> {
     fn enter(&mut self, check: &Check) {
         let line = self.add(check, "");
         self.open.push(line);
@@ -78,19 +81,47 @@ impl Watch for Record {
     fn skip(&mut self, check: &Check) {
         self.add(check, "not asked");
     }
+
+    fn answer(&mut self, question: Question<'a>) -> Option<bool> {
+        let known = self.known.iter().find(|(known, _)| *known == question).map(|(_, yes)| *yes);
+        self.because(|| format!("POST {question}"));
+        known
+    }
 }
 
 impl Policy {
-    /// Decides `rule` and shows how: one line for each check, those below it indented.
+    /// Decides `rule` and shows how: one line for each check, those below it indented. Asks no other server.
     pub fn explain(&self, rule: &str, creds: &Value, target: &dyn Target) -> (Decision, String) {
+        self.tell(rule, creds, target, Record::default(), None)
+    }
+
+    /// The same, and asks the servers that the rule names.
+    pub async fn explain_asking(
+        &self,
+        rule: &str,
+        creds: &Value,
+        target: &Map<String, Value>,
+    ) -> (Decision, String) {
+        let (decision, known) = self.decide_by_answers(self.rule(rule), rule, creds, target).await;
+        self.tell(rule, creds, target, Record { known, ..Record::default() }, Some(decision))
+    }
+
+    fn tell<'a>(
+        &'a self,
+        rule: &str,
+        creds: &'a Value,
+        target: &'a dyn Target,
+        record: Record<'a>,
+        decided: Option<Decision>,
+    ) -> (Decision, String) {
         let id = self.rule(rule);
         let Some(found) = self.get(id) else {
             let text = format!("{rule}: deny (no rule has this name, and there is no `default`)\n");
             return (Decision::Deny, text);
         };
-        let mut eval = Eval::new(self, creds, target, Record::default());
+        let mut eval = Eval::new(self, creds, target, record);
         let outcome = eval.decide(&found.check);
-        let decision = found.decision(outcome);
+        let decision = decided.or_else(|| found.refuses(creds)).unwrap_or_else(|| found.decision(outcome));
         let mut text = format!("{rule}: {decision}");
         if *found.name != *rule {
             text.push_str(" (no rule has this name, so `default` decides)");
@@ -114,8 +145,8 @@ impl Policy {
     pub fn refers_to(&self, rule: &str) -> Vec<&str> {
         let mut names = Vec::new();
         if let Some(rule) = self.names.get(rule).and_then(|id| self.get(*id)) {
-            rule.check.leaves(&mut |leaf, _, _| {
-                if let Test::Rule { name, .. } = &leaf.test {
+            rule.check.leaves(&mut |seen| {
+                if let Test::Rule { name, .. } = &seen.leaf.test {
                     names.push(&**name);
                 }
             });

@@ -69,6 +69,21 @@ impl Format {
         }
     }
 
+    /// The keys that it takes from a target.
+    pub(super) fn keys(&self) -> Vec<&str> {
+        match self {
+            Self::Text(_) | Self::Bad(_) => Vec::new(),
+            Self::Key(key) => vec![key],
+            Self::Pieces(pieces) => pieces
+                .iter()
+                .filter_map(|piece| match piece {
+                    Piece::Value(conversion) => Some(&*conversion.key),
+                    Piece::Text(_) => None,
+                })
+                .collect(),
+        }
+    }
+
     /// The text for this target; `None` where the target lacks a key.
     pub(super) fn fill<'a>(&'a self, target: &'a dyn Target) -> Result<Option<Cow<'a, str>>, String> {
         match self {

@@ -3,19 +3,33 @@
 //!
 //! An error is what can never make sense; a warning is what may be meant, and decides as it stands.
 
-use std::{collections::HashSet, sync::Arc};
+use std::collections::HashSet;
 
 use super::{
-    DEFAULT, Policy, RuleId,
-    check::{Leaf, Test},
+    DEFAULT, Policy, Rule,
+    check::{Leaf, Seen, Test},
     eval::MAX_DEPTH,
     format::Format,
     kind::nearest,
+    meaning,
 };
-use crate::diagnostic::{Diagnostic, Place, Source};
+use crate::diagnostic::{Diagnostic, Place};
 
 /// What the credentials of every caller have.
 const CREDS: [&str; 4] = ["user_id", "project_id", "roles", "is_admin"];
+
+/// What those of some callers have, as their authenticator sets it.
+const MORE_CREDS: [&str; 9] = [
+    "system",
+    "system_scope",
+    "domain_id",
+    "user_domain_id",
+    "project_domain_id",
+    "user_name",
+    "project_name",
+    "token",
+    "is_admin_project",
+];
 
 /// What a rule refers to.
 struct Edge<'a> {
@@ -28,34 +42,43 @@ struct Edge<'a> {
 }
 
 /// Looks at all rules.
-pub(super) fn lint(policy: &Policy, source: &Arc<Source>) -> Vec<Diagnostic> {
+pub(super) fn lint(policy: &Policy) -> Vec<Diagnostic> {
     let mut found = Vec::new();
     let mut edges: Vec<Vec<Edge<'_>>> = Vec::with_capacity(policy.rules.len());
     for rule in &policy.rules {
         let mut out = Vec::new();
-        rule.check.leaves(&mut |leaf, depth, always| {
-            if let Test::Rule { to: Some(RuleId(to)), .. } = leaf.test {
-                out.push(Edge { to: to as usize, depth, always, leaf });
+        rule.check.leaves(&mut |seen| {
+            let Seen { leaf, depth, always, .. } = seen;
+            if let Test::Rule { to: Some(to), .. } = leaf.test {
+                out.push(Edge { to: to.index(), depth, always, leaf });
             }
-            let told = reference(policy, leaf).or_else(|| slip(leaf));
+            // What stands in no file was looked at by whoever wrote the code; but what it refers to may be gone.
+            let own = rule.origin.place.is_some() || policy.settings.policy_defaults;
+            let told = own.then(|| reference(policy, &seen)).flatten();
+            let told = told.or_else(|| slip(leaf)).or_else(|| meaning::leaf(policy, rule, &seen));
             found.extend(told.map(|told| {
                 let message = format!("rule `{}`: {}", rule.name, told.message);
-                Diagnostic { message, ..told }.at(place(source, leaf))
+                placed(Diagnostic { message, ..told }, rule, leaf)
             }));
         });
         edges.push(out);
     }
-    nested(policy, &edges, source, &mut found);
+    nested(policy, &edges, &mut found);
+    found.extend(meaning::rules(policy));
     found
 }
 
-fn place(source: &Arc<Source>, leaf: &Leaf) -> Place {
-    Place { source: source.clone(), span: leaf.span.clone() }
+/// A problem of a check, where it stands; where no file has it, without a place.
+pub(super) fn placed(told: Diagnostic, rule: &Rule, leaf: &Leaf) -> Diagnostic {
+    let Some(name) = &rule.origin.place else { return told };
+    // A rule that is nothing, `[]`, has no check of its own to show.
+    let span = if leaf.span.is_empty() { name.span.clone() } else { leaf.span.clone() };
+    told.at(Place { source: name.source.clone(), span })
 }
 
 /// A reference to a rule that is not there.
-fn reference(policy: &Policy, leaf: &Leaf) -> Option<Diagnostic> {
-    let Test::Rule { name, to } = &leaf.test else { return None };
+fn reference(policy: &Policy, seen: &Seen<'_>) -> Option<Diagnostic> {
+    let Test::Rule { name, to } = &seen.leaf.test else { return None };
     if policy.defines(name) {
         return None;
     }
@@ -63,6 +86,9 @@ fn reference(policy: &Policy, leaf: &Leaf) -> Option<Diagnostic> {
         None => {
             Diagnostic::error(format!("no rule is called `{name}`, and there is no `{DEFAULT}` to decide"))
         }
+        Some(_) if seen.negated => Diagnostic::error(format!(
+            "no rule is called `{name}`, and below `not` whomever `{DEFAULT}` denies would be let in"
+        )),
         Some(_) => Diagnostic::warning(format!("no rule is called `{name}`, so `{DEFAULT}` decides")),
     };
     Some(match nearest(name, policy.names.keys().map(|name| &**name)) {
@@ -78,6 +104,9 @@ fn slip(leaf: &Leaf) -> Option<Diagnostic> {
         _ => return None,
     };
     let first = path.first().map_or("", |first| &**first);
+    if MORE_CREDS.contains(&first) {
+        return None;
+    }
     if !CREDS.contains(&first) {
         let near = nearest(&first.to_lowercase(), ["role", "rule"].into_iter().chain(CREDS));
         let lower = first.to_lowercase();
@@ -103,7 +132,7 @@ fn slip(leaf: &Leaf) -> Option<Diagnostic> {
 }
 
 /// Circles, and rules that are nested too deep to be decided.
-fn nested(policy: &Policy, edges: &[Vec<Edge<'_>>], source: &Arc<Source>, found: &mut Vec<Diagnostic>) {
+fn nested(policy: &Policy, edges: &[Vec<Edge<'_>>], found: &mut Vec<Diagnostic>) {
     let name = |rule: usize| policy.rules.get(rule).map_or("", |rule| &*rule.name);
     let mut told = HashSet::new();
     let order = deepest_first(edges, |from, circle| {
@@ -125,7 +154,8 @@ fn nested(policy: &Policy, edges: &[Vec<Edge<'_>>], source: &Arc<Source>, found:
             )),
         };
         let leaf = closing(from, circle[0]).next().map(|edge| edge.leaf);
-        found.extend(leaf.map(|leaf| diagnostic.at(place(source, leaf))));
+        let closing = leaf.zip(policy.rules.get(from));
+        found.extend(closing.map(|(leaf, rule)| placed(diagnostic, rule, leaf)));
     });
     let mut heights = vec![0usize; edges.len()];
     for rule in order {
@@ -137,7 +167,8 @@ fn nested(policy: &Policy, edges: &[Vec<Edge<'_>>], source: &Arc<Source>, found:
                 "rule `{}` refers to rules nested deeper than {MAX_DEPTH} levels, and cannot be decided",
                 name(rule)
             );
-            found.push(Diagnostic::error(message).at(place(source, edge.leaf)));
+            let own = policy.rules.get(rule);
+            found.extend(own.map(|rule| placed(Diagnostic::error(message), rule, edge.leaf)));
         }
     }
 }

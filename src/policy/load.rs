@@ -1,200 +1,174 @@
-//! From `policy.json` to rules, and what is wrong with it.
+//! From files and the defaults in code to rules, and what is wrong with them.
 //!
-//! `serde_json` reads the file once and leaves each value as a piece of the text: where the piece
-//! stands is where a caret has to.
+//! Files are taken in their order: of a rule that several have, the last one holds. What no file has is
+//! decided by its default in code ([`Defaults`]); what neither has, by the rule `default`; failing that,
+//! nobody may.
 
-use std::{fmt, ops::Range, sync::Arc};
+use std::sync::Arc;
 
-use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
-use serde_json::{Map, Value, value::RawValue};
+use serde_json::{Map, Value};
 
 use super::{
-    Policy, Rule, RuleId,
+    Defaults, Origin, Policy, Rule, RuleId, Settings,
     check::Test,
     lint,
-    parse::{self, Entry, Form, Item},
+    parse::{self, Form},
+    read,
 };
 use crate::diagnostic::{Diagnostic, Place, Source};
 
 impl Policy {
-    /// Reads the text of `policy.json`: an object of rules. All that is wrong is told at once; a
-    /// rule with a mistake denies.
+    /// Reads the text of one file, and knows of no routes. All that is wrong is told at once; a rule
+    /// with a mistake denies.
     pub fn parse(source: Arc<Source>) -> (Self, Vec<Diagnostic>) {
-        let members = match serde_json::from_str::<Members<'_>>(&source.text) {
-            Ok(members) => members.0,
-            Err(error) => return (Self::default(), vec![broken(&source, &error)]),
-        };
+        Self::assemble(&[source], &Arc::default(), &Settings::default())
+    }
+
+    /// Reads files, later over earlier, above the defaults of the routes. All that is wrong is told at
+    /// once; a rule with a mistake denies, whatever an earlier file says of it.
+    pub fn assemble(
+        files: &[Arc<Source>],
+        defaults: &Arc<Defaults>,
+        settings: &Settings,
+    ) -> (Self, Vec<Diagnostic>) {
         let mut diagnostics = Vec::new();
-        let mut policy = Self::default();
-        for (name, value) in members {
-            let span = span_of(&source.text, value.get());
-            if policy.defines(&name) {
-                let message = format!("rule `{name}` stands here a second time");
-                let place = Place { source: source.clone(), span };
-                diagnostics.push(Diagnostic::error(message).at(place).help("take one of them away"));
+        let mut policy = Self { defaults: defaults.clone(), settings: settings.clone(), ..Self::default() };
+        let mut whole = true;
+        for (index, source) in files.iter().enumerate() {
+            // A file that is named twice is read once.
+            if files[..index].iter().any(|other| other.name == source.name) {
                 continue;
             }
-            let form = form(&source.text, value);
+            match read::members(source) {
+                Ok(members) => policy.take(source, members, &mut diagnostics),
+                Err(broken) => {
+                    whole = false;
+                    diagnostics.push(broken);
+                }
+            }
+        }
+        policy.fill(&mut diagnostics);
+        policy.resolve();
+        // What a broken file lacks may stand in the part that could not be read.
+        if whole {
+            diagnostics.extend(lint::lint(&policy));
+        }
+        (policy, diagnostics)
+    }
+
+    /// The rules of one file, over those that are there.
+    fn take(&mut self, source: &Arc<Source>, members: Vec<read::Member>, diagnostics: &mut Vec<Diagnostic>) {
+        for read::Member { name, key, value, form } in members {
+            let known = self.names.get(&*name).copied();
+            let place = |span| Place { source: source.clone(), span };
+            let own = known.and_then(|id| self.get(id)?.origin.place.as_ref());
+            if own.is_some_and(|place| place.source.name == source.name) {
+                let message = format!("rule `{name}` stands here a second time");
+                diagnostics.push(Diagnostic::error(message).at(place(value)).help("take one of them away"));
+                continue;
+            }
             let mut problems = Vec::new();
-            policy.add(&name, &form, &mut problems);
+            self.add(&name, &form, &mut problems);
+            if let Some(rule) = self.names.get(&*name).copied().and_then(|id| self.rules.get_mut(id.index()))
+            {
+                rule.origin.over.extend(rule.origin.place.replace(place(key)));
+            }
             diagnostics.extend(problems.into_iter().map(|problem| {
-                let place = Place { source: source.clone(), span: problem.span };
-                let diagnostic = Diagnostic::error(format!("rule `{name}`: {}", problem.message)).at(place);
+                let message = format!("rule `{name}`: {}", problem.message);
+                let diagnostic = Diagnostic::error(message).at(place(problem.span));
                 Diagnostic { help: problem.help, ..diagnostic }
             }));
         }
-        policy.resolve();
-        diagnostics.extend(lint::lint(&policy, &source));
-        (policy, diagnostics)
+    }
+
+    /// What no file has, from the code; and what a token has to be for.
+    fn fill(&mut self, diagnostics: &mut Vec<Diagnostic>) {
+        let defaults = self.defaults.clone();
+        for rule in defaults.rules() {
+            if !self.defines(rule.name) {
+                // A deployer who wants no defaults has said what decides then.
+                let expression = match self.settings.policy_defaults {
+                    true => rule.expression,
+                    false if rule.routes.is_empty() => continue,
+                    false => "rule:default",
+                };
+                let mut problems = Vec::new();
+                self.add(rule.name, &read::form_of_value(&expression.into()), &mut problems);
+                diagnostics.extend(problems.into_iter().map(|problem| {
+                    Diagnostic::error(format!("the default of rule `{}`: {}", rule.name, problem.message))
+                        .help("it is written in the code of its extension")
+                }));
+            }
+            let rule_of = self.names.get(rule.name).copied();
+            if let Some(own) = rule_of.and_then(|id| self.rules.get_mut(id.index()))
+                && self.settings.enforce_scope
+            {
+                own.scope_types = rule.scope_types;
+            }
+        }
     }
 
     /// Rules from values, as far as they can be understood; what cannot be denies.
     pub fn from_rules(rules: &Map<String, Value>) -> Self {
         let mut policy = Self::default();
         for (name, value) in rules {
-            policy.add(name, &form_of_value(value), &mut Vec::new());
+            policy.add(name, &read::form_of_value(value), &mut Vec::new());
         }
         policy.resolve();
         policy
     }
 
+    /// A rule of this name, in the place of one that there is.
     fn add(&mut self, name: &str, form: &Form, problems: &mut Vec<parse::Problem>) {
         let check = parse::rule(form, problems);
         let mut flaw = None;
-        check.leaves(&mut |leaf, _, _| {
-            if let Test::Unclear(why) = &leaf.test {
+        check.leaves(&mut |leaf| {
+            if let Test::Unclear(why) = &leaf.leaf.test {
                 flaw.get_or_insert_with(|| why.clone());
             }
         });
+        if let Some(rule) = self.names.get(name).copied().and_then(|id| self.rules.get_mut(id.index())) {
+            rule.check = check;
+            rule.flaw = flaw;
+            return;
+        }
         // A file of four thousand million rules does not fit into the memory.
         let id = RuleId(u32::try_from(self.rules.len()).unwrap_or(u32::MAX));
-        self.rules.push(Rule { name: name.into(), check, flaw });
+        let origin = Box::<Origin>::default();
+        self.rules.push(Rule { name: name.into(), check, flaw, scope_types: &[], asks: false, origin });
         self.names.insert(name.into(), id);
     }
 
-    /// Lets every reference know its rule.
+    /// Lets every reference know its rule, and every rule whether it may ask another server.
     fn resolve(&mut self) {
         let mut rules = std::mem::take(&mut self.rules);
-        for rule in &mut rules {
-            rule.check.leaves_mut(&mut |leaf| {
-                if let Test::Rule { name, to } = &mut leaf.test {
+        let mut used_by: Vec<Vec<usize>> = vec![Vec::new(); rules.len()];
+        let mut asking = Vec::new();
+        for (index, rule) in rules.iter_mut().enumerate() {
+            rule.check.leaves_mut(&mut |leaf| match &mut leaf.test {
+                Test::Rule { name, to } => {
                     *to = Some(self.rule(name)).filter(|id| *id != RuleId::NONE);
+                    if let Some(users) = to.and_then(|to| used_by.get_mut(to.index())) {
+                        users.push(index);
+                    }
                 }
+                Test::Http(_) => asking.push(index),
+                _ => {}
             });
+        }
+        // From those that ask to those that refer to them: each once, circles or not.
+        while let Some(index) = asking.pop() {
+            if !std::mem::replace(&mut rules[index].asks, true) {
+                asking.extend(&used_by[index]);
+            }
         }
         self.rules = rules;
     }
-}
 
-/// An object's members in their order, with those that stand there twice.
-struct Members<'a>(Vec<(String, &'a RawValue)>);
-
-impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Read;
-        impl<'de> Visitor<'de> for Read {
-            type Value = Vec<(String, &'de RawValue)>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object of rules, `{\"clouds:show\": \"role:member\"}`")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-                let mut members = Vec::new();
-                while let Some(member) = map.next_entry()? {
-                    members.push(member);
-                }
-                Ok(members)
-            }
-        }
-        deserializer.deserialize_map(Read).map(Self)
+    /// The same defaults and settings with another file alone, for whoever wants to compare.
+    pub fn beside(&self, file: Arc<Source>) -> (Self, Vec<Diagnostic>) {
+        Self::assemble(&[file], &self.defaults, &self.settings)
     }
-}
-
-/// Where `part`, a piece of `text`, stands in it.
-fn span_of(text: &str, part: &str) -> Range<usize> {
-    let start = (part.as_ptr() as usize).saturating_sub(text.as_ptr() as usize);
-    start..start + part.len()
-}
-
-fn item(text: &str, raw: &RawValue) -> Option<Item> {
-    let inner: String = serde_json::from_str(raw.get()).ok()?;
-    // Without an escape, what stands between the quotes is the text itself.
-    let plain = inner.len() + 2 == raw.get().len();
-    Some(Item { text: inner, span: span_of(text, raw.get()), plain })
-}
-
-fn form(text: &str, raw: &RawValue) -> Form {
-    if let Some(item) = item(text, raw) {
-        return Form::Text(item);
-    }
-    match serde_json::from_str::<Vec<&RawValue>>(raw.get()) {
-        Ok(entries) => Form::List(entries.into_iter().map(|entry| entry_of(text, entry)).collect()),
-        Err(_) => Form::Wrong(what(raw.get()), span_of(text, raw.get())),
-    }
-}
-
-fn entry_of(text: &str, raw: &RawValue) -> Entry {
-    if let Some(item) = item(text, raw) {
-        return Entry::One(item);
-    }
-    let Ok(items) = serde_json::from_str::<Vec<&RawValue>>(raw.get()) else {
-        return Entry::Wrong(what(raw.get()), span_of(text, raw.get()));
-    };
-    let mut all = Vec::new();
-    for raw in items {
-        match item(text, raw) {
-            Some(item) => all.push(item),
-            None => return Entry::Wrong(what(raw.get()), span_of(text, raw.get())),
-        }
-    }
-    Entry::All(all)
-}
-
-/// What a JSON text is, for people.
-fn what(json: &str) -> &'static str {
-    match json.bytes().next() {
-        Some(b'{') => "an object",
-        Some(b'[') => "a list within a list within a list",
-        Some(b'n') => "null",
-        Some(b't') => "true",
-        Some(b'f') => "false",
-        _ => "a number",
-    }
-}
-
-fn form_of_value(value: &Value) -> Form {
-    let item = |text: &str| Item { text: text.to_owned(), span: 0..0, plain: false };
-    let wrong = |value: &Value| what(&value.to_string());
-    let entry = |entry: &Value| match entry {
-        Value::String(text) => Entry::One(item(text)),
-        Value::Array(items) => match items.iter().find(|inner| !inner.is_string()) {
-            None => Entry::All(items.iter().filter_map(Value::as_str).map(item).collect()),
-            Some(inner) => Entry::Wrong(wrong(inner), 0..0),
-        },
-        other => Entry::Wrong(wrong(other), 0..0),
-    };
-    match value {
-        Value::String(text) => Form::Text(item(text)),
-        Value::Array(entries) => Form::List(entries.iter().map(entry).collect()),
-        other => Form::Wrong(wrong(other), 0..0),
-    }
-}
-
-/// A file that is no JSON, or no object.
-fn broken(source: &Arc<Source>, error: &serde_json::Error) -> Diagnostic {
-    let text = &source.text;
-    let line_start: usize =
-        text.split_inclusive('\n').take(error.line().saturating_sub(1)).map(str::len).sum();
-    let mut start = (line_start + error.column().saturating_sub(1)).min(text.len());
-    while !text.is_char_boundary(start) {
-        start -= 1;
-    }
-    let end = start + text[start..].chars().next().map_or(0, char::len_utf8);
-    let message = error.to_string();
-    let message = message.rsplit_once(" at line ").map_or(message.as_str(), |(message, _)| message);
-    let diagnostic = Diagnostic::error(format!("this is no JSON object of rules: {message}"));
-    diagnostic.at(Place { source: source.clone(), span: start..end })
 }
 
 #[cfg(test)]
@@ -264,7 +238,7 @@ mod tests {
             (r#"{"a": "admin or role:b"}"#, "`admin` is no check", "admin", None),
             (r#"{"a": "role:a adn role:b"}"#, "missing before `adn`", "adn", None),
             (r#"{"a": ["adn"]}"#, "`adn` is no check", "adn", Some("did you mean `and`?")),
-            (r#"{"a": "http://x/y"}"#, "not supported", "http://x/y", None),
+            (r#"{"a": "https://x/y"}"#, "needs TLS", "https://x/y", None),
             (r#"{"a": "@ or :x"}"#, "nothing on the left of the colon", ":x", None),
             (r#"{"a": "!role:x"}"#, "no name of a credential", "!role:x", None),
             (r#"{"a": "x:100%"}"#, "a `%` at the end", "x:100%", None),

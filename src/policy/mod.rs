@@ -1,7 +1,9 @@
-//! The rule language of `policy.json`: parse, check, explain.
+//! The rules of `policy.json`, `policy.d` and the code: parse, check, explain.
 //!
-//! `load` reads the file, `parse` (with `kind`, `format`) makes a tree of checks of each rule, `lint`
-//! looks at all rules together, `eval` decides, `explain` decides aloud, `vectors` tests rules.
+//! `files` finds the files, `read` reads them, `parse` (with `kind`, `format`) makes a tree of checks of each
+//! rule, `load` lays files over each other and over the `defaults` in code, `lint` and `meaning` look at
+//! all rules together, `eval` decides, `remote` asks other servers, `explain` decides aloud, `shadow` decides twice,
+//! `vectors` tests rules.
 //!
 //! Everything is understood once, at load: a decision is a walk over a tree in which references are
 //! indexes. It allocates nothing for an ordinary rule, and its cost does not depend on how many
@@ -11,31 +13,45 @@
 //! The language is that of oslo.policy (reference §6.2–6.7). We differ where it is dangerous: values
 //! that are neither text nor list are mistakes (there they allow everybody), `not` before a check that
 //! cannot be understood denies, as does a bad `%` whose key is missing; cycles end; `roles` has to be a
-//! list; `http:` checks do not exist.
+//! list; what is different about `http:` says `remote`.
 
 mod check;
+mod defaults;
 mod eval;
 mod explain;
+mod files;
 mod format;
 mod kind;
 mod lint;
 mod load;
+mod meaning;
 mod parse;
+mod read;
+mod remote;
+mod shadow;
 mod text;
 mod vectors;
 
-use std::{borrow::Cow, fmt};
+use std::{borrow::Cow, fmt, sync::Arc};
 
 use foldhash::HashMap;
-use pileus_sdk::{Caller, Decide};
+use pileus_model::BoxFuture;
+use pileus_sdk::{Caller, Decide, ScopeType};
 use serde_json::{Map, Value};
 
 pub(crate) use self::kind::nearest;
-pub use self::vectors::{Summary, run_files};
 use self::{
     check::Check,
     eval::{Eval, Truth},
 };
+pub use self::{
+    defaults::{BASE, DefaultRule, Defaults},
+    files::{Settings, collect, folders},
+    remote::ContentType,
+    shadow::Shadow,
+    vectors::{Summary, run_files},
+};
+use crate::diagnostic::Place;
 
 /// The rule that decides where no other has the name.
 const DEFAULT: &str = "default";
@@ -45,14 +61,31 @@ const DEFAULT: &str = "default";
 pub struct Policy {
     rules: Vec<Rule>,
     names: HashMap<Box<str>, RuleId>,
+    defaults: Arc<Defaults>,
+    settings: Settings,
 }
 
+/// What every decision reads comes first, and stays together.
 #[derive(Debug)]
 struct Rule {
-    name: Box<str>,
     check: Check,
     /// What in its own text cannot be understood.
     flaw: Option<Box<str>>,
+    /// What a token has to be for; empty: anything.
+    scope_types: &'static [ScopeType],
+    /// Whether it, or a rule that it refers to, asks another server.
+    asks: bool,
+    name: Box<str>,
+    origin: Box<Origin>,
+}
+
+/// Where a rule comes from.
+#[derive(Debug, Default)]
+pub struct Origin {
+    /// Where its name stands; `None`: in the code.
+    pub place: Option<Place>,
+    /// Where it stands, too, and holds no longer: the earliest first.
+    pub over: Vec<Place>,
 }
 
 /// A rule of one [`Policy`], found once by name. It means nothing to another policy.
@@ -62,6 +95,10 @@ pub struct RuleId(u32);
 impl RuleId {
     /// No rule: denies.
     const NONE: Self = Self(u32::MAX);
+
+    fn index(self) -> usize {
+        self.0 as usize
+    }
 }
 
 /// What a rule says.
@@ -71,6 +108,13 @@ pub enum Decision {
     Allow,
     /// No.
     Deny,
+    /// No: the token is for something else than the rule is.
+    Scope {
+        /// What the rule is for.
+        wanted: &'static [ScopeType],
+        /// What the token is for.
+        found: ScopeType,
+    },
     /// No, because it could not be decided: why.
     Error(String),
 }
@@ -87,6 +131,10 @@ impl fmt::Display for Decision {
         match self {
             Self::Allow => f.write_str("allow"),
             Self::Deny => f.write_str("deny"),
+            Self::Scope { wanted, found } => {
+                let wanted = wanted.iter().map(|it| it.as_str()).collect::<Vec<_>>().join(" or ");
+                write!(f, "deny: the rule is for tokens of scope {wanted}, and this one is of scope {found}")
+            }
             Self::Error(reason) => write!(f, "error: {reason}"),
         }
     }
@@ -102,6 +150,14 @@ pub enum Field<'a> {
 }
 
 impl<'a> Field<'a> {
+    /// As JSON.
+    pub fn into_value(self) -> Value {
+        match self {
+            Self::Text(text) => Value::String(text.into_owned()),
+            Self::Json(value) => value.clone(),
+        }
+    }
+
     fn into_text(self) -> Cow<'a, str> {
         match self {
             Self::Text(text) => text,
@@ -138,6 +194,9 @@ impl Policy {
     /// Decides `rule` for a caller with these credentials and this target.
     pub fn check(&self, rule: RuleId, creds: &Value, target: &dyn Target) -> Decision {
         let Some(rule) = self.get(rule) else { return Decision::Deny };
+        if let Some(refused) = rule.refuses(creds) {
+            return refused;
+        }
         let outcome = Eval::new(self, creds, target, ()).decide(&rule.check);
         rule.decision(outcome)
     }
@@ -152,12 +211,31 @@ impl Policy {
         self.rules.iter().map(|rule| (&*rule.name, rule.check.to_string()))
     }
 
+    /// Where the rule of this name comes from.
+    pub fn origin(&self, name: &str) -> Option<&Origin> {
+        Some(&self.get(*self.names.get(name)?)?.origin)
+    }
+
+    /// The defaults in code.
+    pub fn defaults(&self) -> &Defaults {
+        &self.defaults
+    }
+
     fn get(&self, rule: RuleId) -> Option<&Rule> {
-        self.rules.get(rule.0 as usize)
+        self.rules.get(rule.index())
     }
 }
 
 impl Rule {
+    /// The refusal of a token that is for something else.
+    fn refuses(&self, creds: &Value) -> Option<Decision> {
+        if self.scope_types.is_empty() {
+            return None;
+        }
+        let found = ScopeType::of(creds);
+        (!self.scope_types.contains(&found)).then_some(Decision::Scope { wanted: self.scope_types, found })
+    }
+
     fn decision(&self, outcome: Result<Truth, String>) -> Decision {
         match (outcome, &self.flaw) {
             (Ok(Truth::Yes), _) => Decision::Allow,
@@ -172,7 +250,26 @@ impl Decide for Policy {
     fn allows(&self, rule: &str, caller: Option<&Caller>, target: &[(&str, &str)]) -> bool {
         caller.is_some_and(|caller| self.check(self.rule(rule), &caller.creds, &target).allowed())
     }
+
+    fn ask(
+        self: Arc<Self>,
+        rule: String,
+        caller: Arc<Caller>,
+        target: Vec<(String, String)>,
+    ) -> BoxFuture<Option<bool>> {
+        Box::pin(async move {
+            let id = *self.names.get(&*rule)?;
+            let target = target.into_iter().map(|(key, value)| (key, Value::from(value))).collect();
+            let decision = self.decide(id, &rule, &caller.creds, &target).await;
+            if let Decision::Error(why) = &decision {
+                tracing::warn!(rule, why, "policy rule could not be decided");
+            }
+            Some(decision.allowed())
+        })
+    }
 }
 
+#[cfg(test)]
+mod assemble_tests;
 #[cfg(test)]
 mod tests;

@@ -11,6 +11,7 @@ use super::{
     check::{Check, Leaf, Test},
     format::Format,
     kind::{Kind, nearest},
+    remote::Url,
 };
 
 /// Parentheses and `not` nested deeper than this are not understood.
@@ -20,17 +21,31 @@ pub(super) const MAX_NESTING: usize = 64;
 #[derive(Debug)]
 pub(super) struct Item {
     pub(super) text: String,
-    /// The whole JSON string, quotes included.
+    /// The whole value, quotes included.
     pub(super) span: Range<usize>,
-    /// Whether the file has the text as it is, without escapes: then a place in it is a place in the file.
-    pub(super) plain: bool,
+    /// Where the text begins, if the file has it as it is, without escapes: then a place in it is a place
+    /// in the file.
+    start: Option<usize>,
 }
 
 impl Item {
+    /// Text that is the value at `span` of a file.
+    pub(super) fn within(file: &str, text: String, span: Range<usize>) -> Self {
+        let starts = |inset: usize| {
+            let start = span.start + inset;
+            (start < span.end && file.get(start..span.end - inset) == Some(&text)).then_some(start)
+        };
+        // Between quotes, or, in YAML, without any.
+        let start = starts(1).or_else(|| starts(0));
+        Self { text, span, start }
+    }
+
     /// Where this part of the text stands in the file.
     fn place(&self, part: Range<usize>) -> Range<usize> {
-        let start = self.span.start + 1;
-        if self.plain { start + part.start..start + part.end } else { self.span.clone() }
+        match self.start {
+            Some(start) => start + part.start..start + part.end,
+            None => self.span.clone(),
+        }
     }
 }
 
@@ -164,9 +179,15 @@ fn check(item: &Item, part: Range<usize>, problems: &mut Vec<Problem>) -> Check 
 fn test(kind: &str, right: &str) -> Test {
     match (kind, Kind::of(kind)) {
         ("rule", _) => Test::Rule { name: right.into(), to: None },
-        ("http" | "https", _) => {
-            Test::Unclear(format!("`{kind}:` asks another server, which is not supported").into())
-        }
+        ("http", _) => match Url::parse(right) {
+            Ok(url) => Test::Http(Box::new(url)),
+            Err(why) => Test::Unclear(why.into()),
+        },
+        ("https", _) => Test::Unclear(
+            "`https:` needs TLS towards the policy server, which is not there: ask a server of this host by `http:`, or a \
+             proxy on it that speaks TLS"
+                .into(),
+        ),
         (_, Kind::Senseless(why)) => Test::Raises(why.into()),
         (_, kind) => match (kind, Format::parse(right)) {
             (_, Format::Bad(why)) => Test::Raises(why),

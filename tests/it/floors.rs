@@ -14,6 +14,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("pileus-ext-clouds", &["pileus-sdk"]),
     ("pileus-ext-events", &["pileus-sdk"]),
     ("pileus-ext-jobs", &["pileus-sdk"]),
+    ("pileus-ext-policy", &["pileus-sdk"]),
     ("pileus-ext-service", &["pileus-sdk"]),
     ("pileus-ext-users", &["pileus-sdk"]),
     ("pileus-ext-vms", &["pileus-sdk"]),

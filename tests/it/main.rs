@@ -18,6 +18,7 @@ mod main_job;
 mod myproxy;
 mod old_operations;
 mod old_ports;
+mod policy;
 mod reload;
 mod service;
 mod support;

@@ -5,11 +5,14 @@
 
 use std::{fmt, future::Future, sync::Arc};
 
-use crate::{Answer, Call, Fault, Reply};
+use crate::{Answer, Call, Fault, Reply, ScopeType};
 use http::{Method, StatusCode};
 
 /// What answers a call.
 pub type Handler = Arc<dyn Fn(Call) -> Answer + Send + Sync>;
+
+/// The default of every rule for which nobody said another.
+pub const ADMIN_ALONE: &str = "rule:admin";
 
 /// Which router a route belongs to: the word that `routes = "…"` of `[app.…]` names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -88,6 +91,11 @@ pub struct Action {
     pub rule: &'static str,
     /// Further rules that its controller asks with [`Call::may`].
     pub also: &'static [&'static str],
+    /// What decides where no file has the rule: an expression, [`ADMIN_ALONE`] unless it is said. What
+    /// `also` names is an administrator's unless a file says otherwise.
+    pub default_rule: &'static str,
+    /// What a token has to be for; empty: anything.
+    pub scope_types: &'static [ScopeType],
     /// What it does, in one line for people.
     pub about: &'static str,
     /// What answers.
@@ -147,7 +155,20 @@ impl Action {
             let answer = answer(controller.clone(), call);
             Answer::soon(async move { answer.await.map(Reply::into_response) })
         });
-        Self { name, method, place, rule, also: &[], about, handler }
+        let (default_rule, scope_types) = (ADMIN_ALONE, &[][..]);
+        Self { name, method, place, rule, also: &[], default_rule, scope_types, about, handler }
+    }
+
+    /// What decides where no file has the rule: `rule:member`, or any other expression.
+    pub fn default_rule(mut self, expression: &'static str) -> Self {
+        self.default_rule = expression;
+        self
+    }
+
+    /// What a token has to be for; one for anything else is refused.
+    pub fn scope_types(mut self, scope_types: &'static [ScopeType]) -> Self {
+        self.scope_types = scope_types;
+        self
     }
 
     /// Names further rules that the controller asks with [`Call::may`].
@@ -186,6 +207,10 @@ pub struct Route {
     pub rule: &'static str,
     /// Further rules that its controller asks.
     pub also: &'static [&'static str],
+    /// What decides where no file has the rule.
+    pub default_rule: &'static str,
+    /// What a token has to be for; empty: anything.
+    pub scope_types: &'static [ScopeType],
     /// What it does.
     pub about: &'static str,
     /// What answers.

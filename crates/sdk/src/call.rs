@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use bytes::Bytes;
 use http::{HeaderName, header, request::Parts, uri::Scheme};
-use pileus_model::{Actor, Name};
+use pileus_model::{Actor, BoxFuture, Name};
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
@@ -150,6 +150,15 @@ impl Call {
     pub fn may(&self, rule: &str) -> bool {
         let Some(policy) = &self.context().policy else { return false };
         policy.allows(rule, self.caller(), &[("project_id", &self.project())])
+    }
+
+    /// Whether the caller may do what a rule guards, to a target with these attributes; `None`: no rule
+    /// has this name. May take a while: the rule may ask another server.
+    pub fn ask(&self, rule: &str, target: Vec<(String, String)>) -> BoxFuture<Option<bool>> {
+        match (&self.context().policy, &self.context().caller) {
+            (Some(policy), Some(caller)) => policy.clone().ask(rule.to_owned(), caller.clone(), target),
+            _ => Box::pin(std::future::ready(Some(false))),
+        }
     }
 
     /// The query's parameters, decoded.

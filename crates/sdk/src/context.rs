@@ -11,7 +11,7 @@ use percent_encoding::percent_decode_str;
 use pileus_model::{Actor, BoxFuture, Name, RequestKey};
 use serde_json::Value;
 
-use crate::{Fault, Mount, Route};
+use crate::{Decide, Fault, Mount, Route};
 
 /// Who calls.
 #[derive(Clone, PartialEq)]
@@ -43,13 +43,6 @@ impl std::fmt::Debug for Caller {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Caller({} of {})", self.user, self.project)
     }
-}
-
-/// Decides rules: what the `policy` filter leaves for controllers that need a second rule.
-pub trait Decide: Send + Sync {
-    /// Whether `caller` may do what `rule` guards to a target with these attributes. Unknown rules,
-    /// rules that cannot be understood, and no caller: no.
-    fn allows(&self, rule: &str, caller: Option<&Caller>, target: &[(&str, &str)]) -> bool;
 }
 
 /// The route that a request matched.

@@ -38,6 +38,8 @@ pub fn routes(extension: &'static str, resources: &[Resource]) -> Vec<Route> {
                 extension,
                 rule: action.rule,
                 also: action.also,
+                default_rule: action.default_rule,
+                scope_types: action.scope_types,
                 about: action.about,
                 handler: action.handler.clone(),
             });

@@ -33,8 +33,8 @@ fn resources(deps: &Deps) -> Vec<Resource> {
     let path = Custom(Mount::CloudAdmin, "/cloud-aliases");
     #[rustfmt::skip]
     let actions = vec![
-        Action::index("cloud-aliases:index", "Lists aliases", &it, Aliases::index),
-        Action::show("cloud-aliases:show", "Shows an alias", &it, Aliases::show),
+        Action::index("cloud-aliases:index", "Lists aliases", &it, Aliases::index).default_rule("rule:member"),
+        Action::show("cloud-aliases:show", "Shows an alias", &it, Aliases::show).default_rule("rule:member"),
         Action::create("cloud-aliases:create", "Adds an alias", &it, Aliases::create),
         Action::update("cloud-aliases:update", "Replaces an alias's clouds", &it, Aliases::update),
         Action::delete("cloud-aliases:delete", "Forgets an alias", &it, Aliases::delete),

@@ -35,9 +35,9 @@ fn resources(deps: &Deps) -> Vec<Resource> {
     let (get, put, post) = (Method::GET, Method::PUT, Method::POST);
     #[rustfmt::skip]
     let actions = vec![
-        Action::index("clouds:index", "Lists clouds: id, name, links", &it, Clouds::index),
-        Action::detail("clouds:detail", "Lists clouds in full", &it, Clouds::detail),
-        Action::show("clouds:show", "Shows a cloud: settings, slots, what is used and free", &it, Clouds::show),
+        Action::index("clouds:index", "Lists clouds: id, name, links", &it, Clouds::index).default_rule("rule:member"),
+        Action::detail("clouds:detail", "Lists clouds in full", &it, Clouds::detail).default_rule("rule:member"),
+        Action::show("clouds:show", "Shows a cloud: settings, slots, what is used and free", &it, Clouds::show).default_rule("rule:member"),
         Action::create("clouds:create", "Adds a cloud", &it, Clouds::create),
         Action::update("clouds:update", "Changes a cloud's settings", &it, Clouds::update),
         Action::delete("clouds:delete", "Retires a cloud: its VMs drain, then it goes", &it, Clouds::delete),

@@ -31,6 +31,8 @@ const ALL: &str = "events:index:all_projects";
 fn resources(deps: &Deps) -> Vec<Resource> {
     let it = Arc::new(Events { engine: deps.engine.clone(), clock: deps.clock.clone() });
     let about = "Lists events after `since`, or follows them live";
-    let actions = vec![Action::index("events:index", about, &it, Events::index).asks(&[ALL])];
+    let actions = vec![
+        Action::index("events:index", about, &it, Events::index).default_rule("rule:member").asks(&[ALL]),
+    ];
     vec![Resource { collection: "events", parent: None, actions }]
 }

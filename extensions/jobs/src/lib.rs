@@ -10,7 +10,7 @@ mod old;
 use std::sync::Arc;
 
 use pileus_sdk::{
-    Action, Deps, Extension, Memo, Method, Mount, Resource,
+    Action, Deps, Extension, Memo, Method, Mount, Resource, ScopeType,
     action::Place::{Custom, MemberAction, Verb},
 };
 
@@ -40,15 +40,15 @@ fn resources(deps: &Deps) -> Vec<Resource> {
     let (get, post) = (Method::GET, Method::POST);
     #[rustfmt::skip]
     let actions = vec![
-        Action::index("jobs:index", "Lists jobs: id, state, links", &it, Jobs::index).asks(&[ALL]),
-        Action::detail("jobs:detail", "Lists jobs in full", &it, Jobs::detail).asks(&[ALL]),
-        Action::show("jobs:show", "Shows a job", &it, Jobs::show).asks(&[ALL]),
-        Action::create("jobs:create", "Submits a job", &it, Jobs::create).asks(&[AS_USER]),
-        Action::delete("jobs:delete", "Removes a job; one that runs is killed", &it, Jobs::delete).asks(&[ALL]),
-        Action::new("hold", post.clone(), Verb, "jobs:hold", "Keeps a waiting job from running", &it, Jobs::hold).asks(&[ALL]),
-        Action::new("release", post, Verb, "jobs:release", "Lets a held job wait again", &it, Jobs::release).asks(&[ALL]),
-        Action::new("output", get.clone(), MemberAction, "jobs:output", "Shows what a job wrote, and how it ended", &it, Jobs::output).asks(&[ALL]),
-        Action::new("explain", get.clone(), MemberAction, "jobs:explain", "Tells why a job waits: clouds, shares, limits", &it, Jobs::explain).asks(&[ALL]),
+        Action::index("jobs:index", "Lists jobs: id, state, links", &it, Jobs::index).default_rule("rule:member").asks(&[ALL]),
+        Action::detail("jobs:detail", "Lists jobs in full", &it, Jobs::detail).default_rule("rule:member").asks(&[ALL]),
+        Action::show("jobs:show", "Shows a job", &it, Jobs::show).default_rule("rule:member").asks(&[ALL]),
+        Action::create("jobs:create", "Submits a job", &it, Jobs::create).default_rule("rule:member").scope_types(&[ScopeType::Project]).asks(&[AS_USER]),
+        Action::delete("jobs:delete", "Removes a job; one that runs is killed", &it, Jobs::delete).default_rule("rule:member").asks(&[ALL]),
+        Action::new("hold", post.clone(), Verb, "jobs:hold", "Keeps a waiting job from running", &it, Jobs::hold).default_rule("rule:member").asks(&[ALL]),
+        Action::new("release", post, Verb, "jobs:release", "Lets a held job wait again", &it, Jobs::release).default_rule("rule:member").asks(&[ALL]),
+        Action::new("output", get.clone(), MemberAction, "jobs:output", "Shows what a job wrote, and how it ended", &it, Jobs::output).default_rule("rule:member").asks(&[ALL]),
+        Action::new("explain", get.clone(), MemberAction, "jobs:explain", "Tells why a job waits: clouds, shares, limits", &it, Jobs::explain).default_rule("rule:member").asks(&[ALL]),
         Action::new("old_table", get.clone(), status("/jobs"), "cloud_status:jobs", "Jobs of a state as a table", &old, Old::table),
         Action::new("old_job", get.clone(), status("/jobs/{job}"), "cloud_status:job", "One job as a row", &old, Old::job),
         Action::new("old_job_json", get.clone(), status("/jobs/{job}.json"), "cloud_status:job", "One job as JSON", &old, Old::job_json),

@@ -35,8 +35,8 @@ fn resources(deps: &Deps) -> Vec<Resource> {
     let limits = Custom(Mount::CloudAdmin, "/user-limits");
     #[rustfmt::skip]
     let actions = vec![
-        Action::index("users:index", "Lists users: VMs, limit, jobs by state", &it, Users::index).asks(&[ALL]),
-        Action::show("users:show", "Shows a user", &it, Users::show).asks(&[ALL]),
+        Action::index("users:index", "Lists users: VMs, limit, jobs by state", &it, Users::index).default_rule("rule:member").asks(&[ALL]),
+        Action::show("users:show", "Shows a user", &it, Users::show).default_rule("rule:member").asks(&[ALL]),
         Action::update("users:update", "Sets or takes away a user's limit of VMs", &it, Users::update).asks(&[ALL]),
         Action::new("refresh", Method::POST, Verb, "users:refresh", "Renews a proxy of a user", &it, Users::refresh).asks(&[ALL]),
         Action::new("reload", Method::POST, BulkVerb, "users:reload", "Reads the limit file again", &it, Users::reload),

@@ -51,15 +51,15 @@ fn resources(deps: &Deps) -> Vec<Resource> {
     let (get, put, post, delete) = (Method::GET, Method::PUT, Method::POST, Method::DELETE);
     #[rustfmt::skip]
     let mut actions = vec![
-        Action::index("vms:index", "Lists VMs: id, state, links", &it, Vms::index),
-        Action::detail("vms:detail", "Lists VMs in full", &it, Vms::detail),
-        Action::show("vms:show", "Shows a VM", &it, Vms::show),
-        Action::new("shutdown", post.clone(), Verb, "vms:shutdown", "Destroys a VM at once; its job goes back to the queue", &stop, Verbs::one),
-        Action::new("force_retire", post.clone(), Verb, "vms:force_retire", "Lets a VM finish its job, then destroys it", &retire, Verbs::one),
+        Action::index("vms:index", "Lists VMs: id, state, links", &it, Vms::index).default_rule("rule:member"),
+        Action::detail("vms:detail", "Lists VMs in full", &it, Vms::detail).default_rule("rule:member"),
+        Action::show("vms:show", "Shows a VM", &it, Vms::show).default_rule("rule:member"),
+        Action::new("shutdown", post.clone(), Verb, "vms:shutdown", "Destroys a VM at once; its job goes back to the queue", &stop, Verbs::one).default_rule("rule:member"),
+        Action::new("force_retire", post.clone(), Verb, "vms:force_retire", "Lets a VM finish its job, then destroys it", &retire, Verbs::one).default_rule("rule:member"),
         Action::new("remove", post.clone(), Verb, "vms:remove", "Forgets a VM", &remove, Verbs::one),
         Action::new("reset_override_state", post.clone(), Verb, "vms:reset_override_state", "Takes back what was laid over a VM's state", &reset, Verbs::one),
-        Action::new("shutdown", post.clone(), BulkVerb, "vms:bulk_shutdown", "Destroys VMs at once", &stop, Verbs::many),
-        Action::new("force_retire", post.clone(), BulkVerb, "vms:bulk_force_retire", "Lets VMs finish their jobs, then destroys them", &retire, Verbs::many),
+        Action::new("shutdown", post.clone(), BulkVerb, "vms:bulk_shutdown", "Destroys VMs at once", &stop, Verbs::many).default_rule("rule:member"),
+        Action::new("force_retire", post.clone(), BulkVerb, "vms:bulk_force_retire", "Lets VMs finish their jobs, then destroys them", &retire, Verbs::many).default_rule("rule:member"),
         Action::new("remove", post.clone(), BulkVerb, "vms:bulk_remove", "Forgets VMs", &remove, Verbs::many),
         Action::new("reset_override_state", post.clone(), BulkVerb, "vms:bulk_reset_override_state", "Takes back what was laid over VMs' states", &reset, Verbs::many),
     ];
@@ -80,7 +80,9 @@ fn resources(deps: &Deps) -> Vec<Resource> {
         Action::new("old_post_vm", post, cloud_vm.clone(), "cloud_admin:set_vm", "Retires a VM", &admin, OldAdmin::post_vm),
         Action::new("old_delete_vm", delete, cloud_vm, "cloud_admin:set_vm", "Forgets a VM", &admin, OldAdmin::delete_vm),
     ]);
-    let of_cloud = Action::index("clouds:vms", "Lists a cloud's VMs", &it, Vms::of_cloud).asks(&[ALL]);
+    let of_cloud = Action::index("clouds:vms", "Lists a cloud's VMs", &it, Vms::of_cloud)
+        .default_rule("rule:member")
+        .asks(&[ALL]);
     let parent = Parent { member: "cloud", collection: "clouds" };
     vec![
         Resource { collection: "vms", parent: None, actions },

@@ -1,0 +1,109 @@
+//! `[policy]` of `pileus.toml`, and the files of `policy.d`.
+//!
+//! Source: oslo.policy, `opts.py` and `Enforcer._walk_through_policy_directory`; reference §6.8. We differ:
+//! a file that is not read, since its name ends otherwise, is a mistake, and not a rule that silently does
+//! not hold.
+
+use std::{
+    fs,
+    num::NonZeroU32,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use serde::Deserialize;
+
+use super::{read::ENDINGS, remote::ContentType};
+use crate::diagnostic::{Diagnostic, Report, Source};
+
+/// What `[policy]` may say.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Settings {
+    /// Folders whose files are read after `policy.json`; none said: `policy.d` beside it, if it is there.
+    pub policy_dirs: Option<Vec<PathBuf>>,
+    /// Whether what no file has is decided by its default in code; else by the rule `default`.
+    pub policy_defaults: bool,
+    /// Whether a token for something else than a route is for is refused.
+    pub enforce_scope: bool,
+    /// How long a policy server (`http:`) may take, in seconds.
+    pub remote_timeout_s: NonZeroU32,
+    /// How a policy server is asked.
+    pub remote_content_type: ContentType,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            policy_dirs: None,
+            policy_defaults: true,
+            enforce_scope: true,
+            remote_timeout_s: NonZeroU32::new(10).unwrap_or(NonZeroU32::MIN),
+            remote_content_type: ContentType::default(),
+        }
+    }
+}
+
+/// The file `main`, and the files of the folders: in the order of the folders, and of their names.
+/// Relative folders start at `folder`, that of the settings.
+pub fn collect(
+    main: Arc<Source>,
+    settings: &Settings,
+    folder: &Path,
+    report: &mut Report,
+) -> Vec<Arc<Source>> {
+    let folders = folders(&main, settings, folder);
+    let mut files = vec![main];
+    for folder in folders.iter().filter(|it| settings.policy_dirs.is_some() || it.is_dir()) {
+        read_folder(folder, &mut files, report);
+    }
+    files
+}
+
+/// The folders, be they there or not.
+pub fn folders(main: &Source, settings: &Settings, folder: &Path) -> Vec<PathBuf> {
+    match &settings.policy_dirs {
+        None => vec![Path::new(&main.name).parent().unwrap_or(Path::new("")).join("policy.d")],
+        Some(folders) => folders.iter().map(|it| folder.join(it)).collect(),
+    }
+}
+
+fn read_folder(folder: &Path, files: &mut Vec<Arc<Source>>, report: &mut Report) {
+    let unreadable = |path: &Path, error: &dyn std::fmt::Display| {
+        Diagnostic::error(format!("{} cannot be read: {error}", path.display()))
+    };
+    let entries = fs::read_dir(folder).and_then(Iterator::collect::<Result<Vec<_>, _>>);
+    let Some(entries) = report.take(entries.map_err(|error| unreadable(folder, &error))) else { return };
+    let mut paths: Vec<PathBuf> = entries.into_iter().map(|entry| entry.path()).collect();
+    // In the order of their names, not of the disk.
+    paths.sort_by(|one, other| one.file_name().cmp(&other.file_name()));
+    for path in paths {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        // Hidden files, and what editors leave.
+        if name.starts_with('.') || name.ends_with('~') {
+            continue;
+        }
+        if path.is_dir() {
+            let text = format!("{} is a folder, and what is in it is not read", path.display());
+            report.push(Diagnostic::warning(text).help("put its files one folder higher"));
+            continue;
+        }
+        let known = path.extension().is_some_and(|it| ENDINGS.iter().any(|ending| it == *ending));
+        if !known {
+            let text = format!("{} is not read: its name ends neither in .json nor in .yaml", path.display());
+            report.push(
+                Diagnostic::error(text).help("rename it; a name that starts with a dot is passed over"),
+            );
+            continue;
+        }
+        // A pipe would be waited for.
+        if path.exists() && !path.is_file() {
+            report.push(Diagnostic::error(format!("{} is no file", path.display())).help("take it away"));
+            continue;
+        }
+        let text = fs::read_to_string(&path).map_err(|error| unreadable(&path, &error));
+        files.extend(
+            report.take(text).map(|text| Arc::new(Source { name: path.display().to_string(), text })),
+        );
+    }
+}
