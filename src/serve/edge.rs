@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use http::{HeaderMap, HeaderName, Method, Version};
+use http::{HeaderMap, HeaderName, Method, Version, header};
 use hyper::body::{Body as _, Incoming};
 use pileus_sdk::{Answer, Body, Context, Fault, Request, Response, Stack};
 use tokio::time::timeout;
@@ -66,7 +66,26 @@ fn begin(app: &Stack, request: Request) -> Answer {
         // Any 2xx to it would promise a tunnel.
         return Answer::now(Err(Fault::MethodNotAllowed { method: Method::CONNECT, allow: String::new() }));
     }
+    // HTTP/2 says it in the target, and hyper has seen to that.
+    if request.version() < Version::HTTP_2 && !has_one_host(&request) {
+        let text = "The header Host has to be there once, and to be the name or address of a host.";
+        return Answer::now(Err(Fault::BadRequest(text.into())));
+    }
     app.send(request)
+}
+
+/// Whether a request says which host it is for, once and clearly (RFC 9112, §3.2): who does not may
+/// have been understood by somebody before us as one for another host.
+fn has_one_host(request: &Request) -> bool {
+    let mut hosts = request.headers().get_all(header::HOST).iter();
+    match (hosts.next(), hosts.next()) {
+        (None, _) => request.version() < Version::HTTP_11,
+        (Some(host), None) => {
+            let plain = |byte: &u8| byte.is_ascii_graphic() && !b"/\\@,?#\"<>".contains(byte);
+            host.as_bytes().iter().all(plain)
+        }
+        (Some(_), Some(_)) => false,
+    }
 }
 
 /// Removes every header that claims an identity.
