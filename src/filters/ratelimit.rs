@@ -154,7 +154,7 @@ impl Limiter {
                 request.id = &*context.request_id,
                 "rate limit refused the request"
             );
-            Fault::OverLimit { details, retry_after: Duration::from_millis(wait_ms) }
+            Fault::OverLimit { details, retry_after: Duration::from_millis(wait_ms), quota: None }
         })
     }
 
