@@ -126,7 +126,9 @@ mod tests {
         let path = request.uri().path();
         let (media, length) = path[1..].rsplit_once('/').unwrap();
         let body = match length {
-            "stream" => Body::Stream(pieces(Some("x".repeat(5000)), |text| async move { Some((text?, None)) })),
+            "stream" => {
+                Body::Stream(pieces(Some("x".repeat(5000)), |text| async move { Some((text?, None)) }))
+            }
             length => Body::from("x".repeat(length.parse().unwrap())),
         };
         let response = http::Response::builder().header("content-type", media).header("etag", "\"a\"");
