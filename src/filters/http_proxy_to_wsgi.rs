@@ -9,8 +9,8 @@
 //! `trusted_proxies`; by default that is nobody. Each proxy adds its entry on the right. They are read
 //! from there, for as long as the one who wrote an entry is trusted: what a client wrote stands further
 //! left, and is never reached. One family of headers is believed, because a proxy hands on what it does
-//! not know: `Forwarded` from a proxy that writes `X-Forwarded-For` is the client's own word. None of
-//! them is seen by the stages below.
+//! not know: `Forwarded` from a proxy that writes `X-Forwarded-For` is the client's own word. So is each
+//! header of the family that the proxy neither sets nor drops. None of them is seen by the stages below.
 //! Source: RFC 7239; oslo.middleware, `http_proxy_to_wsgi.py`, which believes everybody.
 
 use std::net::{IpAddr, SocketAddr};
@@ -117,7 +117,7 @@ impl Told {
         // A proxy that appends has written as many of the others; one that sets them has written one.
         let entry = |name: &HeaderName| -> Option<String> {
             let entries = list(headers, name, ',');
-            let at = entries.len().checked_sub(believed.max(1)).unwrap_or(0);
+            let at = entries.len().saturating_sub(believed.max(1));
             entries.get(at).map(|entry| (*entry).to_owned())
         };
         told.secure = entry(&PROTO).and_then(|scheme| is_secure(&scheme));

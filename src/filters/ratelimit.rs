@@ -117,7 +117,7 @@ pub fn factory(section: &Section, deps: &Deps) -> Result<Filter, Diagnostic> {
     let document: Arc<RateLimits> = Arc::new(move |context| shown.document(context));
     // The buckets are shared by all connections.
     Ok(Filter::around(move |inner, mut request| {
-        let told = match limiter.admit(&mut request) {
+        let told = match limiter.admit(&request) {
             Ok(told) => told,
             Err(fault) => return Answer::now(Err(fault)),
         };
@@ -202,7 +202,7 @@ impl Limiter {
     }
 
     /// Charges a request to the limits that hold for it; what clients are told of them.
-    fn admit(&self, request: &mut Request) -> Result<Option<Box<[HeaderValue; 2]>>, Fault> {
+    fn admit(&self, request: &Request) -> Result<Option<Box<[HeaderValue; 2]>>, Fault> {
         let verb = self.verbs.iter().find(|(verb, _)| verb == request.method());
         let left = verb.map_or(self.any, |(_, limits)| *limits);
         if left == 0 {
@@ -233,32 +233,33 @@ impl Limiter {
     }
 
     /// Which of the limits `left` hold for a request.
-    fn chosen(&self, left: u64, request: &mut Request) -> u64 {
+    fn chosen(&self, left: u64, request: &Request) -> u64 {
         let mut left = left & self.of_roles(request.context());
         // What a limit for every path holds for needs no look at it.
         let mut chosen = left & self.everywhere;
         left &= !self.everywhere;
-        if left & self.paths != 0
-            && let Some(router) = &self.router
-        {
-            // Who has no route hears so below.
-            router.matched(request).ok();
-        }
         if left != 0 {
-            let targets = targets(request, request.context());
-            let route = request.context().matched.as_ref().map(|matched| matched.route.path.as_str());
+            let (targets, path) = (targets(request, request.context()), self.route_of(left, request));
             while left != 0 {
                 let index = left.trailing_zeros() as usize;
                 left &= left - 1;
                 let limit = &self.limits[index];
                 let holds = match limit.path() {
-                    Some(path) => route == Some(path),
+                    Some(wanted) => path == Some(wanted),
                     None => limit.matches(targets),
                 };
                 chosen |= u64::from(holds) << index;
             }
         }
         chosen
+    }
+
+    /// The path of a request's route, where one of the limits `left` asks for it. By path alone: a
+    /// body need not have been read for it.
+    fn route_of(&self, left: u64, request: &Request) -> Option<&str> {
+        let router = self.router.as_ref().filter(|_| left & self.paths != 0)?;
+        let below = request.uri().path().get(request.context().mounted as usize..)?;
+        Some(&router.find_path(request.method(), below)?.path)
     }
 
     /// The limits that are for a caller with these roles.
