@@ -252,7 +252,8 @@ mod tests {
     #[tokio::test]
     async fn what_a_reader_has_is_not_sent_again() {
         let (weak, many) = (format!("W/{ONE}"), format!("\"a,b\" , W/\"c\",{ONE}"));
-        let cases: &[(&str, &[(&str, &str)], u16, Option<&str>)] = &[
+        type Row<'a> = (&'a str, &'a [(&'a str, &'a str)], u16, Option<&'a str>);
+        let cases: &[Row<'_>] = &[
             ("/", &[], 200, Some(ONE)),
             ("/", &[("if-none-match", ONE)], 304, Some(ONE)),
             ("/", &[("if-none-match", &weak)], 304, Some(ONE)),
@@ -290,7 +291,8 @@ mod tests {
 
     #[tokio::test]
     async fn what_changed_meanwhile_is_not_overwritten() {
-        let cases: &[(&str, &[(&str, &str)], u16)] = &[
+        type Row<'a> = (&'a str, &'a [(&'a str, &'a str)], u16);
+        let cases: &[Row<'_>] = &[
             ("/", &[], 200),
             ("/", &[("if-match", ONE)], 200),
             ("/", &[("if-match", "*")], 200),

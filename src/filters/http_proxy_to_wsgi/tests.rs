@@ -33,7 +33,8 @@ const BOTH: &str = "trusted_proxies = ['192.0.2.0/24', '10.0.0.0/8']";
 #[tokio::test]
 async fn x_forwarded_is_believed_hop_by_hop() {
     let untouched = "192.0.2.1:4711 http://inner:8774|/a 0";
-    let cases: &[(&str, &[(&str, &str)], &str)] = &[
+    type Row<'a> = (&'a str, &'a [(&'a str, &'a str)], &'a str);
+    let cases: &[Row<'_>] = &[
         ("", &[], untouched),
         (
             "",

@@ -1,6 +1,6 @@
 //! `RateLimit-Policy` and `RateLimit`: what holds for a request, and what is left of it.
 //!
-//! Source: draft-ietf-httpapi-ratelimit-headers-10, "RateLimit header fields for HTTP": lists of
+//! Source: draft-ietf-httpapi-ratelimit-headers-09, "RateLimit header fields for HTTP": lists of
 //! structured fields (RFC 9651), a member for each limit that held. `q` requests in `w` seconds; `r` are
 //! left, and in `t` seconds all of them are again. `Retry-After` of a refusal may be sooner, and wins.
 

@@ -205,7 +205,8 @@ async fn limits_know_roles() {
     let some = "limits = [{ verb = 'GET', value = 1, unit = 'minute', roles = ['guest', 'reader'] }]";
     let all = "limits = '(GET, *, .*, 1, MINUTE)'\nexempt_roles = ['admin']";
     let shared = "limits = '(GET, *, .*, 1, MINUTE)'\nkey = 'role'";
-    let cases: &[(&str, &[&str], &str, &[&str], u64)] = &[
+    type Row<'a> = (&'a str, &'a [&'a str], &'a str, &'a [&'a str], u64);
+    let cases: &[Row<'_>] = &[
         // settings, roles of ann, who comes second, his roles, what he waits
         (some, &["member"], "ann", &["member"], 0),
         (some, &["Guest"], "ann", &["Guest"], 60),
