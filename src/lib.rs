@@ -17,6 +17,7 @@ pub mod filters;
 pub mod host;
 pub mod identity;
 pub mod limits;
+mod network;
 pub mod paste;
 pub mod pipeline;
 pub mod policy;

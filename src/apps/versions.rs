@@ -75,7 +75,7 @@ fn answer(config: &Config, request: &Request) -> Result<Response, Fault> {
         }
         let links = [json!({ "rel": "self", "href": format!("{base}/") })];
         let version = json!({ "id": "v2.0", "status": "CURRENT", "updated": UPDATED, "links": links });
-        return Ok(Reply::ok(&json!({ "versions": [version] }))?.into_response());
+        return Ok(varying(Reply::ok(&json!({ "versions": [version] }))?.into_response()));
     }
     let slash = if below.starts_with('/') { "" } else { "/" };
     let href = format!("{base}{slash}{below}");
@@ -90,7 +90,8 @@ fn answer(config: &Config, request: &Request) -> Result<Response, Fault> {
         "links": [{ "rel": "self", "href": href }],
         "media-types": [{ "base": "application/json", "type": TYPE }],
     });
-    Ok(Reply::json(StatusCode::MULTIPLE_CHOICES, &json!({ "choices": [choice] }))?.into_response())
+    let choices = json!({ "choices": [choice] });
+    Ok(varying(Reply::json(StatusCode::MULTIPLE_CHOICES, &choices)?.into_response()))
 }
 
 /// As Nova's templates write it: a declaration, links as Atom has them.
@@ -106,6 +107,12 @@ fn in_xml(status: StatusCode, root: &str, attributes: &str, types: &str, href: &
     *response.status_mut() = status;
     let xml = HeaderValue::from_static(Media::Xml.content_type());
     response.headers_mut().insert(header::CONTENT_TYPE, xml);
+    varying(response)
+}
+
+/// Anybody may keep what everybody is told, but each in his own form.
+fn varying(mut response: Response) -> Response {
+    response.headers_mut().insert(header::VARY, HeaderValue::from_static("accept"));
     response
 }
 

@@ -22,9 +22,9 @@ use pileus_model::{Clock, Time};
 use pileus_sdk::{Answer, Body, Filter, Request, Response, json, media::quality, rfc3339};
 use serde::Deserialize;
 
-use super::network::Network;
 use crate::{
     diagnostic::Diagnostic,
+    network::Network,
     paste::Section,
     pipeline::{Deps, FilterKind},
 };

@@ -19,9 +19,9 @@ use http::{HeaderMap, HeaderName, HeaderValue, Uri, header, uri::PathAndQuery};
 use pileus_sdk::{Filter, Request};
 use serde::Deserialize;
 
-use super::network::Network;
 use crate::{
     diagnostic::Diagnostic,
+    network::Network,
     paste::Section,
     pipeline::{Deps, FilterKind},
 };

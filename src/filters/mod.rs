@@ -13,7 +13,6 @@ pub mod healthcheck;
 pub mod http_proxy_to_wsgi;
 pub mod idempotency;
 pub mod maintenance;
-mod network;
 pub mod noauth;
 pub mod policy;
 pub mod ratelimit;
