@@ -18,6 +18,7 @@ pub mod host;
 pub mod identity;
 pub mod kept;
 pub mod limits;
+mod network;
 pub mod paste;
 pub mod pipeline;
 pub mod policy;

@@ -1,4 +1,7 @@
 //! `GET /v2/{project_id}/limits`: what the caller may do how often, and how much of it.
+//!
+//! `absolute` has Nova's names: `maxTotalInstances` is the user's limit of VMs, `total…Used` what his VMs
+//! take (memory in MiB).
 
 use std::sync::Arc;
 
@@ -25,8 +28,14 @@ impl Limits {
         let view = self.engine.view();
         let mut absolute: Map<String, Value> = Map::new();
         if let Some(caller) = call.caller() {
-            let used = view.vms.values().filter(|vm| vm.user == caller.user && vm.project == caller.project);
-            absolute.insert("totalInstancesUsed".into(), used.count().into());
+            // A limit is a user's, in whatever project his VMs are.
+            let mine = view.vms.values().filter(|vm| vm.user == caller.user);
+            let (vms, cores, mib) = mine.fold((0_u64, 0_u64, 0_u64), |(vms, cores, mib), vm| {
+                (vms + 1, cores + u64::from(vm.cpu_cores), mib.saturating_add(vm.memory_mib))
+            });
+            absolute.insert("totalInstancesUsed".into(), vms.into());
+            absolute.insert("totalCoresUsed".into(), cores.into());
+            absolute.insert("totalRAMUsed".into(), mib.into());
             // Nova leaves out what has no limit.
             if let Some(limit) = view.user_limits.get(&caller.user) {
                 absolute.insert("maxTotalInstances".into(), (*limit).into());

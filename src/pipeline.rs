@@ -135,20 +135,27 @@ pub enum Composite {
 
 /// Every filter. To add one: its file, and its line here.
 pub static FILTERS: &[FilterKind] = &[
+    filters::compress::KIND,
+    filters::conditional::KIND,
+    filters::cors::KIND,
     filters::faultwrap::KIND,
+    filters::healthcheck::KIND,
+    filters::http_proxy_to_wsgi::KIND,
     filters::idempotency::KIND,
+    filters::maintenance::KIND,
     filters::noauth::KIND,
     filters::policy::KIND,
     filters::ratelimit::KIND,
     filters::request_id::KIND,
     filters::samesite::KIND,
     filters::sizelimit::KIND,
+    filters::timeout::KIND,
     filters::tokens::KIND,
     filters::trace::KIND,
 ];
 
 /// Every app. To add one: its file, and its line here.
-pub static APPS: &[AppKind] = &[apps::router::KIND, apps::versions::KIND];
+pub static APPS: &[AppKind] = &[apps::healthcheck::KIND, apps::router::KIND, apps::versions::KIND];
 
 /// Every composite.
 pub static COMPOSITES: &[(&str, Composite)] = &[

@@ -1,5 +1,6 @@
 //! Apps: what stands at the end of a pipeline. One file each; their list is
 //! [`crate::pipeline::APPS`].
 
+pub mod healthcheck;
 pub mod router;
 pub mod versions;

@@ -1,7 +1,7 @@
 //! `versions`: which versions of the API there are, for clients that ask before they choose.
 //!
 //! `GET /` answers 200 with the list; any other path, by any method, 300 with where that path would
-//! be in each version. Tells everybody the same, and needs no token.
+//! be in each version. Both in XML for who wants that. Tells everybody the same, and needs no token.
 //! Source: Nova (Folsom), `nova/api/openstack/compute/versions.py`.
 //!
 //! ```toml
@@ -12,8 +12,8 @@
 
 use std::sync::Arc;
 
-use http::{StatusCode, header};
-use pileus_sdk::{Fault, Reply, Request, Response, Stack, json};
+use http::{HeaderValue, StatusCode, header};
+use pileus_sdk::{Body, Fault, Media, Reply, Request, Response, Stack, json, media::xml_text};
 use serde::Deserialize;
 
 use crate::{
@@ -27,6 +27,9 @@ pub const KIND: AppKind = AppKind { name: "versions", needs: &[], public: true, 
 
 /// When the version last changed its meaning; Nova's own for v2.0.
 const UPDATED: &str = "2011-01-21T11:33:21Z";
+
+/// What the version speaks.
+const TYPE: &str = "application/vnd.openstack.compute+json;version=2";
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -59,31 +62,62 @@ fn answer(config: &Config, request: &Request) -> Result<Response, Fault> {
             let named = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
             // HTTP/2 says it in the request's target.
             let target = request.uri().authority().map(http::uri::Authority::as_str);
-            format!("http://{}", named.or(target).unwrap_or("localhost"))
+            let scheme = if request.context().secure { "https" } else { "http" };
+            format!("{scheme}://{}", named.or(target).unwrap_or("localhost"))
         }
     };
     let base = format!("{host}{above}{}", config.path.trim_end_matches('/'));
+    let xml = request.context().media == Media::Xml;
     if below.trim_matches('/').is_empty() {
+        if xml {
+            let updated = format!(" updated=\"{UPDATED}\"");
+            return Ok(in_xml(StatusCode::OK, "versions", &updated, "", &format!("{base}/")));
+        }
         let links = [json!({ "rel": "self", "href": format!("{base}/") })];
         let version = json!({ "id": "v2.0", "status": "CURRENT", "updated": UPDATED, "links": links });
-        return Ok(Reply::ok(&json!({ "versions": [version] }))?.into_response());
+        return Ok(varying(Reply::ok(&json!({ "versions": [version] }))?.into_response()));
     }
     let slash = if below.starts_with('/') { "" } else { "/" };
+    let href = format!("{base}{slash}{below}");
+    if xml {
+        let types =
+            format!("<media-types><media-type base=\"application/json\" type=\"{TYPE}\"/></media-types>");
+        return Ok(in_xml(StatusCode::MULTIPLE_CHOICES, "choices", "", &types, &href));
+    }
     let choice = json!({
         "id": "v2.0",
         "status": "CURRENT",
-        "links": [{ "rel": "self", "href": format!("{base}{slash}{below}") }],
-        "media-types": [{
-            "base": "application/json",
-            "type": "application/vnd.openstack.compute+json;version=2",
-        }],
+        "links": [{ "rel": "self", "href": href }],
+        "media-types": [{ "base": "application/json", "type": TYPE }],
     });
-    Ok(Reply::json(StatusCode::MULTIPLE_CHOICES, &json!({ "choices": [choice] }))?.into_response())
+    let choices = json!({ "choices": [choice] });
+    Ok(varying(Reply::json(StatusCode::MULTIPLE_CHOICES, &choices)?.into_response()))
+}
+
+/// As Nova's templates write it: a declaration, links as Atom has them.
+fn in_xml(status: StatusCode, root: &str, attributes: &str, types: &str, href: &str) -> Response {
+    let text = format!(
+        "<?xml version='1.0' encoding='UTF-8'?>\n\
+         <{root} xmlns=\"http://docs.openstack.org/common/api/v1.0\" xmlns:atom=\"http://www.w3.org/2005/Atom\">\
+         <version id=\"v2.0\" status=\"CURRENT\"{attributes}>{types}\
+         <atom:link href=\"{}\" rel=\"self\"/></version></{root}>",
+        xml_text(href)
+    );
+    let mut response = Response::new(Body::from(text));
+    *response.status_mut() = status;
+    let xml = HeaderValue::from_static(Media::Xml.content_type());
+    response.headers_mut().insert(header::CONTENT_TYPE, xml);
+    varying(response)
+}
+
+/// Anybody may keep what everybody is told, but each in his own form.
+fn varying(mut response: Response) -> Response {
+    response.headers_mut().insert(header::VARY, HeaderValue::from_static("accept"));
+    response
 }
 
 #[cfg(test)]
 mod tests {
-    use pileus_sdk::Body;
     use serde_json::Value;
 
     use super::*;
@@ -119,6 +153,36 @@ mod tests {
             }],
         }]});
         assert_eq!((status, choices), (300, expected));
+    }
+
+    #[test]
+    fn both_are_there_in_xml() {
+        let rows = [
+            ("/", 200, "<versions ", " updated=\"2011-01-21T11:33:21Z\">", "http://h/v2/"),
+            (
+                "/a?b",
+                300,
+                "<choices ",
+                "><media-types><media-type base=\"application/json\"",
+                "http://h/v2/a",
+            ),
+        ];
+        for (path, status, root, version, href) in rows {
+            let mut request = Request::new(Body::Empty);
+            *request.uri_mut() = path.parse().unwrap();
+            request.headers_mut().insert(header::HOST, HeaderValue::from_static("h"));
+            request.context_mut().media = Media::Xml;
+            let config = Section::from_text("app.versions", "").parse().unwrap();
+            let response = answer(&config, &request).unwrap();
+            assert_eq!(response.status(), status);
+            assert_eq!(response.headers()[header::CONTENT_TYPE], "application/xml");
+            let text = String::from_utf8(response.into_body().bytes().unwrap().to_vec()).unwrap();
+            assert!(text.starts_with("<?xml version='1.0' encoding='UTF-8'?>\n"), "{text}");
+            let link = format!("<atom:link href=\"{href}\" rel=\"self\"/></version>");
+            for part in [root, version, &link] {
+                assert!(text.contains(part), "{path}: {part}: {text}");
+            }
+        }
     }
 
     #[test]

@@ -18,8 +18,6 @@ pub enum Is {
     Strategies,
     /// A filter that says who calls, which is not there yet.
     Authenticator,
-    /// A filter of this name, or an app, which is not there yet.
-    NotYet(&'static str),
     /// Nothing: why.
     Gone(&'static str),
 }
@@ -27,9 +25,10 @@ pub enum Is {
 const EC2: &str = "the API of EC2 is not served; `/v2/{project_id}` is";
 const VOLUMES: &str = "volumes have a service of their own since 2012";
 const METADATA: &str = "VMs get no metadata by this service";
+const SSL: &str = "`http_proxy_to_wsgi` believes it of the `trusted_proxies` that you name";
 const CONTEXT: &str = "`tokens`, `noauth` and `authtoken` say themselves who calls";
 
-use Is::{App, Authenticator, Cascade, Filter, Gone, NotYet, Strategies, Urlmap};
+use Is::{App, Authenticator, Cascade, Filter, Gone, Strategies, Urlmap};
 
 /// Every factory that is known: `module:attribute`, or `egg:Distribution#entry`.
 #[rustfmt::skip]
@@ -76,18 +75,18 @@ pub static FACTORIES: &[(&str, Is)] = &[
     ("egg:keystonemiddleware#auth_token", Authenticator),
     ("nova.api.auth:NovaKeystoneContext.factory", Gone(CONTEXT)),
     ("nova.api.auth:InjectContext.factory", Gone(CONTEXT)),
-    ("oslo_middleware.cors:filter_factory", NotYet("cors")),
-    ("oslo_middleware:CORS.factory", NotYet("cors")),
-    ("egg:oslo.middleware#cors", NotYet("cors")),
-    ("oslo_middleware.http_proxy_to_wsgi:HTTPProxyToWSGI.factory", NotYet("http_proxy_to_wsgi")),
-    ("oslo_middleware:HTTPProxyToWSGI.factory", NotYet("http_proxy_to_wsgi")),
-    ("egg:oslo.middleware#http_proxy_to_wsgi", NotYet("http_proxy_to_wsgi")),
-    ("oslo_middleware.ssl:SSLMiddleware.factory", NotYet("http_proxy_to_wsgi")),
-    ("egg:oslo.middleware#ssl", NotYet("http_proxy_to_wsgi")),
-    ("oslo_middleware:Healthcheck.factory", NotYet("healthcheck")),
-    ("oslo_middleware:Healthcheck.app_factory", NotYet("healthcheck")),
-    ("oslo_middleware.healthcheck:Healthcheck.app_factory", NotYet("healthcheck")),
-    ("egg:oslo.middleware#healthcheck", NotYet("healthcheck")),
+    ("oslo_middleware.cors:filter_factory", Filter("cors")),
+    ("oslo_middleware:CORS.factory", Filter("cors")),
+    ("egg:oslo.middleware#cors", Filter("cors")),
+    ("oslo_middleware.http_proxy_to_wsgi:HTTPProxyToWSGI.factory", Filter("http_proxy_to_wsgi")),
+    ("oslo_middleware:HTTPProxyToWSGI.factory", Filter("http_proxy_to_wsgi")),
+    ("egg:oslo.middleware#http_proxy_to_wsgi", Filter("http_proxy_to_wsgi")),
+    ("oslo_middleware.ssl:SSLMiddleware.factory", Gone(SSL)),
+    ("egg:oslo.middleware#ssl", Gone(SSL)),
+    ("oslo_middleware:Healthcheck.factory", Filter("healthcheck")),
+    ("oslo_middleware:Healthcheck.app_factory", App("healthcheck", &[])),
+    ("oslo_middleware.healthcheck:Healthcheck.app_factory", App("healthcheck", &[])),
+    ("egg:oslo.middleware#healthcheck", Filter("healthcheck")),
     ("nova.profiler:WsgiMiddleware.factory", Gone("there is no profiler; `trace` says how long a request took")),
     ("osprofiler.web:WsgiMiddleware.factory", Gone("there is no profiler; `trace` says how long a request took")),
     ("nova.api.openstack:LegacyV2CompatibleWrapper.factory", Gone("there are no microversions that it could take away")),
@@ -131,6 +130,9 @@ pub enum Setting {
 
 const PROJECT: &str = "every setting stands in api-paste.toml, none in the file of a service";
 
+/// Of what is a text there, and a list, a number of seconds or a network here.
+const OTHER_FORM: &str = "it has another form here: the shipped api-paste.toml shows it";
+
 /// Settings of filters and apps: ours, the old name, what becomes of it. A name that ends in `*`
 /// stands for all that begin so.
 #[rustfmt::skip]
@@ -144,6 +146,9 @@ pub static SETTINGS: &[(&str, &str, Setting)] = &[
     ("*", "oslo_config_project", Setting::Gone(PROJECT)),
     ("*", "oslo_config_file", Setting::Gone(PROJECT)),
     ("*", "oslo_config_program", Setting::Gone(PROJECT)),
+    ("cors", "*", Setting::Gone(OTHER_FORM)),
+    ("healthcheck", "*", Setting::Gone(OTHER_FORM)),
+    ("http_proxy_to_wsgi", "*", Setting::Gone(OTHER_FORM)),
 ];
 
 /// What becomes of a setting of one of our factories.
@@ -187,7 +192,6 @@ mod tests {
             match is {
                 Filter(ours) => assert!(filter(ours), "{name}: {ours}"),
                 App(ours, _) => assert!(APPS.iter().any(|it| it.name == *ours), "{name}: {ours}"),
-                NotYet(ours) => assert!(!filter(ours), "{ours} is there: say so, and its settings"),
                 Authenticator => assert!(!filter("authtoken"), "it is there: say so, and its settings"),
                 _ => {}
             }

@@ -3,7 +3,8 @@
 //! Stands below `request_id` and `trace`, above everything that may refuse. A [`Fault`] becomes its
 //! JSON, a panic a 500 that says nothing of its cause: that is logged, once, with the request's id.
 //! A fault response has the request id already here, so that it does not depend on who stands above.
-//! Responses pass through as they are.
+//! Responses pass through as they are. A client that wants XML (`Accept: application/xml`, or a path
+//! that ends in `.xml`) reads faults in Nova's XML; what else it may want, JSON.
 //!
 //! On the old ports the setting `format = "cloud_scheduler"` writes what Cloud Scheduler's own server
 //! wrote: `not found`, `None` with `Allow`, `internal server error`, as HTML that is none.
@@ -19,7 +20,7 @@ use std::{
 
 use http::{HeaderValue, header};
 use pileus_model::{BoxFuture, Name};
-use pileus_sdk::{Answer, Body, Fault, Filter, Response};
+use pileus_sdk::{Answer, Body, Fault, Filter, Media, Response};
 use serde::Deserialize;
 
 use super::request_id::{into_response, stamp};
@@ -46,7 +47,7 @@ pub struct Config {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Format {
-    /// `{"itemNotFound": {"code": 404, "message": "…"}}`.
+    /// `{"itemNotFound": {"code": 404, "message": "…"}}`, or the same in XML for who wants that.
     #[default]
     Nova,
     /// `not found`.
@@ -57,14 +58,14 @@ pub enum Format {
 pub fn factory(section: &Section, _: &Deps) -> Result<Filter, Diagnostic> {
     let Config { format } = section.parse()?;
     Ok(Filter::around(move |inner, request| {
-        let id = request.context().request_id.clone();
+        let (id, media) = (request.context().request_id.clone(), request.context().media);
         // What a panic leaves half done is dropped: this request's answer, and nothing else.
         let answer = catch_unwind(AssertUnwindSafe(|| inner.send(request)));
         match answer.unwrap_or_else(|panic| Answer::now(Err(panicked(&*panic)))).ready() {
-            Ok(answer) => Answer::now(Ok(wrapped(answer, format, &id))),
+            Ok(answer) => Answer::now(Ok(wrapped(answer, format, media, &id))),
             Err(inner) => {
                 let unpanicked = Unpanicked { inner };
-                Answer::later(async move { Ok(wrapped(unpanicked.await, format, &id)) })
+                Answer::later(async move { Ok(wrapped(unpanicked.await, format, media, &id)) })
             }
         }
     }))
@@ -84,10 +85,10 @@ impl Future for Unpanicked {
     }
 }
 
-fn wrapped(answer: Result<Response, Fault>, format: Format, id: &Name) -> Response {
+fn wrapped(answer: Result<Response, Fault>, format: Format, media: Media, id: &Name) -> Response {
     answer.unwrap_or_else(|fault| {
         let mut response = match format {
-            Format::Nova => into_response(fault, id),
+            Format::Nova => into_response(fault, media, id),
             Format::CloudScheduler => as_of_old(fault, id),
         };
         stamp(response.headers_mut(), id);
@@ -104,7 +105,7 @@ fn as_of_old(fault: Fault, id: &Name) -> Response {
         other => ("text/plain; charset=utf-8", other.to_string()),
     };
     // The status and the headers are the same for everybody; so is what is logged.
-    let mut response = into_response(fault, id);
+    let mut response = into_response(fault, Media::Json, id);
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(mime));
     *response.body_mut() = Body::from(text);
     response

@@ -5,8 +5,14 @@
 //! up by [`Answer::map`](pileus_sdk::Answer::map). Neither allocates. A `tower` layer becomes a filter by
 //! [`Filter::new`](pileus_sdk::Filter::new).
 
+pub mod compress;
+pub mod conditional;
+pub mod cors;
 pub mod faultwrap;
+pub mod healthcheck;
+pub mod http_proxy_to_wsgi;
 pub mod idempotency;
+pub mod maintenance;
 pub mod noauth;
 pub mod policy;
 pub mod ratelimit;
@@ -15,5 +21,6 @@ pub mod samesite;
 pub mod sizelimit;
 #[cfg(test)]
 mod testing;
+pub mod timeout;
 pub mod tokens;
 pub mod trace;

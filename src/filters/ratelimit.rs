@@ -10,29 +10,46 @@
 //! - A request that one limit refuses is charged to none, and hears of the longest wait, not the
 //!   shortest: waiting that long is enough.
 //! - The arithmetic is whole (`buckets`), memory is bounded, `ANY` is a verb.
+//! - A limit may hold for one route (`path`), and for callers with a role (`roles`).
+//!
+//! Answers to requests that a limit held for say what is left (`headers`). With `dry_run` nobody is
+//! refused, and the log says who would have been: for trying limits out. Two filters of this kind in one
+//! pipeline may count by different keys.
 //!
 //! A request whose verb no limit names pays for one comparison and one reference count.
 
 mod buckets;
+mod headers;
 mod limits;
 
-use std::{fmt, net::IpAddr, num::NonZeroU32, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    net::IpAddr,
+    num::NonZeroU32,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
-use http::Method;
+use http::{HeaderValue, Method};
 use percent_encoding::percent_decode_str;
 use pileus_model::Clock;
-use pileus_sdk::{Context, Fault, Filter, RateLimits, Request};
+use pileus_sdk::{Answer, Context, Fault, Filter, RateLimits, Request};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use self::{
     buckets::{Buckets, Key, Rate},
+    headers::Told,
     limits::Limit,
 };
 use crate::{
-    diagnostic::Diagnostic,
+    diagnostic::{Diagnostic, nearest},
     paste::Section,
     pipeline::{Deps, Fact, FilterKind},
+    router::Router,
 };
 
 /// What the pipeline knows of it.
@@ -43,7 +60,8 @@ pub const KIND: FilterKind =
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// A list of `{ verb, uri, regex, value, unit }`, or Nova's text. An empty list limits nothing.
+    /// A list of `{ verb, value, unit }` and, as it may be, `uri`, `regex` or `path`, `roles`, `name`; or
+    /// Nova's text. An empty list limits nothing.
     pub limits: toml::Value,
     /// Who shares a bucket.
     #[serde(default)]
@@ -51,6 +69,15 @@ pub struct Config {
     /// How many callers are remembered; about 100 bytes each, and 16 for each limit.
     #[serde(default = "default_max_keys")]
     pub max_keys: NonZeroU32,
+    /// Callers with one of these roles have no limit.
+    #[serde(default)]
+    pub exempt_roles: Vec<String>,
+    /// Whether answers say what is left.
+    #[serde(default = "yes")]
+    pub headers: bool,
+    /// Refuse nobody, and log who would have been.
+    #[serde(default)]
+    pub dry_run: bool,
 }
 
 /// Who shares a bucket.
@@ -62,8 +89,14 @@ pub enum By {
     User,
     /// The users of a project.
     Project,
+    /// Callers with the same roles.
+    Role,
     /// Whoever calls from an address, or from a network of IPv6 with 64 bits.
     Address,
+}
+
+const fn yes() -> bool {
+    true
 }
 
 const fn default_max_keys() -> NonZeroU32 {
@@ -74,15 +107,43 @@ const fn default_max_keys() -> NonZeroU32 {
 pub fn factory(section: &Section, deps: &Deps) -> Result<Filter, Diagnostic> {
     let config: Config = section.parse()?;
     let limits = limits::read(&config.limits).map_err(|error| section.wrong("limits", error))?;
-    let limiter = deps.kept.of(section, || Limiter::new(limits, &config, deps.clock.clone()));
+    let router = deps.router.clone().filter(|_| limits.iter().any(|limit| limit.path().is_some()));
+    for (index, path) in limits.iter().enumerate().filter_map(|(at, limit)| Some((at, limit.path()?))) {
+        is_route(path, deps.router.as_deref())
+            .map_err(|error| section.wrong(&format!("limits.{index}.path"), error))?;
+    }
+    let limiter = Arc::new(Limiter::new(limits, config, router, section, deps));
     let shown = limiter.clone();
     let document: Arc<RateLimits> = Arc::new(move |context| shown.document(context));
     // The buckets are shared by all connections, and outlive a reload that leaves the limits alone.
-    Ok(Filter::gate(move |request| {
-        limiter.admit(request)?;
+    Ok(Filter::around(move |inner, mut request| {
+        let told = match limiter.admit(&request) {
+            Ok(told) => told,
+            Err(fault) => return Answer::now(Err(fault)),
+        };
         request.context_mut().rate_limits = Some(document.clone());
-        Ok(())
+        match told {
+            None => inner.send(request),
+            Some(values) => inner.send(request).map(|answer| {
+                let mut response = answer?;
+                headers::put(response.headers_mut(), *values);
+                Ok(response)
+            }),
+        }
     }))
+}
+
+/// A limit for a route that is not there would never hold.
+fn is_route(path: &str, router: Option<&Router>) -> Result<(), String> {
+    let Some(router) = router else {
+        return Err("a `path` needs a router at the end of the pipeline: write a `regex`".into());
+    };
+    let paths = || router.routes().iter().map(|route| route.path.as_str());
+    if paths().any(|it| it == path) {
+        return Ok(());
+    }
+    let near = nearest(path, paths()).map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
+    Err(format!("no route has the path `{path}`: `pileus routes` lists them{near}"))
 }
 
 /// The limits, and what everybody has used of them.
@@ -92,70 +153,132 @@ struct Limiter {
     verbs: Vec<(Method, u64)>,
     /// Limits of every other verb.
     any: u64,
-    /// Limits whose regex matches every path.
+    /// Limits for every path.
     everywhere: u64,
+    /// Limits for a route.
+    paths: u64,
+    /// Limits for callers with a role.
+    by_role: u64,
     by: By,
-    buckets: Buckets,
+    exempt_roles: Vec<String>,
+    headers: bool,
+    /// How many it would have refused, where it refuses nobody.
+    dry_run: Option<AtomicU64>,
+    buckets: Arc<Buckets>,
+    router: Option<Arc<Router>>,
     clock: Arc<dyn Clock>,
 }
 
 impl Limiter {
-    fn new(limits: Vec<Limit>, config: &Config, clock: Arc<dyn Clock>) -> Self {
-        let bits = |verb: Option<&Method>| {
-            let holds = |limit: &Limit| limit.verb.is_none() || limit.verb.as_ref() == verb;
-            limits
-                .iter()
-                .enumerate()
-                .filter(|(_, it)| holds(it))
-                .fold(0, |bits, (index, _)| bits | 1 << index)
+    fn new(
+        limits: Vec<Limit>,
+        config: Config,
+        router: Option<Arc<Router>>,
+        section: &Section,
+        deps: &Deps,
+    ) -> Self {
+        let bits = |holds: &dyn Fn(&Limit) -> bool| {
+            let held = limits.iter().enumerate().filter(|(_, limit)| holds(limit));
+            held.fold(0, |bits, (index, _)| bits | 1 << index)
         };
+        let of_verb = |verb: &Method| bits(&|it| it.verb.as_ref().is_none_or(|known| known == verb));
         let mut verbs: Vec<(Method, u64)> = Vec::new();
         for verb in limits.iter().filter_map(|limit| limit.verb.as_ref()) {
             if verbs.iter().all(|(known, _)| known != verb) {
-                verbs.push((verb.clone(), bits(Some(verb))));
+                verbs.push((verb.clone(), of_verb(verb)));
             }
         }
-        let any = bits(None);
-        let everywhere = limits.iter().enumerate().filter(|(_, limit)| limit.everywhere());
-        let everywhere = everywhere.fold(0, |bits, (index, _)| bits | 1 << index);
         let rates = limits.iter().map(|limit| Rate { value: limit.value, unit_ms: limit.unit_ms }).collect();
         let max_keys = usize::try_from(config.max_keys.get()).unwrap_or(usize::MAX);
-        Self { limits, verbs, any, everywhere, by: config.key, buckets: Buckets::new(rates, max_keys), clock }
+        Self {
+            any: bits(&|limit| limit.verb.is_none()),
+            everywhere: bits(&Limit::everywhere),
+            paths: bits(&|limit| limit.path().is_some()),
+            by_role: bits(&|limit| !limit.roles.is_empty()),
+            verbs,
+            limits,
+            by: config.key,
+            exempt_roles: config.exempt_roles,
+            headers: config.headers,
+            dry_run: config.dry_run.then(AtomicU64::default),
+            buckets: deps.kept.of(section, || Buckets::new(rates, max_keys)),
+            router,
+            clock: deps.clock.clone(),
+        }
     }
 
-    /// Charges a request to the limits that hold for it.
-    fn admit(&self, request: &Request) -> Result<(), Fault> {
+    /// Charges a request to the limits that hold for it; what clients are told of them.
+    fn admit(&self, request: &Request) -> Result<Option<Box<[HeaderValue; 2]>>, Fault> {
         let verb = self.verbs.iter().find(|(verb, _)| verb == request.method());
-        let mut left = verb.map_or(self.any, |(_, limits)| *limits);
+        let left = verb.map_or(self.any, |(_, limits)| *limits);
         if left == 0 {
-            return Ok(());
+            return Ok(None);
+        }
+        let chosen = self.chosen(left, request);
+        if chosen == 0 {
+            return Ok(None);
         }
         let context = request.context();
-        // What a limit without a regex holds for needs no look at the path.
+        let (key, now) = (self.key(context)?, self.clock.now());
+        let mut told = Told::default();
+        let answer = self.buckets.take(key, chosen, now, |index, left, full_ms| {
+            if let Some(limit) = self.limits.get(index).filter(|_| self.headers) {
+                told.add(limit, left, full_ms);
+            }
+        });
+        let quota = told.values();
+        let Err((index, wait_ms)) = answer else { return Ok(quota) };
+        let (details, id) = (self.limits[index].sentence(), &*context.request_id);
+        if let Some(refused) = &self.dry_run {
+            let refused = refused.fetch_add(1, Ordering::Relaxed) + 1;
+            tracing::warn!(wait_ms, details, refused, request.id = id, "rate limit would have refused");
+            return Ok(quota);
+        }
+        tracing::debug!(wait_ms, details, request.id = id, "rate limit refused the request");
+        Err(Fault::OverLimit { details, retry_after: Duration::from_millis(wait_ms), quota })
+    }
+
+    /// Which of the limits `left` hold for a request.
+    fn chosen(&self, left: u64, request: &Request) -> u64 {
+        let mut left = left & self.of_roles(request.context());
+        // What a limit for every path holds for needs no look at it.
         let mut chosen = left & self.everywhere;
         left &= !self.everywhere;
         if left != 0 {
-            let targets = targets(request, context);
+            let (targets, path) = (targets(request, request.context()), self.route_of(left, request));
             while left != 0 {
                 let index = left.trailing_zeros() as usize;
                 left &= left - 1;
-                chosen |= u64::from(self.limits[index].matches(targets)) << index;
+                let limit = &self.limits[index];
+                let holds = match limit.path() {
+                    Some(wanted) => path == Some(wanted),
+                    None => limit.matches(targets),
+                };
+                chosen |= u64::from(holds) << index;
             }
         }
-        if chosen == 0 {
-            return Ok(());
+        chosen
+    }
+
+    /// The path of a request's route, where one of the limits `left` asks for it. By path alone: a
+    /// body need not have been read for it.
+    fn route_of(&self, left: u64, request: &Request) -> Option<&str> {
+        let router = self.router.as_ref().filter(|_| left & self.paths != 0)?;
+        let below = request.uri().path().get(request.context().mounted as usize..)?;
+        Some(&router.find_path(request.method(), below)?.path)
+    }
+
+    /// The limits that are for a caller with these roles.
+    fn of_roles(&self, context: &Context) -> u64 {
+        if self.by_role == 0 && self.exempt_roles.is_empty() {
+            return u64::MAX;
         }
-        let key = self.key(context)?;
-        self.buckets.take(key, chosen, self.clock.now()).map_err(|(index, wait_ms)| {
-            let details = self.limits[index].sentence();
-            tracing::debug!(
-                wait_ms,
-                details,
-                request.id = &*context.request_id,
-                "rate limit refused the request"
-            );
-            Fault::OverLimit { details, retry_after: Duration::from_millis(wait_ms) }
-        })
+        let roles = context.caller.as_ref().map(|caller| caller.roles.as_slice()).unwrap_or_default();
+        if limits::have(roles, &self.exempt_roles) {
+            return 0;
+        }
+        let others = self.limits.iter().enumerate().filter(|(_, limit)| !limit.holds_for(roles));
+        others.fold(u64::MAX, |bits, (index, _)| bits & !(1 << index))
     }
 
     fn key(&self, context: &Context) -> Result<Key, Fault> {
@@ -165,6 +288,13 @@ impl Limiter {
                 self.buckets.key((&*caller.user, &*caller.project))
             }
             By::Project => self.buckets.key(&*context.known_caller()?.project),
+            By::Role => {
+                let mut roles: Vec<_> =
+                    context.known_caller()?.roles.iter().map(|role| role.to_ascii_lowercase()).collect();
+                roles.sort_unstable();
+                roles.dedup();
+                self.buckets.key(roles)
+            }
             By::Address => self.buckets.key(match context.peer.ip().to_canonical() {
                 IpAddr::V4(address) => u64::from(address.to_bits()),
                 // Whoever has one address of IPv6 has the 2^64 of its network.
@@ -178,7 +308,9 @@ impl Limiter {
         let Ok(key) = self.key(context) else { return json!([]) };
         let now = self.clock.now();
         let mut rates: Vec<(&str, &str, Vec<Value>)> = Vec::new();
-        for (limit, (remaining, wait_ms)) in self.limits.iter().zip(self.buckets.remaining(key, now)) {
+        let mine = self.of_roles(context);
+        let each = self.limits.iter().zip(self.buckets.remaining(key, now)).enumerate();
+        for (_, (limit, (remaining, wait_ms))) in each.filter(|(index, _)| mine & (1 << index) != 0) {
             let next = now.after(Duration::from_millis(wait_ms));
             // Whole seconds: now, or a time when it is sure to do.
             let next_s = if wait_ms == 0 {

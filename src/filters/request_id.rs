@@ -15,7 +15,7 @@ use std::{
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use pileus_model::Name;
-use pileus_sdk::{Fault, Filter, Response};
+use pileus_sdk::{Fault, Filter, Media, Response};
 use serde::Deserialize;
 
 use crate::{
@@ -42,8 +42,9 @@ pub fn factory(section: &Section, _: &Deps) -> Result<Filter, Diagnostic> {
     Ok(Filter::around(|inner, mut request| {
         let id = fresh();
         request.context_mut().request_id = id.clone();
+        let media = request.context().media;
         inner.send(request).map(move |answer| {
-            let mut response = answer.unwrap_or_else(|fault| into_response(fault, &id));
+            let mut response = answer.unwrap_or_else(|fault| into_response(fault, media, &id));
             stamp(response.headers_mut(), &id);
             Ok(response)
         })
@@ -51,12 +52,12 @@ pub fn factory(section: &Section, _: &Deps) -> Result<Filter, Diagnostic> {
 }
 
 /// The response that a fault is on the wire. What is logged of it names the request.
-pub(super) fn into_response(fault: Fault, id: &Name) -> Response {
+pub(super) fn into_response(fault: Fault, media: Media, id: &Name) -> Response {
     match fault {
         Fault::Internal(_) => {
-            tracing::error_span!("fault", request.id = &**id).in_scope(|| fault.into_response())
+            tracing::error_span!("fault", request.id = &**id).in_scope(|| fault.into_response_as(media))
         }
-        fault => fault.into_response(),
+        fault => fault.into_response_as(media),
     }
 }
 

@@ -8,7 +8,7 @@ use std::{
 
 use http::{HeaderMap, HeaderName, Method, Version, header};
 use hyper::body::{Body as _, Incoming};
-use pileus_sdk::{Answer, Body, Context, Fault, Request, Response, Stack};
+use pileus_sdk::{Answer, Body, Context, Fault, Media, Request, Response, Stack};
 use tokio::time::timeout;
 
 /// Headers that say who calls. Whatever a client sends in them is dropped, under every spelling
@@ -46,6 +46,8 @@ pub fn answer(
     let (mut head, body) = request.into_parts();
     drop_identity(&mut head.headers);
     let body = if body.is_end_stream() { Body::Empty } else { Body::Stream(Box::pin(Lent(body))) };
+    let media = Media::wanted(head.uri.path(), &head.headers);
+    let context = Context { media, ..context };
     let request = Request::with(http::Request::from_parts(head, body), context);
     let begun = if http2 { Err((app.clone(), request)) } else { Ok(begin(app, request)) };
     async move {
@@ -57,7 +59,7 @@ pub fn answer(
                 Err(Fault::Unavailable { reason, retry_after: Duration::from_secs(1) })
             }),
         };
-        Ok(answered.unwrap_or_else(Fault::into_response))
+        Ok(answered.unwrap_or_else(|fault| fault.into_response_as(media)))
     }
 }
 

@@ -10,6 +10,7 @@ mod crash;
 mod events;
 mod every_command;
 mod explain;
+mod filters;
 mod floors;
 mod http_edge;
 mod idempotency;

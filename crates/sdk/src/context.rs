@@ -11,7 +11,7 @@ use percent_encoding::percent_decode_str;
 use pileus_model::{Actor, BoxFuture, Name, RequestKey};
 use serde_json::Value;
 
-use crate::{Decide, Fault, Mount, Route};
+use crate::{Decide, Fault, Media, Mount, Route};
 
 /// Who calls.
 #[derive(Clone, PartialEq)]
@@ -112,6 +112,8 @@ pub struct Context {
     pub mounted: u32,
     /// Whether the listener speaks TLS: links then start with `https`.
     pub secure: bool,
+    /// In which form the client reads faults.
+    pub media: Media,
     /// Who calls; set by an authenticator.
     pub caller: Option<Arc<Caller>>,
     /// The route; set by the first stage that needs it.
@@ -138,6 +140,7 @@ impl Context {
             local: None,
             mounted: 0,
             secure: false,
+            media: Media::Json,
             caller: None,
             matched: None,
             policy: None,

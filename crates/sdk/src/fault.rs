@@ -9,7 +9,10 @@ use http::{HeaderValue, Method, StatusCode, header};
 use pileus_model::Refusal;
 use serde_json::{Value, json};
 
-use crate::{Body, Response, body::BoxError};
+use crate::{Body, Media, Response, body::BoxError, media::xml_text};
+
+/// Of faults in XML.
+const XMLNS: &str = "http://docs.openstack.org/compute/api/v1.1";
 
 /// A refusal, typed until the stage that turns it into a response.
 #[derive(Debug, thiserror::Error)]
@@ -51,6 +54,9 @@ pub enum Fault {
     /// 409: not in this state.
     #[error("{0}")]
     Conflict(String),
+    /// 412: it is not, or no more, what the client took it for.
+    #[error("{0}")]
+    PreconditionFailed(String),
     /// 413: the body is larger than `limit` bytes.
     #[error("Request is too large. At most {limit} bytes are accepted.")]
     TooLarge {
@@ -70,6 +76,8 @@ pub enum Fault {
         details: String,
         /// When it is worth trying again.
         retry_after: Duration,
+        /// The headers `RateLimit-Policy` and `RateLimit`, where clients are told.
+        quota: Option<Box<[HeaderValue; 2]>>,
     },
     /// 501: named, and not there yet.
     #[error("{0}")]
@@ -104,6 +112,7 @@ impl Fault {
             Self::MethodNotAllowed { .. } => (StatusCode::METHOD_NOT_ALLOWED, "badMethod"),
             Self::Timeout => (StatusCode::REQUEST_TIMEOUT, "computeFault"),
             Self::Conflict(_) => (StatusCode::CONFLICT, "conflictingRequest"),
+            Self::PreconditionFailed(_) => (StatusCode::PRECONDITION_FAILED, "computeFault"),
             Self::TooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "overLimit"),
             Self::UnsupportedMediaType => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "badMediaType"),
             Self::Unprocessable(_) => (StatusCode::UNPROCESSABLE_ENTITY, "unprocessableEntity"),
@@ -149,8 +158,31 @@ impl Fault {
         json!({ name: inner })
     }
 
-    /// The response, headers and all. Logs a cause: once, here, nowhere else.
+    /// The same in XML, as Nova writes it: the element is the fault's name, without a declaration.
+    /// A rate limit has its wait as an attribute, every other fault as a child.
+    pub fn to_xml(&self) -> String {
+        let (status, name) = self.code();
+        let (mut attribute, mut children) = (String::new(), String::new());
+        let retry_after = self.retry_after_s();
+        if let Self::OverLimit { details, .. } = self {
+            children = format!("<details>{}</details>", xml_text(details));
+            attribute = retry_after.map(|seconds| format!(" retryAfter=\"{seconds}\"")).unwrap_or_default();
+        } else if let Some(seconds) = retry_after {
+            children = format!("<retryAfter>{seconds}</retryAfter>");
+        }
+        let (code, message) = (status.as_u16(), xml_text(&self.to_string()));
+        format!(
+            "<{name} code=\"{code}\"{attribute} xmlns=\"{XMLNS}\"><message>{message}</message>{children}</{name}>"
+        )
+    }
+
+    /// The response in JSON, headers and all. Logs a cause: once, here, nowhere else.
     pub fn into_response(self) -> Response {
+        self.into_response_as(Media::Json)
+    }
+
+    /// The response in the form that the client reads.
+    pub fn into_response_as(self, media: Media) -> Response {
         if let Self::Internal(cause) = &self {
             tracing::error!(error = cause.as_ref(), "request failed");
         }
@@ -164,10 +196,19 @@ impl Fault {
             response.headers_mut().insert(header::ALLOW, allow);
             return response;
         }
-        let mut response = Response::new(Body::from(self.to_json().to_string()));
+        let text = match media {
+            Media::Json => self.to_json().to_string(),
+            Media::Xml => self.to_xml(),
+        };
+        let mut response = Response::new(Body::from(text));
         *response.status_mut() = self.code().0;
         let headers = response.headers_mut();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(media.content_type()));
+        if let Self::OverLimit { quota: Some(quota), .. } = &self {
+            let [policy, limit] = &**quota;
+            headers.insert("ratelimit-policy", policy.clone());
+            headers.insert("ratelimit", limit.clone());
+        }
         if let Some(seconds) = self.retry_after_s() {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
@@ -196,6 +237,58 @@ impl From<Refusal> for Fault {
             Refusal::Unavailable => {
                 Self::Unavailable { reason: refusal.to_string(), retry_after: Duration::from_secs(5) }
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn faults_in_xml_are_novas_to_the_byte() {
+        let xmlns = "xmlns=\"http://docs.openstack.org/compute/api/v1.1\"";
+        let limited = Fault::OverLimit {
+            details: "Only 1 GET request(s) can be made to * every minute.".into(),
+            retry_after: Duration::from_millis(59_001),
+            quota: None,
+        };
+        let closed = Fault::Unavailable { reason: "not now".into(), retry_after: Duration::from_secs(5) };
+        let cases = [
+            (
+                Fault::BadRequest("scram".into()),
+                format!("<badRequest code=\"400\" {xmlns}><message>scram</message></badRequest>"),
+            ),
+            (
+                Fault::NotFound { kind: "Cloud", id: "<a> & \"b\"\u{1}".into() },
+                format!(
+                    "<itemNotFound code=\"404\" {xmlns}><message>Cloud &lt;a&gt; &amp; &quot;b&quot;\u{fffd} \
+                     could not be found.</message></itemNotFound>"
+                ),
+            ),
+            (
+                limited,
+                format!(
+                    "<overLimit code=\"429\" retryAfter=\"60\" {xmlns}><message>This request was \
+                     rate-limited.</message><details>Only 1 GET request(s) can be made to * every \
+                     minute.</details></overLimit>"
+                ),
+            ),
+            (
+                closed,
+                format!(
+                    "<serviceUnavailable code=\"503\" {xmlns}><message>not now</message>\
+                     <retryAfter>5</retryAfter></serviceUnavailable>"
+                ),
+            ),
+        ];
+        for (fault, expected) in cases {
+            assert_eq!(fault.to_xml(), expected);
+            let status = fault.code().0;
+            let response = fault.into_response_as(Media::Xml);
+            assert_eq!(response.status(), status);
+            assert_eq!(response.headers()[header::CONTENT_TYPE], "application/xml");
+            assert_eq!(response.body().bytes().unwrap(), expected.as_bytes());
         }
     }
 }

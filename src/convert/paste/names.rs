@@ -100,14 +100,6 @@ impl Paste<'_> {
     pub(super) fn gone(&mut self, place: &Place, what: String, factory: &str, is: Option<Is>) {
         match is {
             Some(Is::Gone(why)) => self.out.notes.add(place, what, Fate::Gone, why),
-            Some(Is::NotYet(name)) => {
-                self.out.notes.add(
-                    place,
-                    what,
-                    Fate::NotYet,
-                    format!("it needs the filter `{name}`, which is not there yet"),
-                );
-            }
             Some(Is::Authenticator) => {
                 let text =
                     "it needs the filter `authtoken`, which is not there yet: `tokens` stands in its place";

@@ -209,10 +209,6 @@ impl Paste<'_> {
                 }
                 (Kind::Filter, is) => self.filter_gone(def, is),
                 (_, Some(Is::Gone(why))) => self.out.notes.add(&place, what, Fate::Gone, why),
-                (_, Some(Is::NotYet(name))) => {
-                    let text = format!("it needs `{name}`, which is not there yet");
-                    self.out.notes.add(&place, what, Fate::NotYet, text);
-                }
                 (Kind::App, None) => {
                     let made = self.defs.get(def).map(|it| it.made.clone());
                     let factory = match made {

@@ -120,8 +120,15 @@ impl Buckets {
     }
 
     /// Takes a request out of all limits that are bits of `limits`, or, where one of them refuses, out of
-    /// none: then which one takes longest, and how long in milliseconds.
-    pub(super) fn take(&self, key: Key, limits: u64, now: Time) -> Result<(), (usize, u64)> {
+    /// none: then which one takes longest, and how long in milliseconds. `left` is told of each of them
+    /// how many requests are left, and in how many milliseconds all of them are again.
+    pub(super) fn take(
+        &self,
+        key: Key,
+        limits: u64,
+        now: Time,
+        mut left: impl FnMut(usize, u64, u64),
+    ) -> Result<(), (usize, u64)> {
         let chosen = || self.rates.iter().enumerate().filter(|(index, _)| limits & (1 << index) != 0);
         let mut shard = self.shard(key).lock().unwrap_or_else(PoisonError::into_inner);
         if !shard.contains_key(&key) && shard.len() >= self.most {
@@ -129,15 +136,19 @@ impl Buckets {
         }
         let buckets = shard.entry(key).or_insert_with(|| vec![Bucket::default(); self.rates.len()].into());
         let waits = chosen().map(|(index, rate)| (rate.wait_ms(&buckets[index], now), index));
-        if let Some((wait, index)) = waits.max().filter(|(wait, _)| *wait > 0) {
-            return Err((index, wait));
-        }
+        let refused = waits.max().filter(|(wait, _)| *wait > 0);
         for (index, rate) in chosen() {
             let bucket = &mut buckets[index];
-            // Another thread may have read a later time, and come first.
-            *bucket = Bucket { water: rate.level(bucket, now) + rate.unit_ms, last: now.max(bucket.last) };
+            let level = rate.level(bucket, now);
+            let level = if refused.is_none() { level + rate.unit_ms } else { level };
+            if refused.is_none() {
+                // Another thread may have read a later time, and come first.
+                *bucket = Bucket { water: level, last: now.max(bucket.last) };
+            }
+            let room = rate.capacity().saturating_sub(level);
+            left(index, room / rate.unit_ms, level.div_ceil(rate.value));
         }
-        Ok(())
+        refused.map_or(Ok(()), |(wait, index)| Err((index, wait)))
     }
 
     /// For each limit: how many requests are left now, and in how many milliseconds the next will do.
@@ -194,6 +205,12 @@ mod tests {
 
     const UNITS: [u64; 4] = [1000, 60_000, 3_600_000, 86_400_000];
 
+    impl Buckets {
+        fn took(&self, key: Key, limits: u64, now: Time) -> Result<(), (usize, u64)> {
+            self.take(key, limits, now, |_, _, _| {})
+        }
+    }
+
     fn buckets(limits: &[(u64, u64)], max_keys: usize) -> Buckets {
         Buckets::new(
             limits.iter().map(|(value, unit_ms)| Rate { value: *value, unit_ms: *unit_ms }).collect(),
@@ -238,7 +255,7 @@ mod tests {
             let buckets = buckets(&[(value, unit_ms)], 10);
             let key = buckets.key("ann");
             for (index, (at, wait)) in rows.iter().enumerate() {
-                let found = buckets.take(key, 1, Time(1_000_000 + at)).map_or_else(|(_, wait)| wait, |()| 0);
+                let found = buckets.took(key, 1, Time(1_000_000 + at)).map_or_else(|(_, wait)| wait, |()| 0);
                 assert_eq!(found, *wait, "{value} per {unit_ms} ms, row {index}: at {at}");
             }
         }
@@ -251,7 +268,7 @@ mod tests {
         let rows = [(0, 1), (30_000, 1), (60_000, 1), (60_000, 0)];
         assert_eq!(buckets.remaining(key, Time(0)), [(2, 0)]);
         for (at, remaining) in rows {
-            buckets.take(key, 1, Time(at)).unwrap();
+            buckets.took(key, 1, Time(at)).unwrap();
             assert_eq!(buckets.remaining(key, Time(at))[0].0, remaining, "at {at}");
         }
         assert_eq!(buckets.remaining(key, Time(61_000)), [(0, 29_000)]);
@@ -266,18 +283,18 @@ mod tests {
                 let buckets = buckets(&[(value, unit_ms)], 10);
                 let key = buckets.key("ann");
                 let now = Time(1_700_000_000_123);
-                let admitted = (0..value + 5).filter(|_| buckets.take(key, 1, now).is_ok()).count() as u64;
+                let admitted = (0..value + 5).filter(|_| buckets.took(key, 1, now).is_ok()).count() as u64;
                 assert_eq!(admitted, value, "{value} per {unit_ms} ms");
                 // One slot comes back after each part of the unit, and not a millisecond earlier.
-                let wait = buckets.take(key, 1, now).unwrap_err().1;
+                let wait = buckets.took(key, 1, now).unwrap_err().1;
                 assert_eq!(wait, unit_ms.div_ceil(value), "{value} per {unit_ms} ms");
                 let later = now.after(Duration::from_millis(wait));
-                assert!(buckets.take(key, 1, Time(later.0 - 1)).is_err(), "{value} per {unit_ms} ms");
-                assert!(buckets.take(key, 1, later).is_ok(), "{value} per {unit_ms} ms");
+                assert!(buckets.took(key, 1, Time(later.0 - 1)).is_err(), "{value} per {unit_ms} ms");
+                assert!(buckets.took(key, 1, later).is_ok(), "{value} per {unit_ms} ms");
             }
         }
         let largest = buckets(&[(u32::MAX.into(), 86_400_000)], 10);
-        assert!(largest.take(largest.key("ann"), 1, Time(i64::MAX)).is_ok());
+        assert!(largest.took(largest.key("ann"), 1, Time(i64::MAX)).is_ok());
     }
 
     #[test]
@@ -285,31 +302,82 @@ mod tests {
         let buckets = buckets(&[(10, 60_000), (5, 60_000)], 10);
         let key = buckets.key("ann");
         for _ in 0..5 {
-            buckets.take(key, 0b11, Time(0)).unwrap();
+            buckets.took(key, 0b11, Time(0)).unwrap();
         }
         for _ in 0..20 {
-            assert_eq!(buckets.take(key, 0b11, Time(0)), Err((1, 12_000)));
+            assert_eq!(buckets.took(key, 0b11, Time(0)), Err((1, 12_000)));
         }
         // Nova charged the first limit for each refusal of the second: here five are left.
         for _ in 0..5 {
-            buckets.take(key, 0b01, Time(0)).unwrap();
+            buckets.took(key, 0b01, Time(0)).unwrap();
         }
-        assert_eq!(buckets.take(key, 0b01, Time(0)), Err((0, 6000)));
-        assert_eq!(buckets.take(key, 0b11, Time(0)), Err((1, 12_000)));
-        assert_eq!(buckets.take(buckets.key("bob"), 0b11, Time(0)), Ok(()));
+        assert_eq!(buckets.took(key, 0b01, Time(0)), Err((0, 6000)));
+        assert_eq!(buckets.took(key, 0b11, Time(0)), Err((1, 12_000)));
+        assert_eq!(buckets.took(buckets.key("bob"), 0b11, Time(0)), Ok(()));
+    }
+
+    #[test]
+    fn what_is_left_is_told_with_the_answer() {
+        let buckets = buckets(&[(10, 60_000), (2, 1000)], 10);
+        let key = buckets.key("ann");
+        let take = |limits: u64, at: i64| {
+            let mut told = Vec::new();
+            let answer = buckets.take(key, limits, Time(at), |index, left, full_ms| {
+                told.push((index, left, full_ms));
+            });
+            (answer.is_ok(), told)
+        };
+        assert_eq!(take(0b11, 0), (true, vec![(0, 9, 6000), (1, 1, 500)]));
+        assert_eq!(take(0b11, 100), (true, vec![(0, 8, 11_900), (1, 0, 900)]));
+        assert_eq!(take(0b11, 100), (false, vec![(0, 8, 11_900), (1, 0, 900)]), "charged to none");
+        assert_eq!(take(0b01, 100), (true, vec![(0, 7, 17_900)]));
+    }
+
+    /// The resident memory of this process, in bytes.
+    fn resident() -> u64 {
+        let status = std::fs::read_to_string("/proc/self/status").unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
+    }
+
+    /// Run it alone, and optimised: `cargo test --release -- --ignored a_million_callers --nocapture`.
+    #[test]
+    #[ignore = "takes seconds, and measures the memory of the whole process"]
+    fn a_million_callers_fit_into_200_mib() {
+        let most = 1_000_000;
+        let buckets = buckets(&[(120, 60_000), (120, 60_000), (120, 60_000)], most);
+        let before = resident();
+        let fill = |names: std::ops::Range<usize>, at: i64| {
+            for name in names {
+                buckets.took(buckets.key(("user", name, "project")), 0b111, Time(at)).unwrap();
+            }
+        };
+        fill(0..most, 0);
+        let held = buckets.len();
+        let full = resident() - before;
+        // Another million, a minute later: the first ones are idle, and go.
+        fill(most..2 * most, 60_000);
+        let after = resident() - before;
+        eprintln!(
+            "{held} callers of 3 limits: {} MiB; after another million: {} MiB, {} callers",
+            full >> 20,
+            after >> 20,
+            buckets.len()
+        );
+        assert!(held > most * 9 / 10 && full < 200 << 20 && after < 200 << 20);
     }
 
     #[test]
     fn idle_callers_are_forgotten_first() {
         let buckets = buckets(&[(10, 1000)], 100);
         for name in 0..99 {
-            buckets.take(buckets.key(name), 1, Time(0)).unwrap();
+            buckets.took(buckets.key(name), 1, Time(0)).unwrap();
         }
         let busy = buckets.key("busy");
-        (0..10).for_each(|_| buckets.take(busy, 1, Time(500)).unwrap());
-        buckets.take(buckets.key("new"), 1, Time(590)).unwrap();
+        (0..10).for_each(|_| buckets.took(busy, 1, Time(500)).unwrap());
+        buckets.took(buckets.key("new"), 1, Time(590)).unwrap();
         assert_eq!(buckets.len(), 2);
-        assert!(buckets.take(busy, 1, Time(590)).is_err());
+        assert!(buckets.took(busy, 1, Time(590)).is_err());
     }
 
     #[test]
@@ -317,15 +385,15 @@ mod tests {
         for max_keys in [1, 2, 50, 5000, 20_000] {
             let buckets = buckets(&[(10, 86_400_000), (1000, 60_000)], max_keys);
             let attacker = buckets.key("mallory");
-            (0..10).for_each(|_| buckets.take(attacker, 0b11, Time(0)).unwrap());
+            (0..10).for_each(|_| buckets.took(attacker, 0b11, Time(0)).unwrap());
             for name in 0..3 * max_keys {
                 // As many names as fit three times over, and each of them asks five times.
-                (0..5).for_each(|_| buckets.take(buckets.key(name), 0b11, Time(1)).unwrap());
+                (0..5).for_each(|_| buckets.took(buckets.key(name), 0b11, Time(1)).unwrap());
                 assert!(max_keys < 1000 || name % 1000 != 0 || buckets.len() <= max_keys + 64);
             }
             assert!(buckets.len() <= max_keys + 64, "{} of {max_keys}", buckets.len());
             if max_keys > 1 {
-                assert!(buckets.take(attacker, 0b11, Time(1)).is_err(), "free again with {max_keys}");
+                assert!(buckets.took(attacker, 0b11, Time(1)).is_err(), "free again with {max_keys}");
             }
         }
     }

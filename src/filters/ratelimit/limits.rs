@@ -25,10 +25,13 @@ pub(super) struct Limit {
     pub(super) verb: Option<Method>,
     /// For people.
     pub(super) uri: String,
-    /// As it was written.
+    /// As it was written; of a path, that path.
     pub(super) regex: String,
-    /// `None`: matches everything.
-    pattern: Option<Regex>,
+    target: Target,
+    /// Holds for callers with one of these roles; for all, where it names none.
+    pub(super) roles: Vec<String>,
+    /// What the headers call it; unique.
+    pub(super) name: String,
     /// In requests per unit; not 0.
     pub(super) value: u64,
     /// Its name.
@@ -37,15 +40,28 @@ pub(super) struct Limit {
     pub(super) unit_ms: u64,
 }
 
+/// Which requests a limit is for.
+#[derive(Debug)]
+enum Target {
+    Everything,
+    Regex(Regex),
+    /// Of a route, `/{project_id}/jobs/{id}`.
+    Path,
+}
+
 /// A limit as a table.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Table {
     verb: String,
-    uri: String,
-    regex: String,
+    uri: Option<String>,
+    regex: Option<String>,
+    path: Option<String>,
     value: i64,
     unit: String,
+    #[serde(default)]
+    roles: Vec<String>,
+    name: Option<String>,
 }
 
 /// Reads the setting.
@@ -67,6 +83,18 @@ pub(super) fn read(setting: &toml::Value) -> Result<Vec<Limit>, String> {
     if limits.len() > MAX_LIMITS {
         return Err(format!("{} limits are more than {MAX_LIMITS}", limits.len()));
     }
+    let mut limits: Vec<Limit> = limits;
+    for index in 0..limits.len() {
+        let (before, rest) = limits.split_at_mut(index);
+        let Some(limit) = rest.first_mut() else { continue };
+        let taken = |name: &str| before.iter().any(|other| other.name == name);
+        let free = |number: &usize| !taken(&format!("{} {number}", limit.name));
+        if taken(&limit.name)
+            && let Some(number) = (2..=MAX_LIMITS + 1).find(free)
+        {
+            limit.name = format!("{} {number}", limit.name);
+        }
+    }
     Ok(limits)
 }
 
@@ -85,8 +113,16 @@ fn from_text(text: &str) -> Result<Vec<Limit>, String> {
             ));
         };
         let value = value.parse().map_err(|_| wrong(format!("`{value}` is no number")))?;
-        let table =
-            Table { verb: verb.into(), uri: uri.into(), regex: regex.into(), value, unit: unit.into() };
+        let table = Table {
+            verb: verb.into(),
+            uri: Some(uri.into()),
+            regex: Some(regex.into()),
+            path: None,
+            value,
+            unit: unit.into(),
+            roles: Vec::new(),
+            name: None,
+        };
         Limit::new(table).map_err(wrong)
     };
     text.split(';').enumerate().map(group).collect()
@@ -114,24 +150,56 @@ impl Limit {
         let value = u32::try_from(table.value).ok().filter(|value| *value > 0);
         let value =
             value.ok_or_else(|| format!("{} is no number of requests: 1 to {}", table.value, u32::MAX))?;
-        let pattern = match table.regex.as_str() {
-            ".*" | "" => None,
-            regex => Some(Regex::new(regex).map_err(|error| format!("`{regex}` is no regex: {error}"))?),
+        let (regex, target) = match (table.regex, table.path) {
+            (Some(_), Some(_)) => return Err("a limit has a `path` or a `regex`, not both".into()),
+            (None, Some(path)) => (path, Target::Path),
+            (regex, None) => {
+                let regex = regex.unwrap_or_else(|| ".*".into());
+                let target = match regex.as_str() {
+                    ".*" | "" => Target::Everything,
+                    text => Target::Regex(
+                        Regex::new(text).map_err(|error| format!("`{text}` is no regex: {error}"))?,
+                    ),
+                };
+                (regex, target)
+            }
         };
-        let (uri, regex) = (table.uri, table.regex);
-        Ok(Self { verb, uri, regex, pattern, value: value.into(), unit, unit_ms })
+        let uri = match (table.uri, &target) {
+            (Some(uri), _) => uri,
+            (None, Target::Everything) => "*".into(),
+            (None, Target::Regex(_) | Target::Path) => regex.clone(),
+        };
+        let (value, roles) = (value.into(), table.roles);
+        let mut limit = Self { verb, uri, regex, target, value, unit, unit_ms, roles, name: String::new() };
+        let name = table.name;
+        limit.name =
+            name.unwrap_or_else(|| format!("{} {} {}", limit.verb(), limit.uri, unit.to_lowercase()));
+        // What a header may hold within quotes.
+        let plain = |letter: char| matches!(letter, ' '..='~') && !matches!(letter, '"' | '\\');
+        limit.name = limit.name.chars().map(|it| if plain(it) { it } else { '?' }).collect();
+        Ok(limit)
     }
 
-    /// Whether the regex matches every path.
+    /// Whether it is for every path.
     pub(super) fn everywhere(&self) -> bool {
-        self.pattern.is_none()
+        matches!(self.target, Target::Everything)
+    }
+
+    /// The path of its route, where it is for one.
+    pub(super) fn path(&self) -> Option<&str> {
+        matches!(self.target, Target::Path).then_some(&self.regex)
     }
 
     /// Whether the regex matches one of these from its start, as Python's `re.match` does.
     pub(super) fn matches(&self, targets: [&str; 2]) -> bool {
-        let Some(pattern) = &self.pattern else { return true };
+        let Target::Regex(pattern) = &self.target else { return false };
         // The leftmost match starts at 0 if any does.
         targets.into_iter().any(|target| pattern.find(target).is_some_and(|found| found.start() == 0))
+    }
+
+    /// Whether it is for a caller with these roles.
+    pub(super) fn holds_for(&self, roles: &[String]) -> bool {
+        self.roles.is_empty() || have(roles, &self.roles)
     }
 
     /// The verb for people.
@@ -144,6 +212,11 @@ impl Limit {
         let unit = self.unit.to_lowercase();
         format!("Only {} {} request(s) can be made to {} every {unit}.", self.value, self.verb(), self.uri)
     }
+}
+
+/// Whether one of `wanted` is among `roles`, in any case of letters.
+pub(super) fn have(roles: &[String], wanted: &[String]) -> bool {
+    wanted.iter().any(|wanted| roles.iter().any(|role| role.eq_ignore_ascii_case(wanted)))
 }
 
 fn meant(near: Option<&str>) -> String {
@@ -174,12 +247,39 @@ mod tests {
             ];
             assert_eq!(told, expected, "{text}");
             assert_eq!(limits[1].unit_ms, 86_400_000);
-            assert!(limits[0].matches(["", ""]));
+            assert!(limits[0].everywhere() && !limits[1].everywhere());
             assert!(limits[1].matches(["/v2/p1/servers", "/servers?a=b"]));
             assert!(!limits[1].matches(["/v2/p1/servers", "/x/servers"]));
         }
         for none in ["limits = ''", "limits = '  '", "limits = []"] {
             assert_eq!(read(&setting(none)).unwrap().len(), 0);
+        }
+    }
+
+    #[test]
+    fn a_table_may_say_more_and_less_than_novas_text() {
+        let text = "limits = [
+            { verb = 'GET', value = 1, unit = 'second' },
+            { verb = 'GET', path = '/{project_id}/jobs', value = 1, unit = 'second', roles = ['Reader'] },
+            { verb = 'GET', regex = '^/jobs', value = 1, unit = 'second', name = 'jo\"bsü' },
+            { verb = 'GET', value = 2, unit = 'SECOND' },
+            { verb = 'GET', value = 3, unit = 'SECOND' },
+        ]";
+        let limits = read(&setting(text)).unwrap();
+        let seen: Vec<_> = limits.iter().map(|it| (&*it.name, &*it.uri, &*it.regex, it.path())).collect();
+        let path = "/{project_id}/jobs";
+        let expected = [
+            ("GET * second", "*", ".*", None),
+            ("GET /{project_id}/jobs second", path, path, Some(path)),
+            ("jo?bs?", "^/jobs", "^/jobs", None),
+            ("GET * second 2", "*", ".*", None),
+            ("GET * second 3", "*", ".*", None),
+        ];
+        assert_eq!(seen, expected);
+        for (roles, holds) in [(vec![], false), (vec!["reader".into()], true), (vec!["member".into()], false)]
+        {
+            assert!(limits[0].holds_for(&roles));
+            assert_eq!(limits[1].holds_for(&roles), holds, "{roles:?}");
         }
     }
 
@@ -203,7 +303,11 @@ mod tests {
             ("'(POST, *, [, 10, MINUTE)'", "limit 1: `[` is no regex"),
             ("5", "limits are a list of tables"),
             ("[5]", "limit 1: invalid type: integer `5`"),
-            (&format!("[{ok}, {{ verb = 'GET' }}]"), "limit 2: missing field `uri`"),
+            (&format!("[{ok}, {{ verb = 'GET' }}]"), "limit 2: missing field `value`"),
+            (
+                &format!("[{}]", ok.replace("uri", "path")),
+                "limit 1: a limit has a `path` or a `regex`, not both",
+            ),
             (&format!("[{ok}, {}]", ok.replace("uri", "url")), "limit 2: unknown field `url`"),
         ];
         for (text, expected) in cases {

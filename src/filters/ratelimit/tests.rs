@@ -128,6 +128,7 @@ async fn who_shares_a_bucket_is_a_setting() {
         (("bob", "p2", "[::ffff:192.0.2.1]:2"), [false, false, true]),
     ];
     for (second, shared) in rows {
+        // A fourth key, by roles, has a test of its own.
         for (key, shared) in ["user", "project", "address"].into_iter().zip(shared) {
             let (stack, _) = stack(&format!("limits = '(GET, *, .*, 1, DAY)'\nkey = '{key}'"));
             assert_eq!(wait(&stack, from(first.0, first.1, first.2)).await, 0);
@@ -141,6 +142,148 @@ async fn who_shares_a_bucket_is_a_setting() {
     assert_eq!(wait(&stack, from("a", "a", "[2001:db8:1:2:ffff::9]:1")).await, 86_400, "the same network");
     let nobody = request(Method::GET, "/", &[]);
     assert_eq!(wait(&stack, nobody).await, 0, "an address needs no caller");
+}
+
+/// Headers of an answer or of a refusal: policy, what is left, and when to come again.
+async fn told(stack: &Stack, request: Request) -> [Option<String>; 3] {
+    let response = stack.send(request).await.unwrap_or_else(Fault::into_response);
+    ["ratelimit-policy", "ratelimit", "retry-after"]
+        .map(|name| response.headers().get(name).map(|it| it.to_str().unwrap().to_owned()))
+}
+
+#[tokio::test]
+async fn answers_say_what_is_left() {
+    let limits = "limits = [
+        { verb = 'POST', value = 2, unit = 'minute', name = 'posts' },
+        { verb = 'ANY', regex = '^/jobs', value = 100, unit = 'hour' },
+    ]";
+    let (stack, clock) = stack(limits);
+    let post = |path: &str| told(&stack, called(Method::POST, path, "ann", "p1"));
+    let some = |texts: [&str; 3]| texts.map(|text| (!text.is_empty()).then(|| text.to_owned()));
+    let both = "\"posts\";q=2;w=60, \"ANY ^/jobs hour\";q=100;w=3600";
+    let rows = [
+        ("/", 0, ["\"posts\";q=2;w=60", "\"posts\";r=1;t=30", ""]),
+        ("/jobs", 0, [both, "\"posts\";r=0;t=60, \"ANY ^/jobs hour\";r=99;t=36", ""]),
+        ("/jobs", 1000, [both, "\"posts\";r=0;t=59, \"ANY ^/jobs hour\";r=99;t=35", "29"]),
+        ("/", 29_000, ["\"posts\";q=2;w=60", "\"posts\";r=0;t=60", ""]),
+    ];
+    for (path, after_ms, expected) in rows {
+        clock.advance(Duration::from_millis(after_ms));
+        assert_eq!(post(path).await, some(expected), "{path} after {after_ms}");
+    }
+    let free = told(&stack, called(Method::GET, "/", "ann", "p1")).await;
+    assert_eq!(free, some(["", "", ""]), "no limit held");
+    let (silent, _) = self::stack(&format!("{limits}\nheaders = false"));
+    for expected in [["", "", ""], ["", "", ""], ["", "", "30"]] {
+        assert_eq!(told(&silent, called(Method::POST, "/", "ann", "p1")).await, some(expected));
+    }
+}
+
+#[tokio::test]
+async fn a_hundred_a_minute_admits_a_hundred() {
+    let (stack, clock) = stack("limits = '(DELETE, *, .*, 100, MINUTE)'");
+    let delete = || wait(&stack, called(Method::DELETE, "/", "ann", "p1"));
+    for _ in 0..2 {
+        let mut admitted = 0;
+        while delete().await == 0 {
+            admitted += 1;
+        }
+        assert_eq!(admitted, 100);
+        clock.advance(Duration::from_secs(60));
+    }
+}
+
+#[tokio::test]
+async fn limits_know_roles() {
+    let by = |user: &str, roles: &[&str]| {
+        let mut request = request(Method::GET, "/", &[]);
+        let roles = roles.iter().map(|role| (*role).to_owned()).collect();
+        let caller = pileus_sdk::Caller::new(user.into(), "p".into(), roles, false);
+        request.context_mut().caller = Some(Arc::new(caller));
+        request
+    };
+    let some = "limits = [{ verb = 'GET', value = 1, unit = 'minute', roles = ['guest', 'reader'] }]";
+    let all = "limits = '(GET, *, .*, 1, MINUTE)'\nexempt_roles = ['admin']";
+    let shared = "limits = '(GET, *, .*, 1, MINUTE)'\nkey = 'role'";
+    type Row<'a> = (&'a str, &'a [&'a str], &'a str, &'a [&'a str], u64);
+    let cases: &[Row<'_>] = &[
+        // settings, roles of ann, who comes second, his roles, what he waits
+        (some, &["member"], "ann", &["member"], 0),
+        (some, &["Guest"], "ann", &["Guest"], 60),
+        (some, &["member", "reader"], "ann", &["member", "reader"], 60),
+        (some, &["guest"], "bob", &["guest"], 0),
+        (all, &["Admin", "member"], "ann", &["Admin", "member"], 0),
+        (all, &["member"], "ann", &["member"], 60),
+        (shared, &["a", "b"], "bob", &["B", "a", "a"], 60),
+        (shared, &["a", "b"], "bob", &["a"], 0),
+        (shared, &[], "bob", &[], 60),
+    ];
+    for (settings, roles, second, others, waits) in cases {
+        let (stack, _) = stack(settings);
+        assert_eq!(wait(&stack, by("ann", roles)).await, 0);
+        assert_eq!(wait(&stack, by(second, others)).await, *waits, "{settings} {roles:?} {others:?}");
+    }
+    let (stack, _) = stack(some);
+    for (role, shown) in [("guest", 1), ("member", 0)] {
+        let response = stack.send(by("cid", &[role])).await.unwrap();
+        let rate: Value = serde_json::from_slice(&response.body().bytes().unwrap()).unwrap();
+        assert_eq!(rate.as_array().unwrap().len(), shown, "{role} sees what holds for him");
+    }
+}
+
+#[tokio::test]
+async fn a_dry_run_refuses_nobody_and_says_whom_it_would_have() {
+    let log = crate::filters::testing::Log::default();
+    let _guard = log.start(tracing_subscriber::filter::LevelFilter::WARN);
+    let (stack, _) = stack("limits = '(GET, *, .*, 1, MINUTE)'\ndry_run = true");
+    for _ in 0..3 {
+        assert_eq!(wait(&stack, called(Method::GET, "/", "ann", "p1")).await, 0);
+    }
+    let counts: Vec<_> = log.lines().iter().map(|line| line["fields"]["refused"].clone()).collect();
+    assert_eq!(counts, [json!(1), json!(2)]);
+}
+
+#[tokio::test]
+async fn a_path_is_a_routes() {
+    use pileus_sdk::{Mount, Route};
+    let (mut deps, ..) = deps();
+    let route = |path: &str, params: &[&str]| {
+        Arc::new(Route {
+            mount: Mount::Tenant,
+            method: Method::GET,
+            path: path.into(),
+            params: params.iter().map(|param| (*param).into()).collect(),
+            verb: None,
+            resource: "jobs",
+            action: "show",
+            extension: "jobs",
+            rule: "jobs:show",
+            also: &[],
+            default_rule: "rule:admin",
+            scope_types: &[],
+            about: "",
+            handler: Arc::new(|_| pileus_sdk::Answer::now(Err(Fault::NoRoute))),
+        })
+    };
+    let routes = [
+        route("/{project_id}/jobs", &["project_id"]),
+        route("/{project_id}/jobs/{id}", &["project_id", "id"]),
+    ];
+    deps.router = Some(Arc::new(crate::router::Router::new(Mount::Tenant, &routes).unwrap()));
+    let text = "limits = [{ verb = 'ANY', path = '/{project_id}/jobs/{id}', value = 1, unit = 'day' }]";
+    let stack = over(KIND, text, &deps, app);
+    let send = |path: &str| wait(&stack, called(Method::GET, path, "ann", "p1"));
+    // One bucket for the route, whatever the job; other routes, and none, have no limit.
+    let rows = [("/p1/jobs/a", 0), ("/p1/jobs/b", 86_400), ("/p1/jobs", 0), ("/p1/jobs", 0), ("/nowhere", 0)];
+    for (path, waits) in rows {
+        assert_eq!(send(path).await, waits, "{path}");
+    }
+    let near = text.replace("/{id}", "/{di}");
+    let error = build(KIND, &near, &deps).unwrap_err();
+    assert!(error.message.contains("no route has the path `/{project_id}/jobs/{di}`"), "{}", error.message);
+    assert!(error.message.contains("did you mean `/{project_id}/jobs/{id}`?"), "{}", error.message);
+    deps.router = None;
+    assert!(build(KIND, text, &deps).unwrap_err().message.contains("needs a router"));
 }
 
 #[tokio::test]

@@ -45,7 +45,7 @@ fn a_path_has_one_way() {
         // server, path, mounted, filters, who answers
         (0, "/v2/p/clouds/a", 3, 8, "app.osapi"),
         (0, "//v2", 4, 8, "app.osapi"),
-        (0, "/v20", 0, 0, "versions"),
+        (0, "/v20", 0, 3, "versions"),
         (1, "/clouds", 0, 7, "cloud_status"),
         (2, "/", 0, 7, "cloud_admin"),
     ];

@@ -1,0 +1,245 @@
+//! `http_proxy_to_wsgi`: believes a proxy that it trusts what it says of the client, and nobody else.
+//!
+//! Stands outermost. A proxy says who called it (`X-Forwarded-For`), how (`-Proto`), by which name
+//! (`-Host`) and below which path (`-Prefix`), or all but the last in one header, `Forwarded`. From then
+//! on [`Context::peer`](pileus_sdk::Context::peer) is the client, links begin as the client called us, and
+//! the prefix is a mount above all others (`SCRIPT_NAME`).
+//!
+//! Anybody can write these headers, so they hold only where the other end of the socket is in
+//! `trusted_proxies`; by default that is nobody. Each proxy adds its entry on the right. They are read
+//! from there, for as long as the one who wrote an entry is trusted: what a client wrote stands further
+//! left, and is never reached. One family of headers is believed, because a proxy hands on what it does
+//! not know: `Forwarded` from a proxy that writes `X-Forwarded-For` is the client's own word. So is each
+//! header of the family that the proxy neither sets nor drops. None of them is seen by the stages below.
+//! Source: RFC 7239; oslo.middleware, `http_proxy_to_wsgi.py`, which believes everybody.
+
+use std::net::{IpAddr, SocketAddr};
+
+use http::{HeaderMap, HeaderName, HeaderValue, Uri, header, uri::PathAndQuery};
+use pileus_sdk::{Filter, Request};
+use serde::Deserialize;
+
+use crate::{
+    diagnostic::Diagnostic,
+    network::Network,
+    paste::Section,
+    pipeline::{Deps, FilterKind},
+};
+
+/// What the pipeline knows of it.
+pub const KIND: FilterKind =
+    FilterKind { name: "http_proxy_to_wsgi", needs: &[], gives: &[], authenticates: false, factory };
+
+const FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+const PREFIX: HeaderName = HeaderName::from_static("x-forwarded-prefix");
+
+/// What a section with `factory = "http_proxy_to_wsgi"` may say.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Networks of proxies: `["127.0.0.1", "10.0.0.0/8"]`.
+    #[serde(default)]
+    trusted_proxies: Vec<Network>,
+    /// What these proxies write.
+    #[serde(default)]
+    headers: Family,
+}
+
+/// Headers that belong together.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Family {
+    /// `X-Forwarded-For`, `-Proto`, `-Host` and `-Prefix`: what most proxies write.
+    #[default]
+    XForwarded,
+    /// `Forwarded` of RFC 7239.
+    Forwarded,
+}
+
+/// Builds the stage.
+pub fn factory(section: &Section, _: &Deps) -> Result<Filter, Diagnostic> {
+    let config: Config = section.parse()?;
+    Ok(Filter::gate(move |request| {
+        if request.headers().keys().any(is_forwarded) {
+            let peer = request.context().peer.ip();
+            if config.trusted_proxies.iter().any(|network| network.holds(peer)) {
+                let told = Told::read(request.headers(), peer, &config);
+                told.apply(request);
+            }
+            let names = request.headers().keys().filter(|name| is_forwarded(name)).cloned();
+            for name in names.collect::<Vec<_>>() {
+                request.headers_mut().remove(name);
+            }
+        }
+        Ok(())
+    }))
+}
+
+/// Every header of both families, also those that nobody here believes.
+fn is_forwarded(name: &HeaderName) -> bool {
+    *name == header::FORWARDED || name.as_str().starts_with("x-forwarded-")
+}
+
+/// What trusted proxies said.
+#[derive(Debug, Default, PartialEq)]
+struct Told {
+    client: Option<SocketAddr>,
+    secure: Option<bool>,
+    host: Option<String>,
+    prefix: Option<String>,
+}
+
+impl Told {
+    fn read(headers: &HeaderMap, peer: IpAddr, config: &Config) -> Self {
+        let trusted = |address: IpAddr| config.trusted_proxies.iter().any(|network| network.holds(address));
+        match config.headers {
+            Family::XForwarded => Self::of_x_forwarded(headers, peer, trusted),
+            Family::Forwarded => Self::of_forwarded(headers, trusted),
+        }
+    }
+
+    fn of_x_forwarded(headers: &HeaderMap, mut hop: IpAddr, trusted: impl Fn(IpAddr) -> bool) -> Self {
+        let mut told = Self::default();
+        // How many entries were written by somebody who is trusted.
+        let mut believed = 0;
+        for node in list(headers, &FOR, ',').into_iter().rev() {
+            if !trusted(hop) {
+                break;
+            }
+            believed += 1;
+            // One that hides who called it is the last that is known.
+            let Some(address) = node_address(node) else { break };
+            told.client = Some(address);
+            hop = address.ip();
+        }
+        // A proxy that appends has written as many of the others; one that sets them has written one.
+        let entry = |name: &HeaderName| -> Option<String> {
+            let entries = list(headers, name, ',');
+            let at = entries.len().saturating_sub(believed.max(1));
+            entries.get(at).map(|entry| (*entry).to_owned())
+        };
+        told.secure = entry(&PROTO).and_then(|scheme| is_secure(&scheme));
+        told.host = entry(&HOST).filter(|host| is_host(host));
+        // Prefixes of several proxies would have to be joined, and nobody says in which order.
+        let prefixes = list(headers, &PREFIX, ',');
+        let prefix = prefixes.first().filter(|_| prefixes.len() == 1);
+        told.prefix = prefix.map(|it| it.trim_end_matches('/').to_owned()).filter(|it| is_prefix(it));
+        told
+    }
+
+    /// Reads elements from the right. The one that names somebody who is not trusted, or nobody, was
+    /// written by the outermost proxy that is: what it says of scheme and host is what the client did.
+    fn of_forwarded(headers: &HeaderMap, trusted: impl Fn(IpAddr) -> bool) -> Self {
+        let mut told = Self::default();
+        for element in list(headers, &header::FORWARDED, ',').into_iter().rev() {
+            let mut node = None;
+            for pair in split(element, ';') {
+                let Some((name, value)) = pair.split_once('=') else { continue };
+                let value = unquoted(value.trim());
+                match name.trim().to_ascii_lowercase().as_str() {
+                    "for" => node = node_address(&value),
+                    "proto" => told.secure = is_secure(&value).or(told.secure),
+                    "host" => told.host = Some(value).filter(|host| is_host(host)).or(told.host.take()),
+                    _ => {}
+                }
+            }
+            let Some(address) = node else { break };
+            told.client = Some(address);
+            if !trusted(address.ip()) {
+                break;
+            }
+        }
+        told
+    }
+
+    fn apply(self, request: &mut Request) {
+        let context = request.context_mut();
+        context.peer = self.client.unwrap_or(context.peer);
+        context.secure = self.secure.unwrap_or(context.secure);
+        if self.host.is_some() || self.prefix.is_some() {
+            let prefix = self.prefix.unwrap_or_default();
+            if let Some(uri) = moved(request.uri(), self.host.as_deref(), &prefix) {
+                *request.uri_mut() = uri;
+                let context = request.context_mut();
+                context.mounted = context.mounted.saturating_add(u32::try_from(prefix.len()).unwrap_or(0));
+            }
+        }
+        if let Some(host) = self.host.and_then(|host| HeaderValue::try_from(host).ok()) {
+            request.headers_mut().insert(header::HOST, host);
+        }
+    }
+}
+
+/// The target below `prefix`; on HTTP/2, where it says the host, with that.
+fn moved(uri: &Uri, host: Option<&str>, prefix: &str) -> Option<Uri> {
+    let mut parts = uri.clone().into_parts();
+    if let (Some(_), Some(host)) = (&parts.authority, host) {
+        parts.authority = Some(host.parse().ok()?);
+    }
+    if !prefix.is_empty() {
+        let target = parts.path_and_query.as_ref().map_or("/", PathAndQuery::as_str);
+        parts.path_and_query = Some(PathAndQuery::try_from(format!("{prefix}{target}")).ok()?);
+    }
+    Uri::from_parts(parts).ok()
+}
+
+/// The members of a list, from left to right, over all headers of its name.
+fn list<'a>(headers: &'a HeaderMap, name: &HeaderName, mark: char) -> Vec<&'a str> {
+    let texts = headers.get_all(name).iter().map(|value| value.to_str().unwrap_or("unknown"));
+    texts.flat_map(|text| split(text, mark)).filter(|member| !member.is_empty()).collect()
+}
+
+/// Splits where a mark stands outside of quotes.
+fn split(text: &str, mark: char) -> impl Iterator<Item = &str> {
+    let (mut quoted, mut escaped) = (false, false);
+    let parts = text.split(move |letter: char| {
+        let is_mark = letter == mark && !quoted;
+        if letter == '"' && !escaped {
+            quoted = !quoted;
+        }
+        escaped = quoted && letter == '\\' && !escaped;
+        is_mark
+    });
+    parts.map(str::trim)
+}
+
+fn unquoted(value: &str) -> String {
+    let Some(inner) = value.strip_prefix('"').and_then(|it| it.strip_suffix('"')) else {
+        return value.into();
+    };
+    let mut escaped = false;
+    let keep = |letter: &char| {
+        escaped = *letter == '\\' && !escaped;
+        !escaped
+    };
+    inner.chars().filter(keep).collect()
+}
+
+/// `192.0.2.1`, `192.0.2.1:80`, `2001:db8::1`, `[2001:db8::1]`, `[2001:db8::1]:80`; port 0: not said.
+fn node_address(node: &str) -> Option<SocketAddr> {
+    let bare = node.strip_prefix('[').and_then(|node| node.strip_suffix(']')).unwrap_or(node);
+    let bare: Option<IpAddr> = bare.parse().ok();
+    bare.map(|address| SocketAddr::new(address, 0)).or_else(|| node.parse().ok())
+}
+
+fn is_secure(scheme: &str) -> Option<bool> {
+    let is = |known: &str| scheme.eq_ignore_ascii_case(known);
+    if is("https") || is("http") { Some(is("https")) } else { None }
+}
+
+fn is_host(host: &str) -> bool {
+    !host.is_empty() && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._:[]".contains(&byte))
+}
+
+/// Whether it is a path that can stand before others: no empty, `.` or `..` segments, no query.
+fn is_prefix(prefix: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
+    let segment = |it: &str| !matches!(it, "" | "." | "..") && it.bytes().all(plain);
+    prefix.len() < 1024 && prefix.strip_prefix('/').is_some_and(|rest| rest.split('/').all(segment))
+}
+
+#[cfg(test)]
+#[path = "http_proxy_to_wsgi/tests.rs"]
+mod tests;
