@@ -13,6 +13,7 @@ mod explain;
 mod floors;
 mod http_edge;
 mod idempotency;
+mod keystone;
 mod lists;
 mod main_job;
 mod myproxy;
