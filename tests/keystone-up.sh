@@ -41,6 +41,8 @@ key_repository = $dir/keys
 key_repository = $dir/keys
 [credential]
 key_repository = $dir/credential-keys
+[identity]
+password_hash_rounds = 4
 [cache]
 enabled = false
 CONF

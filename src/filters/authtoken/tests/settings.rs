@@ -87,3 +87,22 @@ async fn it_proves_who_it_is_by_a_password_a_file_or_an_application_credential()
         assert_eq!(fake.state().proof, expected);
     }
 }
+
+/// The section that the shipped file shows, once the `# ` before its lines is taken away.
+#[test]
+fn the_shipped_file_shows_every_setting_with_its_default() {
+    let lines = crate::paste::SHIPPED.lines().skip_while(|line| *line != "# [filter.authtoken]").skip(1);
+    let shown: Vec<&str> = lines.map_while(|line| line.strip_prefix("# ")).collect();
+    let read = |text: &str| {
+        let settings = Settings::read(&Section::from_text("filter.authtoken", text));
+        settings.map(|it| format!("{it:?}")).map_err(|it| it.message)
+    };
+    assert_eq!(read(&shown.join("\n")), read(&shown[..4].join("\n")));
+    let unknown = read(&format!("{}\nx = 1", shown.join("\n"))).unwrap_err();
+    let known: Vec<&str> = unknown.split('`').skip(3).step_by(2).collect();
+    assert_eq!(known.len(), 19, "{unknown}");
+    let text = shown.join("\n").replace("…_secret", "application_credential_secret");
+    for setting in known {
+        assert!(text.contains(setting), "{setting} is not shown");
+    }
+}
