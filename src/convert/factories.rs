@@ -132,6 +132,8 @@ pub enum Setting {
     Secret(&'static str, &'static str),
     /// Keystone's host, which its port and protocol stand beside.
     KeystoneHost,
+    /// What stands beside it.
+    BesideHost,
     /// Nova's text of limits, under this key.
     Limits(&'static str),
     /// What it speaks of is not there yet.
@@ -144,7 +146,6 @@ const TLS: &str = "TLS to Keystone is not there yet";
 const KEPT: &str = "what Keystone says is kept in this process";
 const SIGNED: &str = "signed tokens went with version 2.0 of Keystone's API";
 const ASKED: &str = "Keystone is asked at `auth_url`, in version 3 of its API";
-const WITH_HOST: &str = "it is part of `auth_url`";
 const PROJECT: &str = "every setting stands in api-paste.toml, none in the file of a service";
 
 /// Settings of filters and apps: ours, the old name, what becomes of it. A name that ends in `*`
@@ -160,8 +161,8 @@ pub static SETTINGS: &[(&str, &str, Setting)] = &[
     ("authtoken", "auth_url", Setting::Text("auth_url")),
     ("authtoken", "identity_uri", Setting::Text("auth_url")),
     ("authtoken", "auth_host", Setting::KeystoneHost),
-    ("authtoken", "auth_port", Setting::Gone(WITH_HOST)),
-    ("authtoken", "auth_protocol", Setting::Gone(WITH_HOST)),
+    ("authtoken", "auth_port", Setting::BesideHost),
+    ("authtoken", "auth_protocol", Setting::BesideHost),
     ("authtoken", "auth_uri", Setting::Text("www_authenticate_uri")),
     ("authtoken", "www_authenticate_uri", Setting::Text("www_authenticate_uri")),
     ("authtoken", "username", Setting::Text("username")),

@@ -4,7 +4,7 @@ use super::*;
 
 /// Of an `authtoken` that does not know Keystone.
 pub(super) const ELSEWHERE: &str =
-    "it does not say where Keystone is or who asks it: [keystone_authtoken] of another file did";
+    "it does not say where Keystone is and who asks it, as [keystone_authtoken] of another file did";
 pub(super) const HELP: &str = "`tokens` knows the tokens of this service (`/v2/{project_id}/tokens`), not those of Keystone: fill [filter.authtoken] as the shipped api-paste.toml shows it, and name it";
 
 impl Paste<'_> {

@@ -65,6 +65,12 @@ impl<'a> Paste<'a> {
                     let value = self.toml_text(section, &Opt { value, ..source.clone() });
                     self.say("auth_url", value, place, key, what, lines);
                 }
+                Some(Setting::BesideHost) if section.get("auth_host").is_some() => {
+                    self.out.notes.add(place, what, Fate::Carried, "auth_url");
+                }
+                Some(Setting::BesideHost) => {
+                    self.out.notes.add(place, what, Fate::Gone, "there is no `auth_host` beside it");
+                }
                 Some(Setting::NotYet(why)) => self.out.notes.add(place, what, Fate::NotYet, why),
                 Some(Setting::Gone(why)) => self.out.notes.add(place, what, Fate::Gone, why),
                 None => {

@@ -212,6 +212,8 @@ impl Paste<'_> {
             }
             let is = self.is(def);
             match (kind, is) {
+                // One that stood somewhere without knowing Keystone has been spoken of.
+                (Kind::Filter, Some(Is::Authenticator)) if self.left.contains_key(&def) => {}
                 (Kind::Filter, Some(Is::Filter(_) | Is::Authenticator)) => {
                     self.out.notes.add(&place, what, Fate::Gone, "no pipeline that is left names it");
                 }

@@ -167,7 +167,9 @@ impl Settings {
 }
 
 fn addresses(section: &Section, urls: &[String], problems: &mut Vec<Diagnostic>) -> Vec<Address> {
-    if urls.is_empty() {
+    if let Some(why) = section.gaps.get("auth_url") {
+        problems.push(why.clone());
+    } else if urls.is_empty() {
         let wrong = section.wrong("auth_url", "`auth_url` is missing: where Keystone is");
         problems.push(wrong.help("say `auth_url = \"http://HOST:5000/v3\"`, or a list of them"));
     }
@@ -190,6 +192,10 @@ fn addresses(section: &Section, urls: &[String], problems: &mut Vec<Diagnostic>)
 fn credentials(section: &Section, config: &Config, problems: &mut Vec<Diagnostic>) -> Option<Credentials> {
     const HELP: &str = "say `username`, `password` (or `password_file`) and `project_name`; or `application_credential_id` and `application_credential_secret`";
     let mut missing = |key: &str| {
+        // It is there, and something else is wrong with it.
+        if let Some(why) = section.gaps.get(key) {
+            return problems.push(why.clone());
+        }
         let wrong = section.wrong(key, format!("`{key}` is missing: with it this service asks Keystone about tokens"));
         problems.push(wrong.help(HELP));
     };

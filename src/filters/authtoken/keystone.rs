@@ -211,7 +211,7 @@ impl Keystone {
         let now = self.clock.now();
         if reply.status != StatusCode::CREATED {
             *refused_until = now.after(REFUSED);
-            error!(http.status = reply.status.as_u16(), "Keystone gave this service no token: are its credentials right?");
+            error!(http.status = reply.status.as_u16(), "Keystone gave this service no token: are `auth_url` and the credentials right?");
             return Err(Trouble::Known);
         }
         let garbage = |what: &str| Trouble::New(format!("its token for this service makes no sense: {what}"));

@@ -84,3 +84,25 @@ fn keystone_needs_its_settings_and_no_more() {
     let (_, built) = run_with(&Catalog::COMPILED_IN, files, "keystone", &mut report);
     assert_eq!((report.render(false).as_str(), built.len()), ("0 errors, 0 warnings\n", 3));
 }
+
+/// Who lets a request go on that nobody sent proves nothing, unless `policy` refuses it below.
+#[test]
+fn a_delayed_decision_has_to_be_made_below() {
+    let listen = |pipeline: &str, delays: bool| {
+        format!(
+            "[server.main]\nlisten = \"0.0.0.0:0\"\napp = \"p\"\n[pipeline.p]\npipeline = [{pipeline}, \"osapi\"]\n\
+             [app.osapi]\nfactory = \"router\"\nroutes = \"tenant\"\n[filter.authtoken]\n\
+             auth_url = \"http://127.0.0.1\"\napplication_credential_id = \"i\"\n\
+             application_credential_secret = \"s\"\ndelay_auth_decision = {delays}\n"
+        )
+    };
+    let bare = r#""request_id", "sizelimit", "authtoken""#;
+    let ruled = r#""request_id", "sizelimit", "authtoken", "policy""#;
+    for (pipeline, delays, errors) in [(bare, false, 0), (bare, true, 1), (ruled, false, 0), (ruled, true, 0)] {
+        let text = listen(pipeline, delays);
+        let mut report = Report::default();
+        let files = Files::from_text("api-paste.toml", &text, Path::new("."), &environment, &mut report);
+        run_with(&Catalog::COMPILED_IN, files, "token", &mut report);
+        assert_eq!(report.errors(), errors, "{pipeline}, {delays}: {}", report.render(false));
+    }
+}
