@@ -155,7 +155,11 @@ impl Stage {
     }
 
     /// Who calls, asking Keystone where that is not known.
-    async fn caller(&self, user: &HeaderValue, service: Option<&HeaderValue>) -> Result<Arc<Caller>, Unknown> {
+    async fn caller(
+        &self,
+        user: &HeaderValue,
+        service: Option<&HeaderValue>,
+    ) -> Result<Arc<Caller>, Unknown> {
         let Some(service) = service else { return Ok(self.token(user, false).await?.caller.clone()) };
         if !plausible(service) {
             return Err(Unknown::Invalid);
@@ -163,7 +167,10 @@ impl Stage {
         let service = self.token(service, false).await?;
         let trusted = service.caller.roles.iter().any(|role| self.service_roles.contains(role));
         if self.service_roles_required && !trusted {
-            debug!(user.id = &*service.caller.user, "a service token without a role of `service_token_roles`");
+            debug!(
+                user.id = &*service.caller.user,
+                "a service token without a role of `service_token_roles`"
+            );
             return Err(Unknown::Invalid);
         }
         let user = self.token(user, trusted).await?;

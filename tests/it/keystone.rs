@@ -109,7 +109,8 @@ impl Keystone {
     }
 
     fn id_of(&self, collection: &str, name: &str) -> String {
-        let found = self.call("GET", &format!("/v3/{collection}?name={name}"), &self.admin, Value::Null).json();
+        let found =
+            self.call("GET", &format!("/v3/{collection}?name={name}"), &self.admin, Value::Null).json();
         found[collection][0]["id"].as_str().expect("an id").to_owned()
     }
 
@@ -263,7 +264,12 @@ fn a_real_keystone_says_who_calls() {
     }
     let member = keystone.of("alice", "atlas");
     let reply = get(&server, &clouds, &[("X-Auth-Token", &member)]);
-    assert_eq!((reply.status, reply.json()["clouds"][0]["name"].as_str()), (200, Some("local")), "{}", reply.text);
+    assert_eq!(
+        (reply.status, reply.json()["clouds"][0]["name"].as_str()),
+        (200, Some("local")),
+        "{}",
+        reply.text
+    );
     assert_eq!(get(&server, &format!("/v2/{belle}/clouds"), &[("X-Auth-Token", &member)]).status, 400);
     let disable = |token: &str| {
         let token = format!("X-Auth-Token: {token}");
@@ -276,7 +282,8 @@ fn a_real_keystone_says_who_calls() {
     // A client of OpenStack finds the service in the catalogue.
     let service = keystone.make("service", "/v3/services", json!({ "name": "pileus", "type": "scheduler" }));
     let url = format!("http://{}/v2/%(project_id)s", server.api);
-    let endpoint = json!({ "service_id": service, "interface": "public", "region_id": "RegionOne", "url": url });
+    let endpoint =
+        json!({ "service_id": service, "interface": "public", "region_id": "RegionOne", "url": url });
     keystone.make("endpoint", "/v3/endpoints", endpoint);
     let script = "\
 import sys
@@ -310,7 +317,8 @@ print(reply.status_code, reply.json()['clouds'][0]['name'])
     // An application credential has the rights that its user gave it; Pileus itself may have one too.
     let credential = |user: &str, token: &str| -> (String, String) {
         let path = format!("/v3/users/{user}/application_credentials");
-        let reply = keystone.call("POST", &path, token, json!({ "application_credential": { "name": "it" } }));
+        let reply =
+            keystone.call("POST", &path, token, json!({ "application_credential": { "name": "it" } }));
         let made = reply.json()["application_credential"].take();
         let text = |key: &str| made[key].as_str().unwrap_or_else(|| panic!("{made}")).to_owned();
         (text("id"), text("secret"))

@@ -114,7 +114,13 @@ impl Paste<'_> {
                 );
             }
             Some(Is::Authenticator) => {
-                self.out.notes.add_help(place, what, Fate::NotYet, &format!("{ELSEWHERE}: `tokens` stands in its place"), HELP);
+                self.out.notes.add_help(
+                    place,
+                    what,
+                    Fate::NotYet,
+                    format!("{ELSEWHERE}: `tokens` stands in its place"),
+                    HELP,
+                );
             }
             Some(_) => self.out.notes.add(place, what, Fate::Gone, "an app stands where a filter has to"),
             None => {

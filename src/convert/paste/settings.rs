@@ -52,7 +52,8 @@ impl<'a> Paste<'a> {
                 Some(Setting::Secret(to, variable)) => {
                     let value = write::text(&format!("${{env:{variable}}}"));
                     lines.push(Line::new(to, value, place, key));
-                    let text = format!("secrets are not carried over: it comes from the environment, in {variable}");
+                    let text =
+                        format!("secrets are not carried over: it comes from the environment, in {variable}");
                     self.out.notes.add(place, what, Fate::Differs, text);
                 }
                 Some(Setting::KeystoneHost) => {
@@ -85,7 +86,15 @@ impl<'a> Paste<'a> {
         }
     }
 
-    fn say(&mut self, to: &str, value: String, place: &Place, key: &str, what: String, lines: &mut Vec<Line>) {
+    fn say(
+        &mut self,
+        to: &str,
+        value: String,
+        place: &Place,
+        key: &str,
+        what: String,
+        lines: &mut Vec<Line>,
+    ) {
         lines.push(Line::new(to, value, place, key));
         self.out.notes.add(place, what, Fate::Carried, to);
     }

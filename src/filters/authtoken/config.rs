@@ -178,7 +178,8 @@ fn addresses(section: &Section, urls: &[String], problems: &mut Vec<Diagnostic>)
         match Address::read(url) {
             Ok(address) => addresses.push(address),
             Err(why) => {
-                let wrong = section.wrong(&format!("auth_url.{at}"), format!("the address of Keystone {why}"));
+                let wrong =
+                    section.wrong(&format!("auth_url.{at}"), format!("the address of Keystone {why}"));
                 problems.push(match url.trim().starts_with("https:") {
                     true => wrong.help("name an address of Keystone that speaks plain HTTP on a network you trust, or put a proxy on this host that speaks TLS to Keystone"),
                     false => wrong,
@@ -196,7 +197,8 @@ fn credentials(section: &Section, config: &Config, problems: &mut Vec<Diagnostic
         if let Some(why) = section.gaps.get(key) {
             return problems.push(why.clone());
         }
-        let wrong = section.wrong(key, format!("`{key}` is missing: with it this service asks Keystone about tokens"));
+        let wrong = section
+            .wrong(key, format!("`{key}` is missing: with it this service asks Keystone about tokens"));
         problems.push(wrong.help(HELP));
     };
     let filled = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());

@@ -211,11 +211,15 @@ impl Keystone {
         let now = self.clock.now();
         if reply.status != StatusCode::CREATED {
             *refused_until = now.after(REFUSED);
-            error!(http.status = reply.status.as_u16(), "Keystone gave this service no token: are `auth_url` and the credentials right?");
+            error!(
+                http.status = reply.status.as_u16(),
+                "Keystone gave this service no token: are `auth_url` and the credentials right?"
+            );
             return Err(Trouble::Known);
         }
         let garbage = |what: &str| Trouble::New(format!("its token for this service makes no sense: {what}"));
-        let mut value = reply.headers.get("x-subject-token").cloned().ok_or_else(|| garbage("there is none"))?;
+        let mut value =
+            reply.headers.get("x-subject-token").cloned().ok_or_else(|| garbage("there is none"))?;
         value.set_sensitive(true);
         let expires = token::expiry(&reply.body).map_err(|error| garbage(&error))?;
         let ahead = AHEAD.min(expires.since(now) / 2);
@@ -239,7 +243,11 @@ impl Keystone {
                 }
                 Ok(reply) => {
                     if !troubles.is_empty() {
-                        warn!(error = troubles.join("; "), instead = address.url, "Keystone answered elsewhere");
+                        warn!(
+                            error = troubles.join("; "),
+                            instead = address.url,
+                            "Keystone answered elsewhere"
+                        );
                     }
                     self.preferred.store(at, Ordering::Relaxed);
                     return Ok(reply);
@@ -286,7 +294,11 @@ impl Password {
                 let text = fs::read_to_string(path);
                 let text = text.map_err(|error| format!("{} cannot be read: {error}", path.display()))?;
                 let text = text.trim_end_matches(['\r', '\n']);
-                if text.is_empty() { Err(format!("{} is empty", path.display())) } else { Ok(text.to_owned()) }
+                if text.is_empty() {
+                    Err(format!("{} is empty", path.display()))
+                } else {
+                    Ok(text.to_owned())
+                }
             }
         }
     }

@@ -96,7 +96,8 @@ impl Token {
         if is_overdue && !allow_expired {
             return Ok(None);
         }
-        let ids = [Some(&it.user.id), it.project.as_ref().map(|it| &it.id), it.domain.as_ref().map(|it| &it.id)];
+        let ids =
+            [Some(&it.user.id), it.project.as_ref().map(|it| &it.id), it.domain.as_ref().map(|it| &it.id)];
         if ids.into_iter().flatten().any(String::is_empty) {
             return Err("an id is empty".into());
         }
@@ -113,7 +114,8 @@ impl Token {
         let mut caller = Caller::clone(&self.caller);
         if let (Value::Object(creds), Value::Object(of)) = (&mut caller.creds, &service.caller.creds) {
             let names = ["user_id", "user_domain_id", "project_id", "project_domain_id", "roles"];
-            let taken = names.iter().filter_map(|name| Some((format!("service_{name}"), of.get(*name)?.clone())));
+            let taken =
+                names.iter().filter_map(|name| Some((format!("service_{name}"), of.get(*name)?.clone())));
             creds.extend(taken);
         }
         caller

@@ -48,7 +48,13 @@ impl Address {
             return Err("names version 2.0 of Keystone's API, which nobody serves any more");
         }
         let path = if path.ends_with("/v3") { path.to_owned() } else { format!("{path}/v3") };
-        let (authority, port) = (authority.as_str().to_owned(), authority.port_u16().unwrap_or(80));
+        // `Authority` takes any digits for a port, and forgets those that are none.
+        let said = authority.as_str().strip_prefix(authority.host()).unwrap_or_default();
+        let port = match said.strip_prefix(':') {
+            Some(said) => said.parse().ok().filter(|port| *port != 0).ok_or(WANTED)?,
+            None => 80,
+        };
+        let authority = authority.as_str().to_owned();
         Ok(Self { url: format!("http://{authority}{path}"), host, port, authority, path })
     }
 }

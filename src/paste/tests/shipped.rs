@@ -76,7 +76,8 @@ fn keystone_needs_its_settings_and_no_more() {
     assert!(text.contains("--> api-paste.toml:") && text.ends_with("4 errors, 0 warnings\n"), "{text}");
 
     let (before, section) = SHIPPED.split_once("# [filter.authtoken]\n").unwrap();
-    let section: String = section.lines().map(|line| format!("{}\n", line.trim_start_matches("# "))).collect();
+    let section: String =
+        section.lines().map(|line| format!("{}\n", line.trim_start_matches("# "))).collect();
     let text = format!("{before}[filter.authtoken]\n{section}");
     let mut report = Report::default();
     let secret = |name: &str| (name == "KEYSTONE_PASSWORD").then(|| "hunter2".to_owned());
@@ -98,7 +99,8 @@ fn a_delayed_decision_has_to_be_made_below() {
     };
     let bare = r#""request_id", "sizelimit", "authtoken""#;
     let ruled = r#""request_id", "sizelimit", "authtoken", "policy""#;
-    for (pipeline, delays, errors) in [(bare, false, 0), (bare, true, 1), (ruled, false, 0), (ruled, true, 0)] {
+    for (pipeline, delays, errors) in [(bare, false, 0), (bare, true, 1), (ruled, false, 0), (ruled, true, 0)]
+    {
         let text = listen(pipeline, delays);
         let mut report = Report::default();
         let files = Files::from_text("api-paste.toml", &text, Path::new("."), &environment, &mut report);

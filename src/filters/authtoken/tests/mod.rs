@@ -52,7 +52,11 @@ async fn ask(stack: &Stack, headers: &[(&str, &str)]) -> (u16, Value) {
             let header = |name: &str| response.headers().get(name).map(|it| it.to_str().unwrap().to_owned());
             let (challenge, retry) = (header("www-authenticate"), header("retry-after"));
             let challenged = challenge.as_deref() == Some("Keystone uri=\"http://keystone:5000\"");
-            assert_eq!((status == 401, status == 503), (challenged, retry.as_deref() == Some("2")), "{status}");
+            assert_eq!(
+                (status == 401, status == 503),
+                (challenged, retry.as_deref() == Some("2")),
+                "{status}"
+            );
             (status, Value::Null)
         }
     }
@@ -96,7 +100,11 @@ async fn the_caller_is_what_keystone_says() {
             person(json!({ "roles": admin, "is_admin_project": false }), &[]),
             said(json!({ "roles": ["admin"], "is_admin_project": false }), &[]),
         ),
-        ("Admin is no admin", person(json!({ "roles": [{ "name": "Admin" }] }), &[]), said(json!({ "roles": ["Admin"] }), &[])),
+        (
+            "Admin is no admin",
+            person(json!({ "roles": [{ "name": "Admin" }] }), &[]),
+            said(json!({ "roles": ["Admin"] }), &[]),
+        ),
         (
             "a domain's",
             person(json!({ "domain": { "id": "d1" } }), &["project"]),
@@ -112,15 +120,25 @@ async fn the_caller_is_what_keystone_says() {
         (
             "an application credential's",
             person(json!({ "application_credential": { "id": "c1", "name": "n", "restricted": true } }), &[]),
-            said(json!({ "application_credential_id": "c1", "application_credential_restricted": true }), &[]),
+            said(
+                json!({ "application_credential_id": "c1", "application_credential_restricted": true }),
+                &[],
+            ),
         ),
         (
             "one with access rules, which nobody here enforces",
-            person(json!({ "application_credential": { "id": "c1", "access_rules": [{ "path": "/a" }] } }), &[]),
+            person(
+                json!({ "application_credential": { "id": "c1", "access_rules": [{ "path": "/a" }] } }),
+                &[],
+            ),
             Value::Null,
         ),
         ("expired", person(json!({ "expires_at": fake.at(0) }), &[]), Value::Null),
-        ("a user of no domain", person(json!({ "user": { "id": "u1" } }), &[]), said(json!({}), &["user_domain_id"])),
+        (
+            "a user of no domain",
+            person(json!({ "user": { "id": "u1" } }), &[]),
+            said(json!({}), &["user_domain_id"]),
+        ),
     ];
     for (at, (what, document, expected)) in cases.into_iter().enumerate() {
         let token = format!("t{at}");
@@ -239,7 +257,8 @@ async fn what_is_known_is_there_at_once() {
 async fn the_cache_is_bounded_and_strangers_push_nobody_out() {
     let (deps, clock, _) = deps();
     let fake = Fake::start(&clock).await;
-    let section = Section::from_text("filter.authtoken", &settings(&[fake.address], "token_cache_max_entries = 32"));
+    let section =
+        Section::from_text("filter.authtoken", &settings(&[fake.address], "token_cache_max_entries = 32"));
     let stage = Stage::new(Settings::read(&section).unwrap(), deps.clock.clone()).unwrap();
     let token = |name: String| HeaderValue::try_from(name).unwrap();
     for at in 0..200 {

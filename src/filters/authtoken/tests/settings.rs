@@ -17,12 +17,21 @@ fn said(text: &str) -> Vec<String> {
 #[test]
 fn what_is_missing_or_wrong_is_said_all_at_once() {
     let fine = "auth_url = 'http://k:5000/v3'\nusername = 'u'\npassword = 'p'\nproject_name = 's'\n";
-    let credential = "auth_url = 'http://k'\napplication_credential_id = 'i'\napplication_credential_secret = 's'\n";
+    let credential =
+        "auth_url = 'http://k'\napplication_credential_id = 'i'\napplication_credential_secret = 's'\n";
     let with = |more: &str| format!("{fine}{more}\n");
-    let cases: [(String, &[&str]); 23] = [
+    let cases: [(String, &[&str]); 26] = [
         (fine.into(), &[]),
         (credential.into(), &[]),
-        (String::new(), &["`auth_url` is missing", "`username` is missing", "`project_name` is missing", "`password` is missing"]),
+        (
+            String::new(),
+            &[
+                "`auth_url` is missing",
+                "`username` is missing",
+                "`project_name` is missing",
+                "`password` is missing",
+            ],
+        ),
         ("auth_url = []".into(), &["`auth_url` is missing", "`username`", "`project_name`", "`password`"]),
         (fine.replace("'p'", "''"), &["`password` is missing"]),
         (fine.replace("password = 'p'\n", ""), &["or `password_file`"]),
@@ -32,16 +41,25 @@ fn what_is_missing_or_wrong_is_said_all_at_once() {
         (fine.replace("http://k", "http://me:pw@k"), &["is no URL"]),
         (fine.replace("/v3", "/v2.0"), &["names version 2.0"]),
         (fine.replace("//k", "//[::1]"), &[]),
+        (fine.replace(":5000", ""), &[]),
+        (fine.replace("5000", "65536"), &["is no URL"]),
+        (fine.replace("5000", "0"), &["is no URL"]),
         (with("password_file = 'x'"), &["exclude each other"]),
         (fine.replace("password = 'p'", "password_file = '/nowhere/pw'"), &["/nowhere/pw cannot be read"]),
-        (with("user_domain_id = 'a'\nuser_domain_name = 'b'"), &["`user_domain_id` and `user_domain_name` exclude"]),
+        (
+            with("user_domain_id = 'a'\nuser_domain_name = 'b'"),
+            &["`user_domain_id` and `user_domain_name` exclude"],
+        ),
         (with("project_domain_id = 'a'"), &[]),
         (with("service_token_roles = []"), &["no service token would be good"]),
         (with("service_token_roles = []\nservice_token_roles_required = false"), &[]),
         (with("token_cache_max_entries = 0"), &["from 1 to"]),
         (with("www_authenticate_uri = 'a\"b'"), &["is no URL"]),
         (with("token_cache_tme = 1"), &["did you mean `token_cache_time`"]),
-        (credential.replace("application_credential_secret = 's'\n", ""), &["`application_credential_secret` is missing"]),
+        (
+            credential.replace("application_credential_secret = 's'\n", ""),
+            &["`application_credential_secret` is missing"],
+        ),
         (format!("{credential}username = 'x'"), &["exclude each other"]),
     ];
     for (text, expected) in cases {
