@@ -3,7 +3,7 @@
 //! Whoever reads a file makes [`Diagnostic`]s; a [`Report`] collects those of all files of one run
 //! and renders them sorted, so that the same files always give the same text.
 
-use std::{fmt, ops::Range, sync::Arc};
+use std::{borrow::Cow, fmt, ops::Range, sync::Arc};
 
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet, normalize_untrusted_str};
 
@@ -131,7 +131,7 @@ impl Diagnostic {
         let mut group = Group::with_title(level.primary_title(normalize_untrusted_str(&self.message)));
         if let Some(place) = &self.place {
             let annotation = AnnotationKind::Primary.span(place.safe_span());
-            let snippet = Snippet::source(&place.source.text).path(&place.source.name);
+            let snippet = Snippet::source(covered(&place.source.text)).path(&place.source.name);
             group = group.element(snippet.annotation(annotation));
         }
         if let Some(help) = &self.help {
@@ -140,6 +140,35 @@ impl Diagnostic {
         let renderer = if colour { Renderer::styled() } else { Renderer::plain() };
         renderer.render(&[group])
     }
+}
+
+/// The text, with stars for what a key calls a password or a secret: what is wrong with a file goes into
+/// the log. Every place stays where it was.
+fn covered(text: &str) -> Cow<'_, str> {
+    let is_secret = |line: &str| {
+        line.split_once('=').is_some_and(|(key, value)| {
+            let key = key.trim().trim_matches('"');
+            let names = ["pass", "pasw", "secret"].iter().any(|word| key.contains(word));
+            names
+                && !key.ends_with("_file")
+                && !value.trim_start().starts_with("\"${")
+                && !key.starts_with('#')
+        })
+    };
+    if !text.lines().any(is_secret) {
+        return Cow::Borrowed(text);
+    }
+    let stars = |letter: char| match letter.is_whitespace() {
+        true => letter.to_string(),
+        false => "*".repeat(letter.len_utf8()),
+    };
+    let line = |line: &str| match line.split_once('=') {
+        Some((key, value)) if is_secret(line) => {
+            format!("{key}={}", value.chars().map(stars).collect::<String>())
+        }
+        _ => line.to_owned(),
+    };
+    Cow::Owned(text.split_inclusive('\n').map(line).collect())
 }
 
 /// The candidate that `word` was most likely meant to be; `None` where none is near.
@@ -285,6 +314,27 @@ error: [filter.limit] unknown field `brust`, expected `burst`
   = help: did you mean `burst`?";
         assert_eq!(diagnostic.render(false), expected);
         assert!(diagnostic.render(true).contains("\u{1b}["));
+    }
+
+    #[test]
+    fn what_a_key_calls_a_secret_is_covered() {
+        let cases = [
+            ("password = \"hunter2\"\n", "password = *********\n"),
+            (
+                "a = 1\n\"db_password\" = 'hünter' # x\r\nb = 2",
+                "a = 1\n\"db_password\" = ********* * *\r\nb = 2",
+            ),
+            ("pasword=7\nclient_secret = 'x y'", "pasword=*\nclient_secret = ** **"),
+            ("password = \"${env:X}\"\npassword_file = \"x\"", ""),
+            ("# a password = x\nbypass", ""),
+        ];
+        for (text, expected) in cases {
+            let found = covered(text);
+            assert_eq!(&*found, if expected.is_empty() { text } else { expected });
+            assert_eq!(found.len(), text.len());
+        }
+        let told = Diagnostic::error("x").at(place("pasword = \"hunter2\"\n", 0..7)).render(false);
+        assert!(told.contains("1 | pasword = *********") && !told.contains("hunter"), "{told}");
     }
 
     #[test]

@@ -16,7 +16,8 @@ pub enum Is {
     Cascade,
     /// The composite `auth_strategy`.
     Strategies,
-    /// A filter that says who calls, which is not there yet.
+    /// The filter `authtoken`. What it needs stood most often in another file: where nothing says where
+    /// Keystone is, `tokens` stands in its place.
     Authenticator,
     /// Nothing: why.
     Gone(&'static str),
@@ -120,6 +121,18 @@ pub static FACTORIES: &[(&str, Is)] = &[
 pub enum Setting {
     /// A whole number, under this key.
     Number(&'static str),
+    /// A text, under this key.
+    Text(&'static str),
+    /// `true` or `false`, under this key.
+    Bool(&'static str),
+    /// Words between commas, under this key.
+    Words(&'static str),
+    /// A secret, under this key: it comes from the environment, in this variable.
+    Secret(&'static str, &'static str),
+    /// Keystone's host, which its port and protocol stand beside.
+    KeystoneHost,
+    /// What stands beside it.
+    BesideHost,
     /// Nova's text of limits, under this key.
     Limits(&'static str),
     /// What it speaks of is not there yet.
@@ -128,6 +141,10 @@ pub enum Setting {
     Gone(&'static str),
 }
 
+const TLS: &str = "TLS to Keystone is not there yet";
+const KEPT: &str = "what Keystone says is kept in this process";
+const SIGNED: &str = "signed tokens went with version 2.0 of Keystone's API";
+const ASKED: &str = "Keystone is asked at `auth_url`, in version 3 of its API";
 const PROJECT: &str = "every setting stands in api-paste.toml, none in the file of a service";
 
 /// Of what is a text there, and a list, a number of seconds or a network here.
@@ -143,6 +160,52 @@ pub static SETTINGS: &[(&str, &str, Setting)] = &[
     ("ratelimit", "limiter", Setting::Gone("requests are counted in this process")),
     ("ratelimit", "limits.*", Setting::NotYet("all users have the same limits so far")),
     ("ratelimit", "user", Setting::Gone("the colon behind `user` ends the name: Nova could not read this either")),
+    ("authtoken", "auth_url", Setting::Text("auth_url")),
+    ("authtoken", "identity_uri", Setting::Text("auth_url")),
+    ("authtoken", "auth_host", Setting::KeystoneHost),
+    ("authtoken", "auth_port", Setting::BesideHost),
+    ("authtoken", "auth_protocol", Setting::BesideHost),
+    ("authtoken", "auth_uri", Setting::Text("www_authenticate_uri")),
+    ("authtoken", "www_authenticate_uri", Setting::Text("www_authenticate_uri")),
+    ("authtoken", "username", Setting::Text("username")),
+    ("authtoken", "admin_user", Setting::Text("username")),
+    ("authtoken", "password", Setting::Secret("password", "KEYSTONE_PASSWORD")),
+    ("authtoken", "admin_password", Setting::Secret("password", "KEYSTONE_PASSWORD")),
+    ("authtoken", "project_name", Setting::Text("project_name")),
+    ("authtoken", "admin_tenant_name", Setting::Text("project_name")),
+    ("authtoken", "user_domain_id", Setting::Text("user_domain_id")),
+    ("authtoken", "user_domain_name", Setting::Text("user_domain_name")),
+    ("authtoken", "project_domain_id", Setting::Text("project_domain_id")),
+    ("authtoken", "project_domain_name", Setting::Text("project_domain_name")),
+    ("authtoken", "application_credential_id", Setting::Text("application_credential_id")),
+    ("authtoken", "application_credential_secret", Setting::Secret("application_credential_secret", "KEYSTONE_SECRET")),
+    ("authtoken", "token_cache_time", Setting::Number("token_cache_time")),
+    ("authtoken", "delay_auth_decision", Setting::Bool("delay_auth_decision")),
+    ("authtoken", "service_token_roles", Setting::Words("service_token_roles")),
+    ("authtoken", "service_token_roles_required", Setting::Bool("service_token_roles_required")),
+    ("authtoken", "http_connect_timeout", Setting::Number("http_connect_timeout_s")),
+    ("authtoken", "http_request_max_retries", Setting::Gone("the next address of `auth_url` is tried, once")),
+    ("authtoken", "admin_token", Setting::Gone("a token that is good for ever is nobody's: name a user")),
+    ("authtoken", "auth_admin_prefix", Setting::Gone(ASKED)),
+    ("authtoken", "auth_version", Setting::Gone(ASKED)),
+    ("authtoken", "auth_type", Setting::Gone("`username` or `application_credential_id` say it")),
+    ("authtoken", "auth_plugin", Setting::Gone("`username` or `application_credential_id` say it")),
+    ("authtoken", "auth_section", Setting::Gone("there are no sections of settings beside this one")),
+    ("authtoken", "region_name", Setting::Gone(ASKED)),
+    ("authtoken", "interface", Setting::Gone(ASKED)),
+    ("authtoken", "include_service_catalog", Setting::Gone("nothing here reads the catalogue")),
+    ("authtoken", "cache", Setting::Gone(KEPT)),
+    ("authtoken", "memcache*", Setting::Gone(KEPT)),
+    ("authtoken", "revocation_cache_time", Setting::Gone(SIGNED)),
+    ("authtoken", "check_revocations_for_cached", Setting::Gone(SIGNED)),
+    ("authtoken", "hash_algorithms", Setting::Gone(SIGNED)),
+    ("authtoken", "signing_dir*", Setting::Gone(SIGNED)),
+    ("authtoken", "enforce_token_bind", Setting::NotYet("tokens that are bound to something are not there yet")),
+    ("authtoken", "service_type", Setting::NotYet("access rules are not there yet: a token with such rules is refused")),
+    ("authtoken", "insecure", Setting::NotYet(TLS)),
+    ("authtoken", "cafile", Setting::NotYet(TLS)),
+    ("authtoken", "certfile", Setting::NotYet(TLS)),
+    ("authtoken", "keyfile", Setting::NotYet(TLS)),
     ("*", "oslo_config_project", Setting::Gone(PROJECT)),
     ("*", "oslo_config_file", Setting::Gone(PROJECT)),
     ("*", "oslo_config_program", Setting::Gone(PROJECT)),
@@ -192,7 +255,7 @@ mod tests {
             match is {
                 Filter(ours) => assert!(filter(ours), "{name}: {ours}"),
                 App(ours, _) => assert!(APPS.iter().any(|it| it.name == *ours), "{name}: {ours}"),
-                Authenticator => assert!(!filter("authtoken"), "it is there: say so, and its settings"),
+                Authenticator => assert!(filter("authtoken"), "{name}"),
                 _ => {}
             }
         }

@@ -507,7 +507,7 @@ pub fn number(ini: &Ini, section: &Section, option: &Opt, what: &str) -> Result<
 }
 
 /// As Python's `getboolean` reads it.
-fn boolean(text: &str) -> Option<bool> {
+pub fn boolean(text: &str) -> Option<bool> {
     match text.to_lowercase().as_str() {
         "1" | "yes" | "true" | "on" => Some(true),
         "0" | "no" | "false" | "off" => Some(false),

@@ -5,6 +5,7 @@
 //! up by [`Answer::map`](pileus_sdk::Answer::map). Neither allocates. A `tower` layer becomes a filter by
 //! [`Filter::new`](pileus_sdk::Filter::new).
 
+pub mod authtoken;
 pub mod compress;
 pub mod conditional;
 pub mod cors;

@@ -87,7 +87,7 @@ struct Identity {
 
 /// The hash of a hash: some bytes of it. Nobody can choose them without finding secrets for them.
 #[derive(Default)]
-struct Taken(u64);
+pub(super) struct Taken(u64);
 
 impl Hasher for Taken {
     fn finish(&self) -> u64 {

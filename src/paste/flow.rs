@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use super::{
     check::Catalog,
     plan::{AppId, End, FilterPlan, Plan, ServerPlan, Shape},
+    value::Kind,
 };
 use crate::{
     diagnostic::{Diagnostic, Place, Report, words},
@@ -139,7 +140,7 @@ impl<'a> Walk<'a, '_> {
             }
             self.needs(name, kind.needs, facts, &filter.place, &filters[at + 1..]);
             facts = facts.with(kind.gives);
-            proven |= kind.authenticates;
+            proven |= kind.authenticates && !lets_nobody_pass(filter, &filters[at + 1..]);
         }
         (facts, proven)
     }
@@ -164,4 +165,11 @@ impl<'a> Walk<'a, '_> {
             self.report.push(wrong.help(help));
         }
     }
+}
+
+/// Whether a filter that knows callers lets go on whom it does not know, and no `policy` below refuses him.
+fn lets_nobody_pass(filter: &FilterPlan, below: &[FilterPlan]) -> bool {
+    let delays = filter.section.settings.get("delay_auth_decision");
+    let delays = delays.is_some_and(|it| matches!(it.value.kind, Kind::Bool(true)));
+    delays && !below.iter().any(|it| it.kind.is_some_and(|kind| kind.name == "policy"))
 }

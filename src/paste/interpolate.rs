@@ -95,7 +95,7 @@ impl Scope<'_> {
                 }
                 (Kind::Table(inner), None)
             }
-            other => (other.clone(), None),
+            other => (other.clone(), value.hidden.clone()),
         };
         Ok(Value { place: value.place.clone(), kind, hidden })
     }
@@ -121,7 +121,7 @@ impl Scope<'_> {
             hidden |= found.hidden.is_some();
             if at == 0 && end + 1 == text.len() {
                 found.place = value.place.clone();
-                if found.hidden.is_some() {
+                if found.hidden.is_some() || value.hidden.is_some() {
                     found.hidden = Some(text.into());
                 }
                 return Ok(found);
@@ -140,7 +140,7 @@ impl Scope<'_> {
             rest = &rest[at + end + 1..];
         }
         out.push_str(rest);
-        let hidden = hidden.then(|| text.into());
+        let hidden = value.hidden.clone().or_else(|| hidden.then(|| text.into()));
         Ok(Value { place: value.place.clone(), kind: Kind::Text(out), hidden })
     }
 

@@ -32,8 +32,8 @@ pub struct Value {
     pub place: Place,
     /// What it is.
     pub kind: Kind,
-    /// The text as written, where a part of the value came from the environment: it may be a
-    /// secret, so that this text is shown in its place.
+    /// What is shown in its place: the text as written, where a part of the value came from the
+    /// environment and may be a secret, and stars where its key says that it is one.
     pub hidden: Option<Arc<str>>,
 }
 
@@ -170,9 +170,20 @@ pub fn table(source: &Arc<Source>, from: &DeTable<'_>) -> Table {
     let setting = |(key, value): (&Spanned<_>, &Spanned<DeValue<'_>>)| {
         let place = Place { source: source.clone(), span: key.span() };
         let word: &str = AsRef::as_ref(key.get_ref());
-        (word.to_owned(), Setting { key: place, value: Value::new(source, value) })
+        let mut value = Value::new(source, value);
+        if is_secret(word) {
+            // What asks for a secret of another place may be seen; not so what it gets.
+            let asks = value.as_text().filter(|text| text.starts_with("${") && text.ends_with('}'));
+            value.hidden = Some(asks.unwrap_or("***").into());
+        }
+        (word.to_owned(), Setting { key: place, value })
     };
     from.iter().map(setting).collect()
+}
+
+/// Whether a key says that its value is to be shown to nobody.
+fn is_secret(key: &str) -> bool {
+    key.ends_with("password") || key.ends_with("secret")
 }
 
 /// The settings in the order in which they were written.

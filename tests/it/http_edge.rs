@@ -10,7 +10,7 @@ use std::{
 
 use serde_json::json;
 
-use crate::support::{PATIENCE, Place, raw, send};
+use crate::support::{PATIENCE, Place, await_some, raw, send};
 
 /// What it shows, method, path, body, status, the one key at the top of the body.
 #[test]
@@ -295,6 +295,10 @@ fn a_hangup_ends_nothing_and_is_answered_in_the_log() {
     let pid = server.pid().to_string();
     assert!(Command::new("kill").args(["-HUP", &pid]).status().unwrap().success());
     assert_eq!(server.get("/v2/default/clouds").status, 200);
+    await_some("the files to be read again", || {
+        let reloads = server.get("/v2/default/service").json()["service"]["reloads"].clone();
+        if reloads["done"] == 1 { Ok(()) } else { Err(reloads) }
+    });
     let (status, log) = server.stop();
     assert_eq!(status.code(), Some(0), "{log}");
     assert!(log.contains("SIGHUP"), "{log}");

@@ -14,6 +14,7 @@ mod filters;
 mod floors;
 mod http_edge;
 mod idempotency;
+mod keystone;
 mod lists;
 mod main_job;
 mod myproxy;

@@ -6,7 +6,7 @@
 //!
 //! Two things are put in that the old file does not say: servers, which `nova.conf` knew; and the
 //! filter `policy` above routes, since Nova asked its rules inside of the code. What says who calls
-//! is never just left out: where `authtoken` stood, `tokens` stands.
+//! is never just left out: where `authtoken` stood and did not know Keystone, `tokens` stands.
 //! Source: Paste Deploy, `paste/deploy/loadwsgi.py`; reference §1.
 
 mod names;
@@ -28,7 +28,7 @@ use super::{
     factories::{self, FACTORIES, Is, LIMITS_2012, LIMITS_2013, Setting},
     ini::{Ini, Opt, Piece, Section, pieces},
     note::Fate,
-    scheduler::number,
+    scheduler::{boolean, number},
     write::{self, Line},
 };
 use crate::{

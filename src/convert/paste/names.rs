@@ -2,6 +2,11 @@
 
 use super::*;
 
+/// Of an `authtoken` that does not know Keystone.
+pub(super) const ELSEWHERE: &str =
+    "it does not say where Keystone is and who asks it, as [keystone_authtoken] of another file did";
+pub(super) const HELP: &str = "`tokens` knows the tokens of this service (`/v2/{project_id}/tokens`), not those of Keystone: fill [filter.authtoken] as the shipped api-paste.toml shows it, and name it";
+
 impl Paste<'_> {
     /// `factory`, or `use` of what was used.
     pub(super) fn origin(&mut self, made: &Made, factory: &str, kind: Kind) -> Option<Line> {
@@ -101,10 +106,13 @@ impl Paste<'_> {
         match is {
             Some(Is::Gone(why)) => self.out.notes.add(place, what, Fate::Gone, why),
             Some(Is::Authenticator) => {
-                let text =
-                    "it needs the filter `authtoken`, which is not there yet: `tokens` stands in its place";
-                let help = "`tokens` knows the tokens of this service (`/v2/{project_id}/tokens`), not those of Keystone";
-                self.out.notes.add_help(place, what, Fate::NotYet, text, help);
+                self.out.notes.add_help(
+                    place,
+                    what,
+                    Fate::NotYet,
+                    format!("{ELSEWHERE}: `tokens` stands in its place"),
+                    HELP,
+                );
             }
             Some(_) => self.out.notes.add(place, what, Fate::Gone, "an app stands where a filter has to"),
             None => {

@@ -18,6 +18,14 @@ impl Paste<'_> {
                 Some(Named::Factory(_, is)) => Some(is),
                 _ => None,
             };
+            if def == Some(Is::Authenticator)
+                && let Some(Named::Def(at)) = self.named(name, true, place)
+                && self.knows_keystone(at)
+            {
+                self.write(at);
+                list.push((ours(&self.name(at)), Some("authtoken")));
+                continue;
+            }
             match (self.filter_name(name, place), def) {
                 (Some(name), Some(Is::Filter(factory))) => list.push((name, Some(factory))),
                 (Some(name), _) => list.push((name, None)),
@@ -131,8 +139,8 @@ impl Paste<'_> {
         self.extras(section, &known);
     }
 
-    /// Every key is a strategy. What wants Keystone wants `authtoken`, and gets a sister with
-    /// `tokens`, which the shipped `pileus.toml` chooses.
+    /// Every key is a strategy. What asks Keystone gets a sister with `tokens`, which the shipped
+    /// `pileus.toml` chooses.
     pub(super) fn strategies(&mut self, members: &[(Opt, Vec<String>)], lines: &mut Vec<Line>) {
         lines.push(Line {
             key: "factory".into(),
@@ -141,24 +149,26 @@ impl Paste<'_> {
         });
         let mut made = Vec::new();
         for (option, names) in members {
+            let asks = self.asks_keystone(names, &option.place);
             let list = self.pipeline(names, &option.place, false);
             if !list.is_empty() {
-                made.push((option, list, self.asks_keystone(names, &option.place)));
+                made.push((option, list, asks));
             }
         }
         let has_token = made.iter().any(|(option, ..)| option.key == "token");
-        let chosen = made.iter().find(|(option, _, asks)| *asks && option.key == "keystone");
-        let chosen = chosen.or_else(|| made.iter().find(|(_, _, asks)| *asks)).or(made.first());
+        let chosen = made.iter().find(|(option, _, asks)| asks.is_some() && option.key == "keystone");
+        let chosen = chosen.or_else(|| made.iter().find(|(_, _, asks)| asks.is_some())).or(made.first());
         if let Some((option, list, asks)) = chosen.filter(|_| !has_token) {
             let tokens = self.put_in("tokens");
-            let list: Vec<String> = match asks {
-                true => list.clone(),
-                // Somebody who says who calls by believing it is no default.
-                false => list
-                    .iter()
-                    .map(|name| if self.believes(name) { tokens.clone() } else { name.clone() })
-                    .collect(),
-            };
+            let list: Vec<String> = list
+                .iter()
+                .map(|name| match asks {
+                    Some(authtoken) if name == authtoken => tokens.clone(),
+                    // Somebody who says who calls by believing it is no default.
+                    None if self.believes(name) => tokens.clone(),
+                    _ => name.clone(),
+                })
+                .collect();
             self.added(
                 &option.place,
                 "token",
@@ -168,26 +178,44 @@ impl Paste<'_> {
             lines.push(Line { key: "token".into(), value: write::list(&list), comment });
         }
         for (option, list, asks) in &made {
-            let list: Vec<String> = match asks {
-                true => list
-                    .iter()
-                    .map(|it| if it == "tokens" { "authtoken".into() } else { it.clone() })
-                    .collect(),
-                false => list.clone(),
-            };
+            let tokens = self.own.get("tokens").cloned().unwrap_or_else(|| "tokens".into());
+            let list: Vec<String> = list
+                .iter()
+                .map(|it| asks.clone().filter(|_| *it == tokens).unwrap_or_else(|| it.clone()))
+                .collect();
             let comment = write::place(&option.place);
             lines.push(Line { key: write::key(&option.key), value: write::list(&list), comment });
         }
     }
 
-    pub(super) fn asks_keystone(&mut self, names: &[String], place: &Place) -> bool {
-        names.split_last().is_some_and(|(_, filters)| {
-            filters.iter().any(|name| match self.named(name, true, place) {
-                Some(Named::Def(def)) => self.is(def) == Some(Is::Authenticator),
-                Some(Named::Factory(_, is)) => is == Is::Authenticator,
-                _ => false,
-            })
-        })
+    /// The name of the filter among these that asks Keystone. Its section is written, whether it says all
+    /// that is needed or not: `pileus check` says what is missing, once the strategy is chosen.
+    pub(super) fn asks_keystone(&mut self, names: &[String], place: &Place) -> Option<String> {
+        for name in names.split_last()?.1 {
+            match self.named(name, true, place) {
+                Some(Named::Def(def)) if self.is(def) == Some(Is::Authenticator) => {
+                    self.write(def);
+                    if !self.knows_keystone(def) && self.left.insert(def, Left::No).is_none() {
+                        let what = self.defs.get(def).map(|it| it.what()).unwrap_or_default();
+                        let at = self.defs.get(def).map_or(place, |it| &it.section.place).clone();
+                        self.out.notes.add_help(&at, what, Fate::Differs, names::ELSEWHERE, names::HELP);
+                    }
+                    return Some(ours(&self.name(def)));
+                }
+                Some(Named::Factory(_, Is::Authenticator)) => return Some("authtoken".into()),
+                _ => {}
+            }
+        }
+        None
+    }
+
+    /// Whether an `authtoken` says where Keystone is, and who asks it.
+    pub(super) fn knows_keystone(&self, def: usize) -> bool {
+        let says = |keys: &[&str]| {
+            self.defs.get(def).is_some_and(|it| keys.iter().any(|key| it.section.get(key).is_some()))
+        };
+        says(&["auth_url", "identity_uri", "auth_host"])
+            && says(&["username", "admin_user", "application_credential_id"])
     }
 
     pub(super) fn believes(&mut self, name: &str) -> bool {

@@ -28,12 +28,50 @@ impl<'a> Paste<'a> {
             match factories::setting(factory, &name) {
                 Some(Setting::Number(to)) => match number(self.ini, section, &source, &what) {
                     Ok(number) => {
+                        // -1: Keystone is asked every time.
+                        let number = if to == "token_cache_time" { number.max(0) } else { number };
                         lines.push(Line::new(to, number.to_string(), place, key));
                         self.out.notes.add(place, what, Fate::Carried, to);
                     }
                     Err(problem) => self.out.errors.push(problem),
                 },
                 Some(Setting::Limits(to)) => self.limits(section, &source, to, what, lines),
+                Some(Setting::Text(to)) => {
+                    let value = self.toml_text(section, &source);
+                    self.say(to, value, place, key, what, lines);
+                }
+                Some(Setting::Bool(to)) => match boolean(source.value.trim()) {
+                    Some(is) => self.say(to, is.to_string(), place, key, what, lines),
+                    None => self.error(format!("{what} is neither true nor false"), place),
+                },
+                Some(Setting::Words(to)) => {
+                    let words: Vec<String> = source.value.split(',').map(|it| it.trim().to_owned()).collect();
+                    let words: Vec<String> = words.into_iter().filter(|it| !it.is_empty()).collect();
+                    self.say(to, write::list(&words), place, key, what, lines);
+                }
+                Some(Setting::Secret(to, variable)) => {
+                    let value = write::text(&format!("${{env:{variable}}}"));
+                    lines.push(Line::new(to, value, place, key));
+                    let text =
+                        format!("secrets are not carried over: it comes from the environment, in {variable}");
+                    self.out.notes.add(place, what, Fate::Differs, text);
+                }
+                Some(Setting::KeystoneHost) => {
+                    let beside = |name: &str, default: &str| {
+                        section.get(name).map_or(default.to_owned(), |it| it.value.trim().to_owned())
+                    };
+                    // Its own defaults.
+                    let (protocol, port) = (beside("auth_protocol", "https"), beside("auth_port", "35357"));
+                    let value = format!("{protocol}://{}:{port}", source.value.trim());
+                    let value = self.toml_text(section, &Opt { value, ..source.clone() });
+                    self.say("auth_url", value, place, key, what, lines);
+                }
+                Some(Setting::BesideHost) if section.get("auth_host").is_some() => {
+                    self.out.notes.add(place, what, Fate::Carried, "auth_url");
+                }
+                Some(Setting::BesideHost) => {
+                    self.out.notes.add(place, what, Fate::Gone, "there is no `auth_host` beside it");
+                }
                 Some(Setting::NotYet(why)) => self.out.notes.add(place, what, Fate::NotYet, why),
                 Some(Setting::Gone(why)) => self.out.notes.add(place, what, Fate::Gone, why),
                 None => {
@@ -46,6 +84,19 @@ impl<'a> Paste<'a> {
         if factory == "ratelimit" && !says {
             self.default_limits(section, lines);
         }
+    }
+
+    fn say(
+        &mut self,
+        to: &str,
+        value: String,
+        place: &Place,
+        key: &str,
+        what: String,
+        lines: &mut Vec<Line>,
+    ) {
+        lines.push(Line::new(to, value, place, key));
+        self.out.notes.add(place, what, Fate::Carried, to);
     }
 
     /// What an option says, and under which name: `get x = y` says what `set y` or `[DEFAULT]` says.

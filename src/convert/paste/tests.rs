@@ -69,3 +69,50 @@ fn the_limits_of_the_time_are_put_in() {
         );
     }
 }
+
+#[test]
+fn what_asks_keystone_keeps_its_settings() {
+    let ini = |settings: &str| {
+        format!(
+            "[pipeline:main]\npipeline = auth osapi\n[filter:auth]\n\
+             paste.filter_factory = keystonemiddleware.auth_token:filter_factory\n{settings}\n\
+             [app:osapi]\npaste.app_factory = nova.api.openstack.compute:APIRouter.factory\n"
+        )
+    };
+    let cases: [(&str, &[&str]); 4] = [
+        (
+            "auth_url = http://k:5000\nusername = nova\npassword = hunter2\nproject_name = service\n\
+             user_domain_id = default\ntoken_cache_time = -1\ndelay_auth_decision = yes\n\
+             service_token_roles = service, relay\nhttp_connect_timeout = 7\nmemcached_servers = m:1",
+            &[
+                "\"auth\", ",
+                "auth_url               = \"http://k:5000\"",
+                "username               = \"nova\"",
+                "password               = \"${env:KEYSTONE_PASSWORD}\"",
+                "project_name           = \"service\"",
+                "user_domain_id         = \"default\"",
+                "token_cache_time       = 0 ",
+                "delay_auth_decision    = true",
+                "service_token_roles    = [\"service\", \"relay\"]",
+                "http_connect_timeout_s = 7",
+            ],
+        ),
+        (
+            "auth_host = 10.0.0.1\nadmin_user = nova\nadmin_tenant_name = service",
+            &["auth_url     = \"https://10.0.0.1:35357\"", "project_name = \"service\""],
+        ),
+        (
+            "identity_uri = http://k\napplication_credential_id = i\napplication_credential_secret = hunter3",
+            &["application_credential_secret = \"${env:KEYSTONE_SECRET}\""],
+        ),
+        // Nobody knows where Keystone is: nobody gets in by it.
+        ("signing_dir = /tmp", &["[\"request_id\", \"tokens\", \"sizelimit\", \"policy\", \"osapi\"]"]),
+    ];
+    for (settings, expected) in cases {
+        let (text, _) = made(&ini(settings));
+        for expected in expected {
+            assert!(text.contains(expected), "{settings}: `{expected}` is not in {text}");
+        }
+        assert!(!text.contains("hunter") && !text.contains("memcache"), "{text}");
+    }
+}

@@ -159,6 +159,10 @@ impl Paste<'_> {
                 lines.extend(self.origin(&made, factory, kind));
                 self.settings(section, factory, &[], &mut lines);
             }
+            (Kind::Filter, _, Some(Is::Authenticator)) => {
+                lines.extend(self.origin(&made, "authtoken", kind));
+                self.settings(section, "authtoken", &[], &mut lines);
+            }
             (Kind::App | Kind::Composite, Made::Like(other), _) => {
                 text_kind = Kind::Pipeline;
                 let place = section.place.clone();
@@ -187,7 +191,11 @@ impl Paste<'_> {
         let to = format!("[{}.{}]", text_kind.as_str(), write::key(&name));
         self.out.notes.add(&section.place, format!("[{}]", section.name), Fate::Carried, to.clone());
         // A filter without settings needs no section.
-        let same = matches!(is, Some(Is::Filter(factory)) if factory == name);
+        let same = match is {
+            Some(Is::Filter(factory)) => factory == name,
+            Some(Is::Authenticator) => name == "authtoken",
+            _ => false,
+        };
         let bare = kind == Kind::Filter && same && lines.len() == 1;
         let text =
             if bare { String::new() } else { format!("\n{to}  # {place}\n{}", write::lines(&lines, "")) };
@@ -204,7 +212,9 @@ impl Paste<'_> {
             }
             let is = self.is(def);
             match (kind, is) {
-                (Kind::Filter, Some(Is::Filter(_))) => {
+                // One that stood somewhere without knowing Keystone has been spoken of.
+                (Kind::Filter, Some(Is::Authenticator)) if self.left.contains_key(&def) => {}
+                (Kind::Filter, Some(Is::Filter(_) | Is::Authenticator)) => {
                     self.out.notes.add(&place, what, Fate::Gone, "no pipeline that is left names it");
                 }
                 (Kind::Filter, is) => self.filter_gone(def, is),

@@ -369,3 +369,28 @@ fn the_shipped_file_can_be_a_base() {
         assert_eq!(at, names.iter().position(|name| name == "trace").map(|at| at + 1), "{names:?}");
     }
 }
+
+#[test]
+fn what_a_key_calls_a_secret_is_not_described() {
+    let rest = r#"[default]
+pw = "hunter2"
+[pipeline.p]
+pipeline = ["marked", "echo"]
+[filter.marked]
+factory = "trace"
+password = "hunter3"
+admin_password = "${pw}"
+some_secret = "x${pw}"
+password_file = "shown"
+"#;
+    let mut report = Report::default();
+    let files = Files::from_text("t.toml", &server("p", rest), Path::new(""), &environment, &mut report);
+    let (plan, _) = run(files, "token", &mut report);
+    // The filter has none of these settings, and says so.
+    assert_eq!(report.errors(), 4);
+    let said = [describe(&plan), to_json(&plan).to_string(), report.render(false)].concat();
+    assert!(!said.contains("hunter"), "{said}");
+    for shown in ["password = \"***\"", "admin_password = \"${pw}\"", "some_secret = \"***\"", "\"shown\""] {
+        assert!(said.contains(shown), "{shown}: {said}");
+    }
+}

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use pileus_sdk::Mount;
 
-use super::catalog::{environment, run, run_with};
+use super::catalog::{environment, run_with};
 use crate::{
     diagnostic::Report,
     paste::{Catalog, End, Files, SHIPPED, Strategy, check},
@@ -64,11 +64,47 @@ fn the_compiled_in_filters_take_their_settings() {
     assert_eq!((report.render(false).as_str(), built.len()), ("0 errors, 0 warnings\n", 3));
 }
 
+/// Keystone has to be named by whoever wants it; nothing stands in its place.
 #[test]
-fn a_strategy_that_is_not_compiled_in_is_an_error_once_it_is_chosen() {
+fn keystone_needs_its_settings_and_no_more() {
     let mut report = Report::default();
-    let files = shipped(&mut report);
-    run(files, "keystone", &mut report);
+    run_with(&Catalog::COMPILED_IN, shipped(&mut report), "keystone", &mut report);
     let text = report.render(false);
-    assert!(text.contains("there is no filter `authtoken`"), "{text}");
+    for missing in ["auth_url", "username", "password", "project_name"] {
+        assert!(text.contains(&format!("[authtoken] `{missing}` is missing")), "{text}");
+    }
+    assert!(text.contains("--> api-paste.toml:") && text.ends_with("4 errors, 0 warnings\n"), "{text}");
+
+    let (before, section) = SHIPPED.split_once("# [filter.authtoken]\n").unwrap();
+    let section: String =
+        section.lines().map(|line| format!("{}\n", line.trim_start_matches("# "))).collect();
+    let text = format!("{before}[filter.authtoken]\n{section}");
+    let mut report = Report::default();
+    let secret = |name: &str| (name == "KEYSTONE_PASSWORD").then(|| "hunter2".to_owned());
+    let files = Files::from_text("api-paste.toml", &text, Path::new("."), &secret, &mut report);
+    let (_, built) = run_with(&Catalog::COMPILED_IN, files, "keystone", &mut report);
+    assert_eq!((report.render(false).as_str(), built.len()), ("0 errors, 0 warnings\n", 3));
+}
+
+/// Who lets a request go on that nobody sent proves nothing, unless `policy` refuses it below.
+#[test]
+fn a_delayed_decision_has_to_be_made_below() {
+    let listen = |pipeline: &str, delays: bool| {
+        format!(
+            "[server.main]\nlisten = \"0.0.0.0:0\"\napp = \"p\"\n[pipeline.p]\npipeline = [{pipeline}, \"osapi\"]\n\
+             [app.osapi]\nfactory = \"router\"\nroutes = \"tenant\"\n[filter.authtoken]\n\
+             auth_url = \"http://127.0.0.1\"\napplication_credential_id = \"i\"\n\
+             application_credential_secret = \"s\"\ndelay_auth_decision = {delays}\n"
+        )
+    };
+    let bare = r#""request_id", "sizelimit", "authtoken""#;
+    let ruled = r#""request_id", "sizelimit", "authtoken", "policy""#;
+    for (pipeline, delays, errors) in [(bare, false, 0), (bare, true, 1), (ruled, false, 0), (ruled, true, 0)]
+    {
+        let text = listen(pipeline, delays);
+        let mut report = Report::default();
+        let files = Files::from_text("api-paste.toml", &text, Path::new("."), &environment, &mut report);
+        run_with(&Catalog::COMPILED_IN, files, "token", &mut report);
+        assert_eq!(report.errors(), errors, "{pipeline}, {delays}: {}", report.render(false));
+    }
 }
