@@ -5,9 +5,15 @@ use std::{
     io::{self, Read},
     os::unix::fs::OpenOptionsExt,
     path::Path,
+    thread,
+    time::Duration,
 };
 
 use super::OpenError;
+
+/// How often a folder that is taken is looked at again, and the pause before each look.
+const LOOKS: u32 = 50;
+const LOOK: Duration = Duration::from_millis(10);
 
 /// Takes the folder for this process.
 pub fn lock(dir: &Path) -> Result<File, OpenError> {
@@ -19,11 +25,16 @@ pub fn lock(dir: &Path) -> Result<File, OpenError> {
         .mode(0o600)
         .open(dir.join("lock"))
         .map_err(unusable)?;
-    match lock.try_lock() {
-        Ok(()) => Ok(lock),
-        Err(TryLockError::WouldBlock) => Err(OpenError::InUse { dir: dir.to_owned() }),
-        Err(TryLockError::Error(cause)) => Err(unusable(cause)),
+    // An owner that has just ended may have left the lock with a program that it was starting, which lets
+    // go of it once it runs.
+    for _ in 0..LOOKS {
+        match lock.try_lock() {
+            Ok(()) => return Ok(lock),
+            Err(TryLockError::WouldBlock) => thread::sleep(LOOK),
+            Err(TryLockError::Error(cause)) => return Err(unusable(cause)),
+        }
     }
+    Err(OpenError::InUse { dir: dir.to_owned() })
 }
 
 /// Looks at the file's first bytes, because opening a database may already change its folder.
