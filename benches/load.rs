@@ -152,7 +152,8 @@ fn build() -> PathBuf {
     exe.ancestors().nth(2).expect("target/release").join("pileus")
 }
 
-/// The shipped pipelines on free ports, with a limit that every GET has to pass.
+/// The shipped pipelines on free ports, with a limit that every GET has to pass. It puts no headers of its
+/// own into answers, as that of *hand* does not.
 fn write_config(place: &Path) {
     let paste = include_str!("../api-paste.toml");
     let mut text = String::new();
@@ -167,7 +168,7 @@ fn write_config(place: &Path) {
     }
     let start = text.find("[filter.ratelimit]").expect("the shipped file limits rates");
     let end = text[start + 1..].find("\n[").map_or(text.len(), |end| start + 1 + end);
-    let limit = "[filter.ratelimit]\nfactory = \"ratelimit\"\nlimits = [{ verb = \"GET\", uri = \"*\", regex = \".*\", value = 1000000000, unit = \"SECOND\" }]\n";
+    let limit = "[filter.ratelimit]\nfactory = \"ratelimit\"\nheaders = false\nlimits = [{ verb = \"GET\", uri = \"*\", regex = \".*\", value = 1000000000, unit = \"SECOND\" }]\n";
     text.replace_range(start..end, limit);
     fs::write(place.join("api-paste.toml"), text).expect("a file");
 }

@@ -76,16 +76,26 @@ fn begin(app: &Stack, request: Request) -> Answer {
     app.send(request)
 }
 
+/// Bytes that may stand in the name or address of a host, and before its port.
+static PLAIN: [bool; 256] = {
+    let mut plain = [false; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        let it = byte as u8;
+        plain[byte] = it.is_ascii_graphic()
+            && !matches!(it, b'/' | b'\\' | b'@' | b',' | b'?' | b'#' | b'"' | b'<' | b'>');
+        byte += 1;
+    }
+    plain
+};
+
 /// Whether a request says which host it is for, once and clearly (RFC 9112, §3.2): who does not may
 /// have been understood by somebody before us as one for another host.
 fn has_one_host(request: &Request) -> bool {
     let mut hosts = request.headers().get_all(header::HOST).iter();
     match (hosts.next(), hosts.next()) {
         (None, _) => request.version() < Version::HTTP_11,
-        (Some(host), None) => {
-            let plain = |byte: &u8| byte.is_ascii_graphic() && !b"/\\@,?#\"<>".contains(byte);
-            host.as_bytes().iter().all(plain)
-        }
+        (Some(host), None) => host.as_bytes().iter().all(|byte| PLAIN[usize::from(*byte)]),
         (Some(_), Some(_)) => false,
     }
 }

@@ -25,11 +25,15 @@ impl Media {
         if path.ends_with(".xml") {
             return Self::Xml;
         }
-        let Some(accept) = headers.get(header::ACCEPT) else { return Self::Json };
+        let mut said = headers.get_all(header::ACCEPT).iter();
+        let Some(accept) = said.next() else { return Self::Json };
+        if said.next().is_none() && (accept == "*/*" || accept == JSON[0]) {
+            return Self::Json;
+        }
         // XML has to be said: whatever else is said holds for JSON as well.
         let mut said = headers.get_all(header::ACCEPT).iter();
         let xml = |text: &[u8]| text.windows(3).any(|word| word.eq_ignore_ascii_case(b"xml"));
-        if accept == "*/*" || !said.any(|text| xml(text.as_bytes())) || path.ends_with(".json") {
+        if !said.any(|text| xml(text.as_bytes())) || path.ends_with(".json") {
             return Self::Json;
         }
         let best = |names: [&str; 2]| {
