@@ -114,7 +114,8 @@ fn listeners_come_and_go() {
     let paste = fs::read_to_string(place.path().join("api-paste.toml")).expect("the file");
     let asked = || send(free, "GET", "/clusters", &[], "").status;
     place.write("api-paste.toml", &(paste.clone() + &section));
-    assert_eq!(reload(&server).status, 200);
+    let done = reload(&server);
+    assert_eq!(done.status, 200, "{}", done.text);
     assert_eq!(asked(), 200);
     // One whose connection is open is served on, though its limits and its name are others.
     let mut kept = TcpStream::connect(free).expect("a connection");

@@ -286,9 +286,11 @@ pub fn await_some<T, E: std::fmt::Display>(what: &str, mut ask: impl FnMut() -> 
 /// An address that nobody has, for whoever has to know it beforehand. Not one of those that the system
 /// gives to others who ask for any.
 pub fn free_address() -> SocketAddr {
-    let seed = std::process::id() as usize + Instant::now().elapsed().subsec_nanos() as usize;
-    let seed = seed.wrapping_add(&raw const seed as usize >> 4);
-    let mut ports = (0..12_000).map(|step| 20_000 + ((seed + step * 7) % 12_000) as u16);
+    // Two tests of one run never try the same ports, two runs seldom.
+    static NEXT: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0);
+    let turn = NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    let first = std::process::id() as usize * 37 + turn * 100;
+    let mut ports = (0..100).map(|step| 20_000 + ((first + step) % 12_000) as u16);
     let free = ports.find_map(|port| std::net::TcpListener::bind(("127.0.0.1", port)).ok());
     free.expect("a free port").local_addr().expect("its address")
 }
