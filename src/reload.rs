@@ -60,8 +60,7 @@ impl Reloader {
 
     /// Whether the files say something else than when they were last read, and have settled.
     pub async fn changed(&mut self) -> bool {
-        let paths: Vec<PathBuf> = self.checked.paths.clone();
-        let Ok(now) = tokio::task::spawn_blocking(move || contents(&paths)).await else { return false };
+        let Some(now) = look(&self.checked.paths).await else { return false };
         let settled = now == self.seen;
         self.seen = now;
         settled && self.seen != self.tried
@@ -69,13 +68,15 @@ impl Reloader {
 
     /// Reads all files again and lets the service go on with what they say.
     pub async fn reload(&mut self, by: &'static str, actor: Actor, serving: &mut Serving) -> Reload {
-        self.tried = contents(&self.checked.paths);
-        self.seen = self.tried.clone();
+        self.read().await;
         let outcome = self.attempt(actor, serving).await;
         let (problem, notes) = match outcome {
             Ok(notes) => {
-                self.tried = contents(&self.checked.paths);
-                self.seen = self.tried.clone();
+                // Other files, perhaps: what names them has changed. Of those from before, what was read
+                // then counts: one that was changed since has not been tried.
+                let before = std::mem::take(&mut self.tried);
+                self.read().await;
+                self.tried.extend(before.into_iter().filter(|(path, _)| self.seen.contains_key(path)));
                 self.checked.host.loaded(files(&self.tried, self.clock.now()));
                 info!(by, "reloaded");
                 (None, notes)
@@ -91,6 +92,14 @@ impl Reloader {
         let reload = Reload { at: self.clock.now(), by, problem, notes };
         self.checked.host.reloaded(reload.clone());
         reload
+    }
+
+    /// Takes what the files hold now for what was tried.
+    async fn read(&mut self) {
+        if let Some(now) = look(&self.checked.paths).await {
+            self.seen = now.clone();
+            self.tried = now;
+        }
     }
 
     async fn attempt(&mut self, actor: Actor, serving: &mut Serving) -> Result<Vec<String>, String> {
@@ -140,6 +149,12 @@ fn later(old: &Checked, new: &Checked) -> Vec<String> {
     ];
     let changed = changed.into_iter().filter(|(_, changed)| *changed);
     changed.map(|(what, _)| format!("{what} of pileus.toml holds from the next start on")).collect()
+}
+
+/// The same where nobody waits for a disk.
+async fn look(paths: &[PathBuf]) -> Option<Contents> {
+    let paths = paths.to_vec();
+    tokio::task::spawn_blocking(move || contents(&paths)).await.ok()
 }
 
 fn contents(paths: &[PathBuf]) -> Contents {

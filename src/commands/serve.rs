@@ -12,6 +12,7 @@ use pileus_model::{Actor, Clock, Engine};
 use pileus_sdk::Host;
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
+    sync::mpsc,
     time::MissedTickBehavior,
 };
 use tracing::{error, info, warn};
@@ -21,7 +22,7 @@ use super::{CONFIG, OK, SOFTWARE, UNAVAILABLE};
 use crate::{
     Checked,
     cli::Options,
-    host::{SetFilter, ThisProcess},
+    host::{Ask, SetFilter, ThisProcess},
     identity,
     kept::Kept,
     reload::{LOOK_S, Reloader},
@@ -128,11 +129,13 @@ async fn start(checked: Checked, options: &Options) -> u8 {
         (listener.name.clone(), format!("{scheme}://{}", listener.address))
     };
     let addresses: Vec<(String, String)> = bound.iter().map(url).collect();
-    let mut serving = serve::start(bound.into_iter().zip(apps).collect());
     let host = checked.host.clone();
     let reloader = Reloader::new(options, checked, engine, clock, kept);
+    // Before the first request can come: one that asks for a reload is heard, if a little later.
+    let asked = host.attach_reload();
+    let mut serving = serve::start(bound.into_iter().zip(apps).collect());
     banner(&addresses, &options.state, &token);
-    until_stopped(&mut stop, reloader, &host, &mut serving).await;
+    until_stopped(&mut stop, reloader, asked, &host, &mut serving).await;
     info!("stopping: requests in flight finish first; a second signal stops at once");
     let orderly = async {
         serving.stop().await;
@@ -146,8 +149,13 @@ async fn start(checked: Checked, options: &Options) -> u8 {
 }
 
 /// Reloads whenever it is asked to, until the service is told to stop.
-async fn until_stopped(stop: &mut Stop, mut reloader: Reloader, host: &ThisProcess, serving: &mut Serving) {
-    let mut asked = host.attach_reload();
+async fn until_stopped(
+    stop: &mut Stop,
+    mut reloader: Reloader,
+    mut asked: mpsc::Receiver<Ask>,
+    host: &ThisProcess,
+    serving: &mut Serving,
+) {
     let mut looks = tokio::time::interval(Duration::from_secs(LOOK_S));
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let nobody = || Actor { user: "[reload]".into(), ..Actor::default() };
