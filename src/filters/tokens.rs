@@ -19,7 +19,7 @@ use pileus_model::{Engine, Name, OrdMap, Token};
 use pileus_sdk::{Caller, Fault, Filter};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
-use subtle::ConstantTimeEq;
+use subtle::{Choice, ConstantTimeEq};
 
 use crate::{
     diagnostic::Diagnostic,
@@ -105,6 +105,16 @@ impl Hasher for Taken {
     }
 }
 
+/// Whether two hashes are one, in a time that does not depend on them. By words: by bytes it is a tenth of
+/// this stage.
+fn same(one: &Hash, other: &Hash) -> bool {
+    let words = one.as_chunks::<8>().0.iter().zip(other.as_chunks::<8>().0);
+    let same = |(one, other): (&[u8; 8], &[u8; 8])| {
+        u64::from_ne_bytes(*one).ct_eq(&u64::from_ne_bytes(*other))
+    };
+    words.map(same).fold(Choice::from(1), |all, word| all & word).into()
+}
+
 struct Known {
     hash: Hash,
     /// Good while the view holds these very tokens: any change of any token makes all be looked up
@@ -121,7 +131,7 @@ impl Identity {
         if let Some(known) = callers.read().unwrap_or_else(PoisonError::into_inner).get(&hash)
             // Found by a hash, which tells an onlooker nothing that he could use; the last word is a
             // comparison whose time does not depend on what is compared.
-            && bool::from(known.hash.ct_eq(&hash))
+            && same(&known.hash, &hash)
             && known.tokens.ptr_eq(&view.tokens)
         {
             return Some(known.caller.clone());
