@@ -109,9 +109,8 @@ impl Hasher for Taken {
 /// this stage.
 fn same(one: &Hash, other: &Hash) -> bool {
     let words = one.as_chunks::<8>().0.iter().zip(other.as_chunks::<8>().0);
-    let same = |(one, other): (&[u8; 8], &[u8; 8])| {
-        u64::from_ne_bytes(*one).ct_eq(&u64::from_ne_bytes(*other))
-    };
+    let same =
+        |(one, other): (&[u8; 8], &[u8; 8])| u64::from_ne_bytes(*one).ct_eq(&u64::from_ne_bytes(*other));
     words.map(same).fold(Choice::from(1), |all, word| all & word).into()
 }
 
