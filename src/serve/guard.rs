@@ -15,10 +15,13 @@ use std::{
     time::Duration,
 };
 
+use http::StatusCode;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     time::{Instant, Sleep, sleep_until},
 };
+
+use crate::metrics::ServerCounts;
 
 /// How long a connection may make us wait.
 #[derive(Debug, Clone, Copy)]
@@ -32,24 +35,50 @@ pub struct Patience {
 }
 
 /// How many requests of a connection are being answered: while there are any, nobody is idle.
-#[derive(Debug, Clone, Default)]
-pub struct Busy(Arc<AtomicU32>);
+#[derive(Debug, Clone)]
+pub struct Busy(Arc<Requests>);
+
+#[derive(Debug)]
+struct Requests {
+    now: AtomicU32,
+    server: Arc<ServerCounts>,
+}
 
 impl Busy {
-    /// One more, until the guard is dropped.
-    pub fn enter(&self) -> BusyGuard {
-        self.0.fetch_add(1, Ordering::Relaxed);
-        BusyGuard(self.clone())
+    /// Of a new connection to this server.
+    pub fn new(server: Arc<ServerCounts>) -> Self {
+        Self(Arc::new(Requests { now: AtomicU32::default(), server }))
+    }
+
+    /// One more, until the guard is dropped; and how many the server had before.
+    pub fn enter(&self) -> (BusyGuard, u64) {
+        self.0.now.fetch_add(1, Ordering::Relaxed);
+        (BusyGuard { busy: self.clone(), status: None }, self.0.server.begin())
+    }
+
+    fn is_busy(&self) -> bool {
+        self.0.now.load(Ordering::Relaxed) > 0
     }
 }
 
 /// A request that is being answered.
 #[derive(Debug)]
-pub struct BusyGuard(Busy);
+pub struct BusyGuard {
+    busy: Busy,
+    status: Option<StatusCode>,
+}
+
+impl BusyGuard {
+    /// It has an answer, whose body may still be on its way.
+    pub fn answered(&mut self, status: StatusCode) {
+        self.status = Some(status);
+    }
+}
 
 impl Drop for BusyGuard {
     fn drop(&mut self) {
-        self.0.0.fetch_sub(1, Ordering::Relaxed);
+        self.busy.0.now.fetch_sub(1, Ordering::Relaxed);
+        self.busy.0.server.end(self.status);
     }
 }
 
@@ -124,7 +153,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Guard<S> {
         let this = &mut *self;
         let before = buf.filled().len();
         let polled = Pin::new(&mut this.socket).poll_read(cx, buf);
-        let busy = this.busy.0.load(Ordering::Relaxed) > 0;
+        let busy = this.busy.is_busy();
         match &polled {
             Poll::Ready(_) => {
                 let read = &buf.filled()[before..];
@@ -154,7 +183,7 @@ impl<S: AsyncWrite + Unpin> Guard<S> {
     fn wrote<T>(&mut self, cx: &mut Context<'_>, polled: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         if polled.is_ready() {
             self.write_since = None;
-            if self.wait != Wait::Busy && self.busy.0.load(Ordering::Relaxed) == 0 {
+            if self.wait != Wait::Busy && !self.busy.is_busy() {
                 // An answer went out: from here on the connection is idle.
                 self.wait = Wait::Busy;
             }

@@ -4,7 +4,7 @@ use std::{
     borrow::Cow,
     net::SocketAddr,
     ops::Range,
-    sync::{Arc, OnceLock},
+    sync::{Arc, OnceLock, atomic::AtomicU64},
 };
 
 use percent_encoding::percent_decode_str;
@@ -127,6 +127,9 @@ pub struct Context {
     pub seen: Option<Arc<Seen>>,
     /// The request's idempotency key; set by `idempotency`.
     pub key: Option<Arc<RequestKey>>,
+    /// What stages below the one that looks have taken together, in nanoseconds; set in a request that is
+    /// timed.
+    pub spent_ns: Option<Arc<AtomicU64>>,
     /// Tells when the server drains; `None`: never.
     pub draining: Option<Arc<Draining>>,
 }
@@ -147,6 +150,7 @@ impl Context {
             rate_limits: None,
             seen: None,
             key: None,
+            spent_ns: None,
             draining: None,
         }
     }
