@@ -4,7 +4,7 @@
 //! service: it is not public, and who is on another host has to prove who he is, like anywhere else.
 //!
 //! ```toml
-//! [pipeline.metrics]
+//! [pipeline.scrape]
 //! pipeline = ["samesite", "metrics"]        # it has no settings
 //! ```
 

@@ -47,6 +47,7 @@ static FILTERS: &[FilterKind] = &[
 ];
 
 static APPS: &[AppKind] = &[
+    apps::metrics::KIND,
     apps::router::KIND,
     apps::versions::KIND,
     AppKind { name: "echo", needs: &[], public: true, mount: |_| None, factory: echo },
