@@ -18,6 +18,7 @@ pub mod host;
 pub mod identity;
 pub mod kept;
 pub mod limits;
+pub mod metrics;
 mod network;
 pub mod paste;
 pub mod pipeline;
@@ -150,6 +151,7 @@ pub fn check(options: &Options, report: &mut Report) -> Option<Checked> {
         policy: policy.clone(),
         routers: extensions.routers.clone(),
         kept: Kept::default(),
+        host: host.clone(),
     };
     paste::build(&plan, &deps, report);
     let (scheduler, credentials) = (scheduler?, credentials?);
@@ -261,13 +263,18 @@ impl Checked {
                 report
             })?;
         let (policy, routers) = (self.policy.clone(), loaded.routers);
-        let deps = BuildDeps { clock, engine, policy, routers, kept: kept.clone() };
+        let (kept, host) = (kept.clone(), self.host.clone());
+        let deps = BuildDeps { clock, engine, policy, routers, kept, host };
         let built = paste::build(&self.plan, &deps, &mut report);
         if report.errors() > 0 || built.len() != self.plan.servers.len() {
             return Err(report);
         }
         let keys = self.keys.iter().cloned();
-        Ok(built.into_iter().zip(keys).map(|(server, keys)| Answering { app: server.app, keys }).collect())
+        let answering = |(server, keys): (paste::BuiltServer, _)| {
+            let paste::BuiltServer { app, timed, counts, .. } = server;
+            Answering { app, timed, counts, keys }
+        };
+        Ok(built.into_iter().zip(keys).map(answering).collect())
     }
 }
 

@@ -9,7 +9,8 @@ use pileus_model::{Clock, Engine};
 use pileus_sdk::{Filter, Mount, Stack};
 
 use crate::{
-    apps, diagnostic::Diagnostic, filters, kept::Kept, paste::Section, policy::Policy, router::Router,
+    apps, diagnostic::Diagnostic, filters, host::ThisProcess, kept::Kept, paste::Section, policy::Policy,
+    router::Router,
 };
 
 /// What a stage needs from the stages above it, or gives to those below.
@@ -69,6 +70,8 @@ pub struct BuildDeps {
     pub routers: BTreeMap<Mount, Arc<Router>>,
     /// What stages have in the pipelines that run.
     pub kept: Kept,
+    /// The process, and what it counts.
+    pub host: Arc<ThisProcess>,
 }
 
 impl BuildDeps {
@@ -156,7 +159,8 @@ pub static FILTERS: &[FilterKind] = &[
 ];
 
 /// Every app. To add one: its file, and its line here.
-pub static APPS: &[AppKind] = &[apps::healthcheck::KIND, apps::router::KIND, apps::versions::KIND];
+pub static APPS: &[AppKind] =
+    &[apps::healthcheck::KIND, apps::metrics::KIND, apps::router::KIND, apps::versions::KIND];
 
 /// Every composite.
 pub static COMPOSITES: &[(&str, Composite)] = &[

@@ -12,10 +12,13 @@ use std::{
     time::Duration,
 };
 
+use http::StatusCode;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     time::{Instant, Sleep, sleep_until},
 };
+
+use crate::metrics::ServerCounts;
 
 /// The longest answer that is put together before it is written, in bytes. Two pieces of one that is
 /// short (its head, its body) cost the system half a microsecond more than one, the copy a tenth of that.
@@ -34,16 +37,26 @@ pub struct Patience {
 
 /// Whether requests of a connection are being answered: while there are any, nobody is idle. Who holds
 /// it is counted anyway, so nothing else has to be.
-#[derive(Debug, Clone, Default)]
-pub struct Busy(Arc<()>);
+#[derive(Debug, Clone)]
+pub struct Busy(Arc<Requests>);
+
+#[derive(Debug)]
+struct Requests {
+    server: Arc<ServerCounts>,
+}
 
 /// The socket and the service hold one each, and answer nothing.
 const HOLDERS: usize = 2;
 
 impl Busy {
-    /// One more request, until the guard is dropped.
-    pub fn enter(&self) -> BusyGuard {
-        BusyGuard { _held: self.0.clone() }
+    /// Of a new connection to this server.
+    pub fn new(server: Arc<ServerCounts>) -> Self {
+        Self(Arc::new(Requests { server }))
+    }
+
+    /// One more request, until the guard is dropped; and how many the server had before.
+    pub fn enter(&self) -> (BusyGuard, u64) {
+        (BusyGuard { busy: self.clone(), status: None }, self.0.server.begin())
     }
 
     fn is_busy(&self) -> bool {
@@ -54,7 +67,21 @@ impl Busy {
 /// A request that is being answered.
 #[derive(Debug)]
 pub struct BusyGuard {
-    _held: Arc<()>,
+    busy: Busy,
+    status: Option<StatusCode>,
+}
+
+impl BusyGuard {
+    /// It has an answer, whose body may still be on its way.
+    pub fn answered(&mut self, status: StatusCode) {
+        self.status = Some(status);
+    }
+}
+
+impl Drop for BusyGuard {
+    fn drop(&mut self) {
+        self.busy.0.server.end(self.status);
+    }
 }
 
 /// What the connection is waiting for, and since when.

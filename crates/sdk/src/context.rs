@@ -6,7 +6,7 @@ use std::{
     hash::{BuildHasher, RandomState},
     net::SocketAddr,
     ops::Range,
-    sync::{Arc, LazyLock, OnceLock},
+    sync::{Arc, LazyLock, OnceLock, atomic::AtomicU64},
 };
 
 use bytes::Bytes;
@@ -175,6 +175,9 @@ pub struct Context {
     pub seen: Option<Arc<Seen>>,
     /// The request's idempotency key; set by `idempotency`.
     pub key: Option<Arc<RequestKey>>,
+    /// What stages below the one that looks have taken together, in nanoseconds; set in a request that is
+    /// timed.
+    pub spent_ns: Option<Arc<AtomicU64>>,
     /// Tells when the server drains; `None`: never.
     pub draining: Option<Arc<Draining>>,
 }
@@ -195,6 +198,7 @@ impl Context {
             rate_limits: None,
             seen: None,
             key: None,
+            spent_ns: None,
             draining: None,
         }
     }

@@ -47,6 +47,7 @@ static FILTERS: &[FilterKind] = &[
 ];
 
 static APPS: &[AppKind] = &[
+    apps::metrics::KIND,
     apps::router::KIND,
     apps::versions::KIND,
     AppKind { name: "echo", needs: &[], public: true, mount: |_| None, factory: echo },
@@ -153,6 +154,7 @@ pub fn deps() -> BuildDeps {
         engine: Arc::new(Idle),
         policy: Arc::new(Policy::default()),
         kept: crate::kept::Kept::default(),
+        host: Arc::new(crate::host::ThisProcess::new(&crate::cli::Options::default(), false)),
         routers: Mount::ALL.map(|mount| (mount, Arc::new(Router::new(mount, &[]).unwrap()))).into(),
     }
 }
