@@ -143,6 +143,7 @@ impl<'a> Checker<'a> {
                 true => None,
                 false => self.report.take(it.section.parse::<ServerSettings>()),
             };
+            let settings = settings.and_then(|settings| self.sound(settings, &it.section));
             let name = name.clone();
             match (settings, below) {
                 (Some(settings), Some((app, app_place))) => {
@@ -152,6 +153,15 @@ impl<'a> Checker<'a> {
                 (_, None) => {}
             }
         }
+    }
+
+    /// The settings of a server with paths from where they are written, if they make sense together.
+    fn sound(&mut self, mut settings: ServerSettings, section: &Section) -> Option<ServerSettings> {
+        let listen = section.settings.get("listen").map(|setting| &setting.value.place);
+        settings.listen.relative_to(self.files.folder(listen.unwrap_or(&section.place)));
+        let Some((key, problem)) = settings.problem() else { return Some(settings) };
+        self.report.push(section.wrong(key, problem));
+        None
     }
 
     /// Notes an app.

@@ -169,7 +169,7 @@ impl Files {
     }
 
     /// The folder of the text in which something stands.
-    fn folder(&self, place: &Place) -> &Path {
+    pub fn folder(&self, place: &Place) -> &Path {
         let mut layers = self.files.iter().flat_map(|file| &file.layers);
         let layer = layers.find(|layer| Arc::ptr_eq(&layer.source, &place.source));
         layer.map_or(Path::new(""), |layer| &layer.folder)

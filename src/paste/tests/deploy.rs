@@ -363,7 +363,7 @@ fn the_shipped_file_can_be_a_base() {
         let plan = crate::paste::check(files.as_ref().unwrap(), catalog, strategy, &mut report);
         assert_eq!(report.errors(), 0, "{}", report.render(false));
         let api = plan.servers.iter().find(|server| server.name == "api").unwrap();
-        assert_eq!(api.settings.listen.port(), 9);
+        assert_eq!(api.settings.listen.port(), Some(9));
         let names: Vec<_> = plan.way(api, None, "/v2/p/x").filters.iter().map(|it| it.name.clone()).collect();
         let at = names.iter().position(|name| name == "samesite");
         assert_eq!(at, names.iter().position(|name| name == "trace").map(|at| at + 1), "{names:?}");

@@ -33,7 +33,7 @@ fn it_has_no_mistakes_with_either_strategy() {
             ("admin", End::Router(Mount::CloudAdmin)),
         ];
         assert_eq!(ends, expected);
-        assert!(plan.servers.iter().all(|it| it.settings.loopback()));
+        assert!(plan.servers.iter().all(|it| it.settings.listen.is_local()));
     }
 }
 
