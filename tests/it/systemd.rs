@@ -75,6 +75,7 @@ fn a_restart_loses_no_connection() {
         let job = server.submit("env; ls -l /proc/self/fd");
         server.await_job(&job, "complete");
         let output = server.get(&format!("/v2/default/jobs/{job}/output")).text;
+        assert!(output.contains("PATH="), "{output}");
         assert!(!output.contains("LISTEN_") && !output.contains("socket:"), "{output}");
         // It stays where other files change, and while nobody is there to accept.
         let reload = server.post("/v2/default/service/action", r#"{"reload": null}"#);
