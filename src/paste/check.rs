@@ -94,6 +94,8 @@ pub(super) struct Checker<'a> {
     /// Apps of servers that have mistakes, and where they are named.
     orphans: Vec<(AppId, Place)>,
     apps: Vec<AppPlan>,
+    /// How many apps were made, with those of strategies that are not chosen.
+    made: usize,
     pub used: BTreeSet<Id>,
     /// The apps on whose way we are, to find cycles.
     way: Vec<Id>,
@@ -122,6 +124,7 @@ impl<'a> Checker<'a> {
             servers: Vec::new(),
             orphans: Vec::new(),
             apps: Vec::new(),
+            made: 0,
             used: BTreeSet::new(),
             way: Vec::new(),
             done: BTreeMap::new(),
@@ -186,6 +189,7 @@ impl<'a> Checker<'a> {
 
     /// Notes an app.
     pub fn note(&mut self, name: String, place: Place, shape: Shape) -> AppId {
+        self.made += 1;
         self.apps.push(AppPlan { name, place, shape });
         self.apps.len() - 1
     }
@@ -257,7 +261,7 @@ impl<'a> Checker<'a> {
             self.report.push(wrong(format!("more than {MAX_DEPTH} apps stand in each other")));
             return self.broken(&reference.place);
         }
-        if self.apps.len() >= MAX_APPS {
+        if self.made >= MAX_APPS {
             self.report.push(wrong(format!("more than {MAX_APPS} apps, with those that `set` makes of one")));
             return self.broken(&reference.place);
         }
@@ -425,6 +429,7 @@ impl<'a> Checker<'a> {
             used: std::mem::take(&mut self.used),
             way: self.way.clone(),
             scope: self.scope.clone(),
+            made: self.made,
             quiet: true,
             ..Checker::new(self.files, self.catalog, self.strategy)
         };
@@ -432,5 +437,6 @@ impl<'a> Checker<'a> {
         self.used = quiet.used;
         self.gets |= quiet.gets;
         self.got.append(&mut quiet.got);
+        self.made = quiet.made;
     }
 }
