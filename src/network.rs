@@ -1,19 +1,25 @@
-//! Networks, as settings name them: `10.0.0.0/8`, `fd00::/8`, `192.0.2.1`.
+//! Networks, as settings name them: `10.0.0.0/8`, `fd00::/8`, `192.0.2.1`, and `unix:` for Unix sockets.
 
 use std::net::IpAddr;
 
+use pileus_sdk::Peer;
 use serde::{Deserialize, Deserializer, de::Error};
 
-/// All addresses that begin with the same bits. IPv4 stands within IPv6, so that `::ffff:192.0.2.1` is
-/// `192.0.2.1`.
+/// Where somebody may call from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Network {
-    start: u128,
-    mask: u128,
+pub(crate) enum Network {
+    /// All addresses that begin with the same bits. IPv4 stands within IPv6, so that `::ffff:192.0.2.1` is
+    /// `192.0.2.1`.
+    Addresses { start: u128, mask: u128 },
+    /// Unix sockets.
+    Unix,
 }
 
 impl Network {
     fn read(text: &str) -> Option<Self> {
+        if text == "unix:" {
+            return Some(Self::Unix);
+        }
         let (address, length) = match text.split_once('/') {
             Some((address, length)) => (address, Some(length)),
             None => (text, None),
@@ -28,12 +34,16 @@ impl Network {
         let mask = u128::MAX.checked_shl(128 - (length + below)).unwrap_or(0);
         let start = bits(address);
         // `10.1.2.3/8` is most likely a mistake, and a wide one.
-        (start & !mask == 0).then_some(Self { start, mask })
+        (start & !mask == 0).then_some(Self::Addresses { start, mask })
     }
 
-    /// Whether the address is in it.
-    pub(crate) fn holds(&self, address: IpAddr) -> bool {
-        bits(address) & self.mask == self.start
+    /// Whether who calls is in it.
+    pub(crate) fn holds(&self, peer: Peer) -> bool {
+        match (self, peer.ip()) {
+            (Self::Addresses { start, mask }, Some(address)) => bits(address) & mask == *start,
+            (Self::Unix, None) => true,
+            (Self::Addresses { .. }, None) | (Self::Unix, Some(_)) => false,
+        }
     }
 }
 
@@ -47,13 +57,16 @@ fn bits(address: IpAddr) -> u128 {
 impl<'de> Deserialize<'de> for Network {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         let text = String::deserialize(from)?;
-        let form = "as in `10.0.0.0/8`, `fd00::/8` or `192.0.2.1`, without bits behind its length";
+        let form =
+            "as in `10.0.0.0/8`, `fd00::/8` or `192.0.2.1`, without bits behind its length, or `unix:`";
         Self::read(&text).ok_or_else(|| D::Error::custom(format!("`{text}` is no network, {form}")))
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
+
     use super::*;
 
     #[test]
@@ -72,10 +85,15 @@ mod tests {
             ("fd00::/8", "fdff::1", true),
             ("fd00::/8", "fe80::1", false),
             ("::1", "::1", true),
+            ("::/0", "unix", false),
+            ("0.0.0.0/0", "unix", false),
+            ("unix:", "unix", true),
+            ("unix:", "127.0.0.1", false),
         ];
         for (network, address, held) in cases {
             let network = Network::read(network).unwrap();
-            assert_eq!(network.holds(address.parse().unwrap()), held, "{network:?} {address}");
+            let peer = address.parse().map_or(Peer::Unix(None), |ip: IpAddr| SocketAddr::new(ip, 1).into());
+            assert_eq!(network.holds(peer), held, "{network:?} {address}");
         }
         for wrong in
             ["", "10", "10.0.0.0/33", "10.0.0.0/", "10.0.0.0/+8", "10.0.0.1/8", "::/129", "a/8", "[::1]"]

@@ -22,7 +22,7 @@ use crate::{
     diagnostic::Report,
     kept::Kept,
     paste::ServerSettings,
-    serve::{Opened, Serving},
+    serve::{Opened, Serving, systemd},
 };
 
 /// How often files are looked at, in seconds.
@@ -68,6 +68,7 @@ impl Reloader {
 
     /// Reads all files again and lets the service go on with what they say.
     pub async fn reload(&mut self, by: &'static str, actor: Actor, serving: &mut Serving) -> Reload {
+        systemd::reloading();
         self.read().await;
         let outcome = self.attempt(actor, serving).await;
         let (problem, notes) = match outcome {
@@ -89,6 +90,7 @@ impl Reloader {
         for note in &notes {
             warn!(by, note, "reloaded, but");
         }
+        systemd::ready();
         let reload = Reload { at: self.clock.now(), by, problem, notes };
         self.checked.host.reloaded(reload.clone());
         reload

@@ -33,7 +33,7 @@ pub fn run(asked: &ExplainRequest) -> u8 {
     let servers = &checked.plan.servers;
     let server = match (&asked.server, uri.port_u16()) {
         (Some(name), _) => servers.iter().find(|server| server.name == *name),
-        (None, Some(port)) => servers.iter().find(|server| server.settings.listen.port() == port),
+        (None, Some(port)) => servers.iter().find(|server| server.settings.listen.port() == Some(port)),
         (None, None) => servers.iter().find(|server| server.name == "api").or(servers.first()),
     };
     let Some(server) = server else {

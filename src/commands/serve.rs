@@ -25,11 +25,14 @@ use crate::{
     host::{Ask, SetFilter, ThisProcess},
     identity,
     kept::Kept,
+    paste::Listen,
     reload::{LOOK_S, Reloader},
     serve::{self, Bound, Serving},
 };
 
 pub fn run(options: &Options) -> u8 {
+    // Before there are threads.
+    serve::systemd::receive();
     let Some(checked) = super::checked(options) else { return CONFIG };
     log(&checked.host);
     raise_file_limit();
@@ -91,10 +94,17 @@ async fn start(checked: Checked, options: &Options) -> u8 {
         match serve::bind(&server.name, &server.settings) {
             Ok(listener) => bound.push(listener),
             Err(error) => {
+                let listen = &server.settings.listen;
+                let hint = match listen {
+                    Listen::Tcp(_) => "Another program has it, or it is not this machine's",
+                    Listen::Unix(_) => {
+                        "Another program has it, or its folder is not there or not this user's"
+                    }
+                    Listen::Systemd(_) => "A .socket unit has to name it by `FileDescriptorName=`",
+                };
                 let text = format!(
-                    "[server.{}] cannot listen on {}: {error}. Another program has it, or it is not this \
-                     machine's: change `listen` in api-paste.toml.",
-                    server.name, server.settings.listen
+                    "[server.{}] cannot listen on {listen}: {error}. {hint}: change `listen` in api-paste.toml.",
+                    server.name
                 );
                 return fail(UNAVAILABLE, &text);
             }
@@ -125,8 +135,12 @@ async fn start(checked: Checked, options: &Options) -> u8 {
         }
     };
     let url = |listener: &Bound| {
-        let scheme = if listener.settings().tls.is_some() { "https" } else { "http" };
-        (listener.name.clone(), format!("{scheme}://{}", listener.address))
+        let url = match &listener.address {
+            Listen::Tcp(address) if listener.settings().tls.is_some() => format!("https://{address}"),
+            Listen::Tcp(address) => format!("http://{address}"),
+            other => other.to_string(),
+        };
+        (listener.name.clone(), url)
     };
     let addresses: Vec<(String, String)> = bound.iter().map(url).collect();
     let host = checked.host.clone();
@@ -135,7 +149,9 @@ async fn start(checked: Checked, options: &Options) -> u8 {
     let asked = host.attach_reload();
     let mut serving = serve::start(bound.into_iter().zip(apps).collect());
     banner(&addresses, &options.state, &token);
+    serve::systemd::ready();
     until_stopped(&mut stop, reloader, asked, &host, &mut serving).await;
+    serve::systemd::stopping();
     info!("stopping: requests in flight finish first; a second signal stops at once");
     let orderly = async {
         serving.stop().await;
@@ -243,7 +259,12 @@ fn banner(addresses: &[(String, String)], state: &Path, token: &Path) {
     text += &format!("  {:<6} {}\n", "state", state.display());
     text += &format!("  {:<6} {} (the administrator's)\n", "token", token.display());
     if let Some((_, api)) = addresses.iter().find(|(name, _)| name == "api") {
-        let quoted = token.display().to_string().replace('\'', r"'\''");
+        let quote = |text: &str| text.replace('\'', r"'\''");
+        let quoted = quote(&token.display().to_string());
+        let api = match api.strip_prefix("unix:") {
+            Some(path) => format!("--unix-socket '{}' http://localhost", quote(path)),
+            None => api.clone(),
+        };
         text += &format!(
             "\nSubmit a job:\n\n  curl -s -H \"X-Auth-Token: $(cat '{quoted}')\" -H 'Content-Type: application/json' \
              {api}/v2/default/jobs -d '{{\"job\": {{\"command\": [\"sh\", \"-c\", \"echo hello from $HOSTNAME; \

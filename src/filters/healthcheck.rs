@@ -143,7 +143,7 @@ impl Health {
 
     /// Whether who asks is answered.
     pub(crate) fn answers(&self, request: &Request) -> bool {
-        let peer = request.context().peer.ip();
+        let peer = request.context().peer;
         self.allowed.is_empty() || self.allowed.iter().any(|network| network.holds(peer))
     }
 

@@ -16,7 +16,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use http::{HeaderMap, HeaderName, HeaderValue, Uri, header, uri::PathAndQuery};
-use pileus_sdk::{Filter, Request};
+use pileus_sdk::{Filter, Peer, Request};
 use serde::Deserialize;
 
 use crate::{
@@ -39,7 +39,7 @@ const PREFIX: HeaderName = HeaderName::from_static("x-forwarded-prefix");
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// Networks of proxies: `["127.0.0.1", "10.0.0.0/8"]`.
+    /// Networks of proxies: `["127.0.0.1", "10.0.0.0/8"]`; `"unix:"`: whoever calls on a Unix socket.
     #[serde(default)]
     trusted_proxies: Vec<Network>,
     /// What these proxies write.
@@ -63,7 +63,7 @@ pub fn factory(section: &Section, _: &Deps) -> Result<Filter, Diagnostic> {
     let config: Config = section.parse()?;
     Ok(Filter::gate(move |request| {
         if request.headers().keys().any(is_forwarded) {
-            let peer = request.context().peer.ip();
+            let peer = request.context().peer;
             if config.trusted_proxies.iter().any(|network| network.holds(peer)) {
                 let told = Told::read(request.headers(), peer, &config);
                 told.apply(request);
@@ -92,15 +92,15 @@ struct Told {
 }
 
 impl Told {
-    fn read(headers: &HeaderMap, peer: IpAddr, config: &Config) -> Self {
-        let trusted = |address: IpAddr| config.trusted_proxies.iter().any(|network| network.holds(address));
+    fn read(headers: &HeaderMap, peer: Peer, config: &Config) -> Self {
+        let trusted = |node: Peer| config.trusted_proxies.iter().any(|network| network.holds(node));
         match config.headers {
             Family::XForwarded => Self::of_x_forwarded(headers, peer, trusted),
             Family::Forwarded => Self::of_forwarded(headers, trusted),
         }
     }
 
-    fn of_x_forwarded(headers: &HeaderMap, mut hop: IpAddr, trusted: impl Fn(IpAddr) -> bool) -> Self {
+    fn of_x_forwarded(headers: &HeaderMap, mut hop: Peer, trusted: impl Fn(Peer) -> bool) -> Self {
         let mut told = Self::default();
         // How many entries were written by somebody who is trusted.
         let mut believed = 0;
@@ -112,7 +112,7 @@ impl Told {
             // One that hides who called it is the last that is known.
             let Some(address) = node_address(node) else { break };
             told.client = Some(address);
-            hop = address.ip();
+            hop = address.into();
         }
         // A proxy that appends has written as many of the others; one that sets them has written one.
         let entry = |name: &HeaderName| -> Option<String> {
@@ -131,7 +131,7 @@ impl Told {
 
     /// Reads elements from the right. The one that names somebody who is not trusted, or nobody, was
     /// written by the outermost proxy that is: what it says of scheme and host is what the client did.
-    fn of_forwarded(headers: &HeaderMap, trusted: impl Fn(IpAddr) -> bool) -> Self {
+    fn of_forwarded(headers: &HeaderMap, trusted: impl Fn(Peer) -> bool) -> Self {
         let mut told = Self::default();
         for element in list(headers, &header::FORWARDED, ',').into_iter().rev() {
             let mut node = None;
@@ -147,7 +147,7 @@ impl Told {
             }
             let Some(address) = node else { break };
             told.client = Some(address);
-            if !trusted(address.ip()) {
+            if !trusted(address.into()) {
                 break;
             }
         }
@@ -156,7 +156,7 @@ impl Told {
 
     fn apply(self, request: &mut Request) {
         let context = request.context_mut();
-        context.peer = self.client.unwrap_or(context.peer);
+        context.peer = self.client.map_or(context.peer, Peer::Address);
         context.secure = self.secure.unwrap_or(context.secure);
         if self.host.is_some() || self.prefix.is_some() {
             let prefix = self.prefix.unwrap_or_default();

@@ -36,7 +36,7 @@ use std::{
 use http::{HeaderValue, Method};
 use percent_encoding::percent_decode_str;
 use pileus_model::Clock;
-use pileus_sdk::{Answer, Context, Fault, Filter, RateLimits, Request};
+use pileus_sdk::{Answer, Context, Fault, Filter, Peer, RateLimits, Request};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -292,10 +292,14 @@ impl Limiter {
                 roles.dedup();
                 self.buckets.key(roles)
             }
-            By::Address => self.buckets.key(match context.peer.ip().to_canonical() {
-                IpAddr::V4(address) => u64::from(address.to_bits()),
-                // Whoever has one address of IPv6 has the 2^64 of its network.
-                IpAddr::V6(address) => (address.to_bits() >> 64) as u64 | 1 << 63,
+            By::Address => self.buckets.key(match context.peer {
+                Peer::Address(address) => match address.ip().to_canonical() {
+                    IpAddr::V4(address) => u64::from(address.to_bits()),
+                    // Whoever has one address of IPv6 has the 2^64 of its network.
+                    IpAddr::V6(address) => (address.to_bits() >> 64) as u64 | 1 << 63,
+                },
+                // On a Unix socket, the user is what an address is elsewhere.
+                Peer::Unix(uid) => uid.map_or(u64::MAX >> 1, |uid| u64::from(uid) | 1 << 62),
             }),
         })
     }

@@ -65,6 +65,14 @@ pub(super) fn into_response(fault: Fault, media: Media, id: &RequestId) -> Respo
     }
 }
 
+/// The same for a fault that no stage has met: it has no id yet, and gets one.
+pub(crate) fn named(fault: Fault, media: Media) -> Response {
+    let id = fresh();
+    let mut response = into_response(fault, media, &id);
+    stamp(response.headers_mut(), &id);
+    response
+}
+
 /// Puts the id into both headers, unless they are there.
 pub(super) fn stamp(headers: &mut HeaderMap, id: &RequestId) {
     if !id.value().is_empty() {

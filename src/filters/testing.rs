@@ -2,6 +2,7 @@
 
 use std::{
     io::{self, Write},
+    net::SocketAddr,
     sync::{Arc, Mutex},
 };
 
@@ -96,7 +97,7 @@ pub(super) fn request(method: Method, uri: &str, headers: &[(&str, &str)]) -> Re
     for (name, value) in headers {
         request = request.header(*name, *value);
     }
-    Request::with(request.body(Body::Empty).unwrap(), Context::new("192.0.2.1:4711".parse().unwrap()))
+    Request::with(request.body(Body::Empty).unwrap(), Context::new(SocketAddr::from(([192, 0, 2, 1], 4711))))
 }
 
 /// The same, from a caller.

@@ -14,7 +14,6 @@
 use std::{
     fmt,
     future::Future,
-    net::SocketAddr,
     pin::Pin,
     sync::Arc,
     task::{self, Poll, ready},
@@ -25,7 +24,7 @@ use http::{Method, StatusCode, Uri};
 use http_body::{Body as _, Frame, SizeHint};
 use pileus_model::Clock;
 use pileus_sdk::{
-    Answer, Body, Fault, Filter, Request, RequestId, Response, Seen,
+    Answer, Body, Fault, Filter, Peer, Request, RequestId, Response, Seen,
     body::{BoxError, Stream},
 };
 use serde::Deserialize;
@@ -102,7 +101,7 @@ struct Report {
     uri: Uri,
     id: RequestId,
     global: Option<Box<str>>,
-    peer: SocketAddr,
+    peer: Peer,
     seen: Arc<Seen>,
     /// `None` until there is an answer.
     status: Option<StatusCode>,

@@ -11,6 +11,7 @@ use pileus_sdk::Mount;
 
 use super::{
     Section, composite, flow,
+    globals::Scope,
     parse::{Files, Group},
     plan::{AppId, AppPlan, FilterPlan, Plan, ServerPlan, Shape},
     resolve::{Id, Reference, Resolved, label, look_up, resolve},
@@ -27,6 +28,9 @@ pub(super) const APP_LIKE: [Group; 4] = [Group::App, Group::Composite, Group::Pi
 
 /// How deep apps may stand in apps, to save the stack from a file that was made to hurt.
 const MAX_DEPTH: usize = 64;
+
+/// How many apps there may be, for the same reason: `set` makes several of one.
+const MAX_APPS: usize = 10_000;
 
 /// The code that names may mean.
 #[derive(Debug, Clone, Copy)]
@@ -74,6 +78,7 @@ pub fn check(files: &Files, catalog: &Catalog, strategy: Strategy<'_>, report: &
     let mut checker = Checker::new(files, catalog, strategy);
     checker.servers();
     checker.unused();
+    checker.set_for_nobody();
     report.extend(checker.report.sorted().into_iter().cloned());
     let plan = Plan { servers: checker.servers, apps: checker.apps };
     flow::check(&plan, &checker.orphans, catalog, report);
@@ -89,10 +94,20 @@ pub(super) struct Checker<'a> {
     /// Apps of servers that have mistakes, and where they are named.
     orphans: Vec<(AppId, Place)>,
     apps: Vec<AppPlan>,
+    /// How many apps were made, with those of strategies that are not chosen.
+    made: usize,
     pub used: BTreeSet<Id>,
     /// The apps on whose way we are, to find cycles.
     way: Vec<Id>,
-    done: BTreeMap<Id, AppId>,
+    /// What is made already; where it depends on what was set on the way, with who has set it.
+    done: BTreeMap<(Id, Option<Vec<Id>>), AppId>,
+    /// What was set on the way to where we are.
+    scope: Scope,
+    /// Whether something below gets a global.
+    gets: bool,
+    /// Globals that somebody gets, and those that somebody sets with the place of their names.
+    pub got: BTreeSet<String>,
+    pub set: BTreeMap<String, Place>,
     /// Whether uses may have been missed, so that nothing can be said of unused sections.
     pub lost: bool,
     /// Whether the report is thrown away.
@@ -109,9 +124,14 @@ impl<'a> Checker<'a> {
             servers: Vec::new(),
             orphans: Vec::new(),
             apps: Vec::new(),
+            made: 0,
             used: BTreeSet::new(),
             way: Vec::new(),
             done: BTreeMap::new(),
+            scope: Scope::default(),
+            gets: false,
+            got: BTreeSet::new(),
+            set: BTreeMap::new(),
             lost: false,
             quiet: false,
         }
@@ -132,17 +152,21 @@ impl<'a> Checker<'a> {
         }
         for ((group, name), _) in servers {
             let id = Id { file: 0, group: *group, name: name.clone() };
-            let Some(it) = resolve(self.files, &id, &|_| false, &mut self.used, &mut self.report) else {
+            let Some(mut it) = resolve(self.files, &id, &|_| false, &mut self.used, &mut self.report) else {
                 continue;
             };
+            let above = self.scope.depth();
+            self.enter(&id, &mut it);
             let app = it.section.settings.get("app").map(|app| app.value.clone());
             let app = app.filter(|app| app.as_text().is_some());
             self.lost |= app.is_none();
             let below = app.map(|app| (self.app(&app), app.place));
+            self.scope.leave(above);
             let settings = match it.broken {
                 true => None,
                 false => self.report.take(it.section.parse::<ServerSettings>()),
             };
+            let settings = settings.and_then(|settings| self.sound(settings, &it.section));
             let name = name.clone();
             match (settings, below) {
                 (Some(settings), Some((app, app_place))) => {
@@ -154,8 +178,18 @@ impl<'a> Checker<'a> {
         }
     }
 
+    /// The settings of a server with paths from where they are written, if they make sense together.
+    fn sound(&mut self, mut settings: ServerSettings, section: &Section) -> Option<ServerSettings> {
+        let listen = section.settings.get("listen").map(|setting| &setting.value.place);
+        settings.listen.relative_to(self.files.folder(listen.unwrap_or(&section.place)));
+        let Some((key, problem)) = settings.problem() else { return Some(settings) };
+        self.report.push(section.wrong(key, problem));
+        None
+    }
+
     /// Notes an app.
     pub fn note(&mut self, name: String, place: Place, shape: Shape) -> AppId {
+        self.made += 1;
         self.apps.push(AppPlan { name, place, shape });
         self.apps.len() - 1
     }
@@ -181,7 +215,7 @@ impl<'a> Checker<'a> {
     /// An app that needs no section: a compiled-in one with its defaults, or the routes of a mount.
     fn compiled_in(&mut self, name: &str, reference: &Value) -> AppId {
         let place = &reference.place;
-        let id = Id { file: usize::MAX, group: Group::App, name: name.to_owned() };
+        let id = (Id { file: usize::MAX, group: Group::App, name: name.to_owned() }, None);
         if let Some(done) = self.done.get(&id) {
             return *done;
         }
@@ -208,7 +242,12 @@ impl<'a> Checker<'a> {
 
     /// The app that a section makes.
     fn section(&mut self, id: &Id, reference: &Value) -> AppId {
-        if let Some(done) = self.done.get(id) {
+        let (anyhow, here) = ((id.clone(), None), (id.clone(), Some(self.scope.ids())));
+        if let Some(done) = self.done.get(&anyhow) {
+            return *done;
+        }
+        if let Some(done) = self.done.get(&here) {
+            self.gets = true;
             return *done;
         }
         let wrong = |text: String| Diagnostic::error(text).at(reference.place.clone());
@@ -222,10 +261,17 @@ impl<'a> Checker<'a> {
             self.report.push(wrong(format!("more than {MAX_DEPTH} apps stand in each other")));
             return self.broken(&reference.place);
         }
+        if self.made >= MAX_APPS {
+            self.report.push(wrong(format!("more than {MAX_APPS} apps, with those that `set` makes of one")));
+            return self.broken(&reference.place);
+        }
         self.way.push(id.clone());
+        let (above, others) = (self.scope.depth(), std::mem::take(&mut self.gets));
         let app = self.make(id, &reference.place);
+        self.scope.leave(above);
         self.way.pop();
-        self.done.insert(id.clone(), app);
+        self.done.insert(if self.gets { here } else { anyhow }, app);
+        self.gets |= others;
         app
     }
 
@@ -266,10 +312,20 @@ impl<'a> Checker<'a> {
             Group::Composite => COMPOSITES.iter().any(|it| it.0 == name),
             Group::Pipeline | Group::Server => false,
         };
-        let it = resolve(self.files, id, &compiled_in, &mut self.used, &mut self.report)?;
+        let mut it = resolve(self.files, id, &compiled_in, &mut self.used, &mut self.report)?;
+        self.enter(id, &mut it);
         let names_others = !matches!(id.group, Group::Filter | Group::App);
         self.lost |= it.broken || names_others && !it.section.gaps.is_empty();
         Some(it)
+    }
+
+    /// Lets hold what a section sets, and gives it what it gets.
+    fn enter(&mut self, id: &Id, it: &mut Resolved) {
+        self.scope.enter(id, it);
+        self.set.extend(it.set.iter().map(|(name, setting)| (name.clone(), setting.key.clone())));
+        self.gets |= !it.get.is_empty();
+        self.got.extend(it.get.values().filter_map(|asked| asked.value.as_text().map(str::to_owned)));
+        self.scope.give(self.files, it, &mut self.report);
     }
 
     /// The code by which a section is made, or says that there is none.
@@ -309,6 +365,7 @@ impl<'a> Checker<'a> {
         let mut filters = Vec::new();
         let mut way = Vec::new();
         let mut next = Some(reference.clone());
+        let above = self.scope.depth();
         while let Some(reference) = next.take() {
             let broken = |place: &Place| FilterPlan {
                 name: String::new(),
@@ -351,6 +408,7 @@ impl<'a> Checker<'a> {
             };
             filters.insert(0, plan);
         }
+        self.scope.leave(above);
         filters
     }
 
@@ -370,10 +428,15 @@ impl<'a> Checker<'a> {
         let mut quiet = Checker {
             used: std::mem::take(&mut self.used),
             way: self.way.clone(),
+            scope: self.scope.clone(),
+            made: self.made,
             quiet: true,
             ..Checker::new(self.files, self.catalog, self.strategy)
         };
         plan(&mut quiet);
         self.used = quiet.used;
+        self.gets |= quiet.gets;
+        self.got.append(&mut quiet.got);
+        self.made = quiet.made;
     }
 }

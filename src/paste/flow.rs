@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 
 use super::{
+    Listen,
     check::Catalog,
     plan::{AppId, End, FilterPlan, Plan, ServerPlan, Shape},
     value::Kind,
@@ -23,17 +24,20 @@ pub fn check(plan: &Plan, orphans: &[(AppId, Place)], catalog: &Catalog, report:
     for (at, server) in plan.servers.iter().enumerate() {
         let listen = server.section.settings.get("listen").map(|setting| &setting.value.place);
         let listen = listen.unwrap_or(&server.section.place);
-        if let Some(other) = plan.servers[..at].iter().find(|other| other.settings.clashes(&server.settings))
+        if let Some(other) =
+            plan.servers[..at].iter().find(|other| other.settings.listen.clashes(&server.settings.listen))
         {
-            let address = server.settings.listen;
+            let address = &server.settings.listen;
+            let what = if address.port().is_some() { "a port" } else { "a socket" };
+            let help = format!("give each {what} of its own");
             let text =
                 format!("[server.{}] and [server.{}] both listen on {address}", other.name, server.name);
-            report.push(Diagnostic::error(text).at(listen.clone()).help("give each a port of its own"));
+            report.push(Diagnostic::error(text).at(listen.clone()).help(help));
         }
         let mut walk = Walk { plan, catalog, report, seen: BTreeSet::new(), open: BTreeSet::new() };
         walk.app(server.app, &server.app_place, Facts::default(), false);
         let open = walk.open;
-        if !open.is_empty() && !server.settings.loopback() && !server.settings.allow_unauthenticated {
+        if !open.is_empty() && !server.settings.listen.is_local() && !server.settings.allow_unauthenticated {
             report.push(unauthenticated(server, catalog, &open).at(listen.clone()));
         }
     }
@@ -42,8 +46,10 @@ pub fn check(plan: &Plan, orphans: &[(AppId, Place)], catalog: &Catalog, report:
 /// Another host may call what asks nobody who he is.
 fn unauthenticated(server: &ServerPlan, catalog: &Catalog, open: &BTreeSet<&str>) -> Diagnostic {
     let open: Vec<_> = open.iter().collect();
+    // What systemd opens is not known here.
+    let reached = if matches!(server.settings.listen, Listen::Systemd(_)) { "may" } else { "can" };
     let text = format!(
-        "[server.{}] can be reached by other hosts, and no filter on the way to {} proves who calls",
+        "[server.{}] {reached} be reached by other hosts, and no filter on the way to {} proves who calls",
         server.name,
         words(&open, "and"),
     );

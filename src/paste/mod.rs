@@ -29,6 +29,9 @@
 //! the file that says so. An outer key replaces an inner one. A `filter-app` uses filters. A filter
 //! or an app with `filter-with = "name"` has that filter around it.
 //!
+//! **Globals.** `set = { name = … }` gives a value to what is loaded through a section, and `get = { setting =
+//! "name" }` takes it there, or from `[default]`. See [`globals`].
+//!
 //! **Layers.** `base = "shipped"`, or the path of a file, at the top, and `[[change]]` by name: insert after,
 //! replace, remove, set. See [`layers`].
 //!
@@ -36,8 +39,8 @@
 //! own. A pipeline that is reached by two ways is one.
 //!
 //! Where Paste is silent or crashes (unknown keys, cycles, sections that nobody uses, filters in an
-//! impossible order), this says so like a compiler. Not taken over: `set` and `get` of globals,
-//! since no factory sees globals here; `egg:` and `call:`, since code is compiled in.
+//! impossible order), this says so like a compiler. Not taken over: `egg:` and `call:`,
+//! since code is compiled in.
 //! Source: Paste Deploy, `paste/deploy/loadwsgi.py`.
 
 mod build;
@@ -47,8 +50,10 @@ mod composite;
 mod de;
 mod describe;
 mod flow;
+mod globals;
 mod interpolate;
 pub mod layers;
+pub mod listen;
 mod names;
 mod parse;
 mod plan;
@@ -68,6 +73,7 @@ pub use check::{Catalog, Strategy, check};
 pub(crate) use describe::short;
 pub use describe::{describe, to_dot, to_json, way_to_json};
 pub use interpolate::Environment;
+pub use listen::Listen;
 pub use parse::Files;
 pub(crate) use parse::whole_table;
 pub use plan::{AppId, AppPlan, End, FilterPlan, Mounted, Plan, ServerPlan, Shape, Way};

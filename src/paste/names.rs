@@ -57,6 +57,21 @@ impl Checker<'_> {
         Diagnostic::error(format!("there is no {noun} `{name}`")).at(place).suggest(name, names)
     }
 
+    /// Says which globals are set and nobody gets.
+    pub fn set_for_nobody(&mut self) {
+        // A `get` with a mistake may have meant one.
+        if self.lost || self.report.errors() > 0 {
+            return;
+        }
+        for (name, place) in self.set.iter().filter(|(name, _)| !self.got.contains(*name)) {
+            let wrong = Diagnostic::warning(format!("nobody gets the global `{name}`")).at(place.clone());
+            let help = format!(
+                "who wants it says `get = {{ setting = \"{name}\" }}`; `${{{name}}}` does not see it"
+            );
+            self.report.push(wrong.help(help));
+        }
+    }
+
     /// Says which sections of the first file nobody uses.
     pub fn unused(&mut self) {
         let Some(file) = self.files.files.first() else { return };

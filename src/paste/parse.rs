@@ -88,6 +88,8 @@ pub struct File {
     pub source: Arc<Source>,
     /// Its sections, with those of its base.
     pub sections: Sections,
+    /// Its `[default]`, above that of its base.
+    pub default: Interpolated,
     /// Itself, and the bases below it.
     layers: Vec<Layer>,
 }
@@ -169,7 +171,7 @@ impl Files {
     }
 
     /// The folder of the text in which something stands.
-    fn folder(&self, place: &Place) -> &Path {
+    pub fn folder(&self, place: &Place) -> &Path {
         let mut layers = self.files.iter().flat_map(|file| &file.layers);
         let layer = layers.find(|layer| Arc::ptr_eq(&layer.source, &place.source));
         layer.map_or(Path::new(""), |layer| &layer.folder)
@@ -233,7 +235,7 @@ impl Reader<'_> {
     /// One text, which becomes the file of this index; `None` where its TOML, or that of a base, is broken.
     fn file(&mut self, name: String, text: String, folder: PathBuf, index: usize) -> Option<File> {
         let source = Arc::new(Source { name, text });
-        let Own { base, sections, changes } =
+        let Own { base, default, sections, changes } =
             own(&source, &folder.display().to_string(), self.environment, self.report)?;
         let layer = Layer { source, folder };
         let mut file = match &base {
@@ -243,11 +245,14 @@ impl Reader<'_> {
                     let help = "say `base = \"shipped\"`, or the path of a file, at the top";
                     self.report.push(Diagnostic::error(text).at(change.place.clone()).help(help));
                 }
-                File { source: layer.source.clone(), sections, layers: Vec::new() }
+                File { source: layer.source.clone(), sections, default, layers: Vec::new() }
             }
             Some(base) => {
                 let mut below = self.base(base, &layer, index)?;
                 below.sections = lay(below.sections, sections, changes, self.report);
+                below.default.settings.retain(|name, _| !default.gaps.contains_key(name));
+                below.default.settings.extend(default.settings);
+                below.default.gaps.extend(default.gaps);
                 below
             }
         };
@@ -326,6 +331,7 @@ fn named_files(settings: &Table) -> Vec<(Place, String)> {
 /// What one text says.
 struct Own {
     base: Option<Value>,
+    default: Interpolated,
     sections: Sections,
     changes: Vec<Section>,
 }
@@ -355,7 +361,8 @@ fn own(source: &Arc<Source>, here: &str, environment: Environment<'_>, report: &
         Some(Section { settings, gaps, ..Section::bare("change", &value.place) })
     });
     let base = top.get("base").map(|setting| setting.value.clone());
-    Some(Own { base, sections, changes: changes.collect() })
+    let changes = changes.collect();
+    Some(Own { base, default, sections, changes })
 }
 
 /// The top of a TOML text; where it is broken, `None`, and the first mistake of every line.

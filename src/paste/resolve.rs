@@ -4,12 +4,15 @@
 //! A name means a section of the file in which the name is written. Where there is none, it means
 //! compiled-in code of that name with its defaults.
 
-use std::collections::BTreeSet;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use super::{
-    Section,
+    Section, globals,
     parse::{Files, Group, Raw},
-    value::{Setting, Value},
+    value::{Setting, Table, Value},
 };
 use crate::diagnostic::{Diagnostic, Place, Report};
 
@@ -41,6 +44,10 @@ pub struct Resolved {
     pub factory: Option<(String, Place)>,
     /// `filter-with`: the filter around it.
     pub filter_with: Option<Value>,
+    /// `set`: globals for itself and for what is loaded through it.
+    pub set: Arc<Table>,
+    /// `get`: settings that are globals, by what these are called.
+    pub get: Table,
     /// Whether parts of it could not be read: what it is made of is not known for certain.
     pub broken: bool,
 }
@@ -100,7 +107,9 @@ pub fn resolve(
     let raw = raw(files, id)?;
     let name = format!("{}.{}", id.group.as_str(), id.name);
     let section = Section::bare(&name, &raw.place);
-    let mut it = Resolved { section, factory: None, filter_with: None, broken: false };
+    let (set, get) = (Arc::default(), Table::new());
+    let mut it = Resolved { section, factory: None, filter_with: None, set, get, broken: false };
+    let mut set = BTreeMap::new();
     // A filter-app is a filter to whoever inherits: its `next` is its own.
     let kind = if id.group == Group::FilterApp { Group::Filter } else { id.group };
     let mut way = vec![id.clone()];
@@ -109,12 +118,32 @@ pub fn resolve(
         used.insert(at.clone());
         report.extend(current.gaps.values().cloned());
         let Section { settings, gaps, .. } = &mut it.section;
-        for (key, setting) in current.settings.iter().filter(|(key, _)| !gaps.contains_key(*key)) {
+        let gets = globals(current, "get", &name, &mut it.broken, report);
+        for (key, setting) in gets.filter(|(key, _)| !settings.contains_key(*key) && !gaps.contains_key(*key))
+        {
+            if let Some(twice) = current.settings.get(key) {
+                let text = format!("[{name}] `{key}` is a setting here, and `get` says it too");
+                report.push(
+                    Diagnostic::error(text).at(setting.key.clone()).help(format!(
+                        "the other one stands in line {}; delete one of them",
+                        twice.key.line()
+                    )),
+                );
+            }
+            it.get.entry(key.clone()).or_insert_with(|| setting.clone());
+        }
+        for (key, setting) in globals(current, "set", &name, &mut it.broken, report) {
+            set.entry(key.clone()).or_insert_with(|| setting.clone());
+        }
+        let words = |key: &str| matches!(key, "set" | "get");
+        let own = current.settings.iter().filter(|(key, _)| !words(key));
+        for (key, setting) in own.filter(|(key, _)| !gaps.contains_key(*key) && !it.get.contains_key(*key)) {
             settings.entry(key.clone()).or_insert_with(|| setting.clone());
         }
         for (key, why) in current.gaps.iter().filter(|(key, _)| !settings.contains_key(*key)) {
             gaps.entry(key.clone()).or_insert_with(|| why.clone());
         }
+        it.broken |= ["set", "get"].iter().any(|key| current.gaps.contains_key(*key));
         if ["use", "factory"].iter().any(|key| current.gaps.contains_key(*key)) {
             it.broken = true;
             break;
@@ -157,6 +186,7 @@ pub fn resolve(
         it.broken = true;
         break;
     }
+    it.set = Arc::new(set);
     let mut take = |key: &str| it.section.settings.remove(key).map(|setting: Setting| setting.value);
     // What a kind does not know stays, and is an unknown key.
     take("use");
@@ -167,6 +197,19 @@ pub fn resolve(
         it.filter_with = take("filter-with");
     }
     Some(it)
+}
+
+/// What a section says with `set` or `get`; where it makes no sense, that is reported.
+fn globals<'a>(
+    raw: &'a Raw,
+    word: &str,
+    name: &str,
+    broken: &mut bool,
+    report: &mut Report,
+) -> impl Iterator<Item = (&'a String, &'a Setting)> + use<'a> {
+    let table = globals::table(&raw.settings, word, name);
+    *broken |= table.is_err();
+    report.take(table).flatten().into_iter().flatten()
 }
 
 /// `filter.limit`; in another file than the first one with its name, `site.toml#filter.limit`.

@@ -2,7 +2,9 @@
 //!
 //! | setting | default | meaning |
 //! | --- | --- | --- |
-//! | `listen` | | `ADDRESS:PORT`; port 0: any that is free |
+//! | `listen` | | `ADDRESS:PORT`, `unix:PATH` or `systemd:NAME`; see [`super::listen`] |
+//! | `socket_mode` | `"0600"` | who of this host may call, of a Unix socket |
+//! | `socket_group` | none | the group that such a socket is given to; the mode is then `"0660"` |
 //! | `app` | | a composite, pipeline, filter-app or app |
 //! | `allow_unauthenticated` | `false` | other hosts may call what asks nobody who he is |
 //! | `backlog` | 1024 | connections that wait to be accepted |
@@ -20,26 +22,29 @@
 //!
 //! The size of a body, and the time for it to arrive, are bounded by the filter `sizelimit`.
 
-use std::{
-    net::{IpAddr, SocketAddr},
-    num::NonZeroU32,
-    path::PathBuf,
-};
+use std::{num::NonZeroU32, path::PathBuf};
 
 use serde::{Deserialize, Deserializer, de::Error};
+
+use super::Listen;
 
 /// What a server listens on, and its limits. Nothing is endless.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ServerSettings {
-    /// Address and port; port 0: any that is free.
-    #[serde(deserialize_with = "address")]
-    pub listen: SocketAddr,
+    /// Address and port, or what stands for them.
+    pub listen: Listen,
     /// The name of what answers.
     pub app: String,
     /// Whether other hosts may call what asks nobody who he is.
     #[serde(default)]
     pub allow_unauthenticated: bool,
+    /// The permissions of a Unix socket, where they were said.
+    #[serde(default, deserialize_with = "mode")]
+    pub socket_mode: Option<u32>,
+    /// The group of a Unix socket, by its number.
+    #[serde(default, deserialize_with = "group")]
+    pub socket_group: Option<u32>,
     /// Connections that wait to be accepted.
     #[serde(default = "nonzero::<1024>")]
     pub backlog: NonZeroU32,
@@ -100,26 +105,42 @@ impl TlsSettings {
 pub const MIN_HEADER_BYTES: u32 = 8192;
 
 impl ServerSettings {
-    /// Whether this host alone can reach it.
-    pub fn loopback(&self) -> bool {
-        self.listen.ip().to_canonical().is_loopback()
+    /// The permissions of a Unix socket. Nobody else may call unless that was said.
+    pub fn mode(&self) -> u32 {
+        self.socket_mode.unwrap_or(if self.socket_group.is_some() { 0o660 } else { 0o600 })
     }
 
-    /// Whether both cannot listen at a time.
-    pub fn clashes(&self, other: &Self) -> bool {
-        let (one, two) = (self.listen.ip().to_canonical(), other.listen.ip().to_canonical());
-        let everywhere = |ip: IpAddr| ip.is_unspecified() && one.is_ipv4() == two.is_ipv4();
-        let same_host = one == two || everywhere(one) || everywhere(two);
-        self.listen.port() != 0 && self.listen.port() == other.listen.port() && same_host
+    /// A setting that makes no sense beside the others, and why.
+    pub fn problem(&self) -> Option<(&'static str, String)> {
+        let unix = matches!(self.listen, Listen::Unix(_));
+        let of_unix = |key| format!("`{key}` is for a Unix socket, and this is `{}`", self.listen);
+        if let Some(problem) = self.listen.problem() {
+            return Some(("listen", problem));
+        }
+        if unix && self.tls.is_some() {
+            return Some(("tls", "no TLS on a Unix socket: what it carries leaves no host".into()));
+        }
+        let said = [("socket_mode", self.socket_mode), ("socket_group", self.socket_group)];
+        let said = said.into_iter().find(|(_, said)| said.is_some() && !unix);
+        said.map(|(key, _)| (key, of_unix(key)))
     }
 }
 
-fn address<'de, D: Deserializer<'de>>(from: D) -> Result<SocketAddr, D::Error> {
+fn mode<'de, D: Deserializer<'de>>(from: D) -> Result<Option<u32>, D::Error> {
     let text = String::deserialize(from)?;
-    text.parse().map_err(|_| {
-        let form = "as in `127.0.0.1:8774` or `[::1]:8774`";
-        D::Error::custom(format!("`{text}` is no address with a port, {form}"))
-    })
+    let octal = text.bytes().all(|digit| matches!(digit, b'0'..=b'7'));
+    let mode = u32::from_str_radix(&text, 8).ok().filter(|mode| octal && *mode <= 0o777);
+    let wrong = || D::Error::custom(format!("`{text}` is no mode of a file, as in `0660`"));
+    mode.map(Some).ok_or_else(wrong)
+}
+
+fn group<'de, D: Deserializer<'de>>(from: D) -> Result<Option<u32>, D::Error> {
+    let name = String::deserialize(from)?;
+    match nix::unistd::Group::from_name(&name) {
+        Ok(Some(group)) => Ok(Some(group.gid.as_raw())),
+        Ok(None) => Err(D::Error::custom(format!("this host has no group `{name}`"))),
+        Err(error) => Err(D::Error::custom(format!("the group `{name}` cannot be looked up: {error}"))),
+    }
 }
 
 fn header_bytes<'de, D: Deserializer<'de>>(from: D) -> Result<NonZeroU32, D::Error> {
@@ -156,27 +177,32 @@ mod tests {
         let settings = listening("127.0.0.1:0");
         assert_eq!((settings.backlog.get(), settings.max_connections.get()), (1024, 10_000));
         assert_eq!((settings.max_header_bytes.get(), settings.max_headers.get()), (32_768, 100));
-        assert!(settings.http2 && !settings.allow_unauthenticated && settings.loopback());
+        assert!(settings.http2 && !settings.allow_unauthenticated && settings.listen.is_local());
     }
 
     #[test]
-    fn addresses() {
-        let loopback = [("127.0.0.2:1", true), ("[::1]:1", true), ("[::ffff:127.0.0.1]:1", true)];
-        let others = [("0.0.0.0:1", false), ("[::]:1", false), ("10.0.0.1:1", false)];
-        for (listen, expected) in loopback.into_iter().chain(others) {
-            assert_eq!(listening(listen).loopback(), expected, "{listen}");
-        }
+    fn permissions_are_of_unix_sockets() {
         let cases = [
-            ("127.0.0.1:1", "127.0.0.1:1", true),
-            ("127.0.0.1:1", "127.0.0.1:2", false),
-            ("127.0.0.1:1", "127.0.0.2:1", false),
-            ("0.0.0.0:1", "127.0.0.1:1", true),
-            ("[::]:1", "127.0.0.1:1", false),
-            ("127.0.0.1:0", "127.0.0.1:0", false),
+            ("unix:a", "", Ok(0o600)),
+            ("unix:a", "socket_mode = '0660'", Ok(0o660)),
+            ("unix:a", "socket_mode = '0666'", Ok(0o666)),
+            ("unix:a", "socket_group = 'root'", Ok(0o660)),
+            ("unix:a", "socket_group = 'root'\nsocket_mode = '600'", Ok(0o600)),
+            ("127.0.0.1:1", "socket_mode = '0660'", Err("socket_mode")),
+            ("systemd:a", "socket_group = 'root'", Err("socket_group")),
+            ("unix:a", "tls = { certificate = 'a', key = 'b' }", Err("tls")),
         ];
-        for (one, two, expected) in cases {
-            assert_eq!(listening(one).clashes(&listening(two)), expected, "{one} {two}");
-            assert_eq!(listening(two).clashes(&listening(one)), expected, "{two} {one}");
+        for (listen, more, expected) in cases {
+            let text = format!("listen = {listen:?}\napp = \"a\"\n{more}");
+            let settings: ServerSettings = Section::from_text("server.x", &text).parse().unwrap();
+            let found = settings.problem().map_or(Ok(settings.mode()), |(key, _)| Err(key));
+            assert_eq!(found, expected, "{text}");
+        }
+        let wrong =
+            ["mode = '0668'", "mode = ''", "mode = '+600'", "mode = '1777'", "group = 'no such group'"];
+        for more in wrong {
+            let text = format!("listen = \"unix:a\"\napp = \"a\"\nsocket_{more}");
+            assert!(Section::from_text("server.x", &text).parse::<ServerSettings>().is_err(), "{text}");
         }
     }
 }

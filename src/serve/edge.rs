@@ -11,6 +11,8 @@ use hyper::body::{Body as _, Incoming};
 use pileus_sdk::{Answer, Body, Context, Fault, Media, Request, Response, Stack};
 use tokio::time::timeout;
 
+use crate::filters::request_id;
+
 /// Headers that say who calls. Whatever a client sends in them is dropped, under every spelling
 /// (`X-User-Id`, `x_user_id`): who calls is a typed value in the request.
 ///
@@ -71,7 +73,7 @@ pub fn answer(
                 Err(Fault::Unavailable { reason, retry_after: Duration::from_secs(1) })
             }),
         };
-        Ok(answered.unwrap_or_else(|fault| fault.into_response_as(media)))
+        Ok(answered.unwrap_or_else(|fault| request_id::named(fault, media)))
     }
 }
 

@@ -8,11 +8,9 @@ use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::{conn::auto, graceful::GracefulShutdown},
 };
-use pileus_sdk::{Context, Draining, Stack};
-use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use pileus_sdk::{Context, Draining, Peer, Stack};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    net::{TcpListener, TcpStream},
     sync::watch,
     task::JoinSet,
     time::timeout,
@@ -22,8 +20,12 @@ use tracing::{debug, info, warn};
 use super::{
     Answering, edge,
     guard::{Busy, Guard, Patience},
+    socket::{Socket, Stream},
 };
-use crate::{metrics::ServerCounts, paste::ServerSettings};
+use crate::{
+    metrics::ServerCounts,
+    paste::{Listen, ServerSettings},
+};
 
 /// A listener that was bound and has not accepted anything yet.
 #[derive(Debug)]
@@ -31,27 +33,15 @@ pub struct Bound {
     /// The name of its section, `api`.
     pub name: String,
     /// Where it really listens: port 0 is resolved.
-    pub address: SocketAddr,
-    socket: TcpListener,
+    pub address: Listen,
+    socket: Socket,
     settings: ServerSettings,
 }
 
 /// Opens a server's socket. Needs a runtime.
 pub fn bind(name: &str, settings: &ServerSettings) -> io::Result<Bound> {
-    let address = settings.listen;
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    // A restart must not wait for connections of the last run to be forgotten.
-    socket.set_reuse_address(true)?;
-    socket.set_nonblocking(true)?;
-    socket.bind(&address.into())?;
-    socket.listen(backlog(settings))?;
-    let socket = TcpListener::from_std(socket.into())?;
-    let address = socket.local_addr()?;
+    let (socket, address) = Socket::open(settings)?;
     Ok(Bound { name: name.to_owned(), address, socket, settings: settings.clone() })
-}
-
-fn backlog(settings: &ServerSettings) -> i32 {
-    i32::try_from(settings.backlog.get()).unwrap_or(i32::MAX)
 }
 
 /// What answers at a listener now, and how.
@@ -117,8 +107,8 @@ impl Bound {
                 Ok(()) = changed.changed() => {
                     settings = front.load().settings.clone();
                     builder = Arc::new(self::builder(&settings));
-                    if let Err(error) = SockRef::from(&self.socket).listen(backlog(&settings)) {
-                        warn!(server = self.name, %error, "the backlog stays as it is");
+                    if let Err(error) = self.socket.change(&settings) {
+                        warn!(server = self.name, %error, "the socket stays as it is");
                     }
                     continue;
                 }
@@ -157,8 +147,8 @@ impl Bound {
 }
 
 fn connection(
-    stream: TcpStream,
-    peer: SocketAddr,
+    stream: Stream,
+    peer: Peer,
     settings: &ServerSettings,
     draining: Arc<Draining>,
     front: Arc<ArcSwap<Front>>,
@@ -170,15 +160,22 @@ fn connection(
         header: seconds(settings.header_timeout_s),
         write: seconds(settings.write_timeout_s),
     };
-    let local = stream.local_addr().ok();
+    let local = match &stream {
+        Stream::Tcp(stream) => stream.local_addr().ok(),
+        Stream::Unix(_) => None,
+    };
     let Answering { keys, counts, .. } = front.load().answering.clone();
     let open = counts.open();
     let handshake = seconds(settings.header_timeout_s);
     async move {
+        let _open = open;
+        let call = Caller { peer, local, secure: keys.is_some(), counts, draining, front };
+        let stream = match stream {
+            Stream::Unix(stream) => return converse(stream, patience, call, builder, watcher).await,
+            Stream::Tcp(stream) => stream,
+        };
         // Answers are small and wanted at once; a socket that refuses this works all the same.
         stream.set_nodelay(true).ok();
-        let _open = open;
-        let call = Caller { peer, counts, local, secure: keys.is_some(), draining, front };
         let Some(keys) = keys else {
             return converse(stream, patience, call, builder, watcher).await;
         };
@@ -192,7 +189,7 @@ fn connection(
 
 /// Who is at the other end of a connection, and what answers him.
 struct Caller {
-    peer: SocketAddr,
+    peer: Peer,
     local: Option<SocketAddr>,
     secure: bool,
     counts: Arc<ServerCounts>,

@@ -8,9 +8,11 @@
 mod edge;
 mod guard;
 mod listener;
+mod socket;
+pub mod systemd;
 mod tls;
 
-use std::{io, net::SocketAddr, sync::Arc};
+use std::{io, sync::Arc};
 
 use arc_swap::ArcSwap;
 use pileus_sdk::Stack;
@@ -22,7 +24,10 @@ pub use self::{
     listener::{Bound, bind},
     tls::{Keys, KeysError},
 };
-use crate::{metrics::ServerCounts, paste::ServerSettings};
+use crate::{
+    metrics::ServerCounts,
+    paste::{Listen, ServerSettings},
+};
 
 /// Listeners that accept.
 #[derive(Debug)]
@@ -35,7 +40,7 @@ pub struct Serving {
 #[derive(Debug)]
 struct Live {
     name: String,
-    address: SocketAddr,
+    address: Listen,
     front: Arc<ArcSwap<Front>>,
     changed: watch::Sender<()>,
     stop: watch::Sender<bool>,
@@ -77,14 +82,14 @@ impl Serving {
         let settings = bound.settings().clone();
         let front = Arc::new(ArcSwap::from_pointee(Front { answering, settings }));
         let ((changed, changes), (stop, stopped)) = (watch::channel(()), watch::channel(false));
-        let (name, address) = (bound.name.clone(), bound.address);
+        let (name, address) = (bound.name.clone(), bound.address.clone());
         self.tasks.spawn(bound.accept(front.clone(), changes, stopped));
         self.listeners.push(Live { name, address, front, changed, stop });
     }
 
     /// Where each listens.
-    pub fn addresses(&self) -> impl Iterator<Item = (&str, SocketAddr)> {
-        self.listeners.iter().map(|it| (it.name.as_str(), it.address))
+    pub fn addresses(&self) -> impl Iterator<Item = (&str, &Listen)> {
+        self.listeners.iter().map(|it| (it.name.as_str(), &it.address))
     }
 
     /// Finds or binds a listener for each server. On an error nothing has changed.
@@ -101,7 +106,7 @@ impl Serving {
                 let fits = |(index, live): &(usize, &Live)| {
                     let same = live.front.load().settings.listen == settings.listen;
                     same && !taken[*index]
-                        && (live.name == *name || (!by_name && settings.listen.port() != 0))
+                        && (live.name == *name || (!by_name && !settings.listen.is_any_port()))
                 };
                 if opened.is_none()
                     && let Some((index, _)) = self.listeners.iter().enumerate().find(fits)

@@ -207,6 +207,10 @@ fn garbage_on_the_socket_ends_that_connection_alone() {
             let mut answer = Vec::new();
             stream.read_to_end(&mut answer).ok();
             let status = String::from_utf8_lossy(&answer).split(' ').nth(1).and_then(|it| it.parse().ok());
+            if answered_by_us(what) {
+                let text = String::from_utf8_lossy(&answer);
+                assert!(text.contains("\r\nx-compute-request-id: req-"), "{what}: {text}");
+            }
             let fine = status.map_or(statuses.is_empty(), |status: u16| statuses.contains(&status));
             assert!(fine || (cut && status.is_none()), "{what}: {status:?}");
         }

@@ -13,7 +13,7 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use pileus::{Checked, cli::Options, diagnostic::Report, identity, kept::Kept, serve};
+use pileus::{Checked, cli::Options, diagnostic::Report, identity, kept::Kept, paste::Listen, serve};
 use pileus_sdk::{
     Host,
     model::{
@@ -101,7 +101,10 @@ impl World {
         let servers = checked.plan.servers.iter();
         let bound = servers.map(|server| serve::bind(&server.name, &server.settings).unwrap());
         let bound: Vec<_> = bound.collect();
-        let address = |name: &str| bound.iter().find(|it| it.name == name).unwrap().address;
+        let address = |name: &str| match bound.iter().find(|it| it.name == name).unwrap().address {
+            Listen::Tcp(address) => address,
+            ref other => panic!("{name} listens on {other}"),
+        };
         let (info, admin, api) = (address("info"), address("admin"), address("api"));
         let serving = serve::start(bound.into_iter().zip(apps).collect());
         drop(inside);

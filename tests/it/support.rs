@@ -89,12 +89,12 @@ impl Place {
     }
 
     pub fn try_serve(&self) -> Result<Server<'_>, String> {
-        let mut child = self
-            .command(&["serve"])
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("pileus runs");
+        self.try_serve_by(self.command(&["serve"]))
+    }
+
+    /// The same by a command that becomes `pileus serve`.
+    pub fn try_serve_by(&self, mut command: Command) -> Result<Server<'_>, String> {
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("pileus runs");
         let stdout = BufReader::new(child.stdout.take().expect("stdout"));
         let stderr = child.stderr.take().expect("stderr");
         let log = thread::spawn(move || {
@@ -138,7 +138,8 @@ impl Place {
         Ok(Server { place: self, child, log: Some(log), banner, api, info, admin, token })
     }
 
-    fn command(&self, args: &[&str]) -> Command {
+    /// `pileus` with these arguments, in its place.
+    pub fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_pileus"));
         command.args(args).current_dir(self.path()).stdin(Stdio::null()).env_remove("PILEUS_LOG");
         command
@@ -337,8 +338,13 @@ pub fn send(to: SocketAddr, method: &str, path: &str, headers: &[&str], body: &s
 
 /// Any bytes on a connection of their own; `None` where no answer came back.
 pub fn raw(to: SocketAddr, bytes: &[u8]) -> Option<Reply> {
-    let mut stream = TcpStream::connect(to).expect("a connection");
+    let stream = TcpStream::connect(to).expect("a connection");
     stream.set_read_timeout(Some(PATIENCE)).expect("a time-out");
+    raw_on(stream, bytes)
+}
+
+/// The same on a connection of whatever kind.
+pub fn raw_on(mut stream: impl Read + Write, bytes: &[u8]) -> Option<Reply> {
     // A server that refuses early closes before all is sent: what it said still counts.
     stream.write_all(bytes).ok();
     let mut answer = Vec::new();

@@ -4,7 +4,7 @@ use std::{
     borrow::Cow,
     fmt,
     hash::{BuildHasher, RandomState},
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     ops::Range,
     sync::{Arc, LazyLock, OnceLock, atomic::AtomicU64},
 };
@@ -147,14 +147,50 @@ pub type RateLimits = dyn Fn(&Context) -> Value + Send + Sync;
 /// Ends once the server is told to stop: for replies that would go on for ever.
 pub type Draining = dyn Fn() -> BoxFuture<()> + Send + Sync;
 
+/// Who is at the other end of a socket. No larger than an address: every request bears one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Peer {
+    /// A host, and its port.
+    Address(SocketAddr),
+    /// A process of this host, on a Unix socket, by the user that it runs as. `None`: it is not known.
+    Unix(Option<u32>),
+}
+
+impl Peer {
+    /// The host's address; of who calls on a Unix socket there is none.
+    pub fn ip(&self) -> Option<IpAddr> {
+        match self {
+            Self::Address(address) => Some(address.ip()),
+            Self::Unix(_) => None,
+        }
+    }
+}
+
+impl From<SocketAddr> for Peer {
+    fn from(address: SocketAddr) -> Self {
+        Self::Address(address)
+    }
+}
+
+/// As the access log has it: `192.0.2.1:4711`, `unix:uid=1000`.
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Address(address) => address.fmt(f),
+            Self::Unix(Some(uid)) => write!(f, "unix:uid={uid}"),
+            Self::Unix(None) => f.write_str("unix:"),
+        }
+    }
+}
+
 /// What is known of a request beside its bytes. Put in by the server before the first stage.
 #[derive(Clone)]
 pub struct Context {
     /// `req-…`; empty until `request_id` has set it.
     pub request_id: RequestId,
     /// Who is at the other end of the socket.
-    pub peer: SocketAddr,
-    /// The address of our end, where the server said it.
+    pub peer: Peer,
+    /// The address of our end, where it has one and the server said it.
     pub local: Option<SocketAddr>,
     /// How many bytes of the path the mounts above have taken (`SCRIPT_NAME`).
     pub mounted: u32,
@@ -184,10 +220,10 @@ pub struct Context {
 
 impl Context {
     /// What is known of a request when it comes in.
-    pub fn new(peer: SocketAddr) -> Self {
+    pub fn new(peer: impl Into<Peer>) -> Self {
         Self {
             request_id: RequestId::default(),
-            peer,
+            peer: peer.into(),
             local: None,
             mounted: 0,
             secure: false,
@@ -228,5 +264,15 @@ impl Context {
     /// The caller, or 401.
     pub fn known_caller(&self) -> Result<&Arc<Caller>, Fault> {
         self.caller.as_ref().ok_or(Fault::Unauthorized { challenge: None })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_peer_costs_no_more_than_an_address() {
+        assert_eq!(size_of::<Peer>(), size_of::<SocketAddr>());
     }
 }

@@ -144,6 +144,8 @@ struct Paste<'a> {
     written: BTreeMap<usize, String>,
     /// Keys of `[DEFAULT]` that somebody names.
     defaults: BTreeSet<String>,
+    /// Globals that are got by their names: what they are depends on the way.
+    by_name: BTreeSet<String>,
     /// Keys of `[DEFAULT]` whose values went where a `get` wanted them.
     got: BTreeSet<String>,
     /// Filters that were put in under a name of their own.
@@ -162,6 +164,7 @@ pub fn convert(ini: &Ini, out: &mut Conversion) -> String {
         way: Vec::new(),
         written: BTreeMap::new(),
         defaults: BTreeSet::new(),
+        by_name: BTreeSet::new(),
         got: BTreeSet::new(),
         own: BTreeMap::new(),
         folsom: false,

@@ -136,7 +136,8 @@ impl Paste<'_> {
             }
             _ => self.strategies(&members, lines),
         }
-        self.extras(section, &known);
+        let gives = is != Is::Strategies;
+        self.extras(section, &known, gives.then_some(lines));
     }
 
     /// Every key is a strategy. What asks Keystone gets a sister with `tokens`, which the shipped

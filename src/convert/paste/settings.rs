@@ -24,8 +24,23 @@ impl<'a> Paste<'a> {
                 self.out.notes.add(place, what, Fate::Gone, text);
                 continue;
             }
+            if let Some(("set", name)) = global(key) {
+                self.set(section, option, name, what, Some(&mut *lines));
+                continue;
+            }
             let Some((source, name)) = self.setting_source(section, option, &what) else { continue };
-            match factories::setting(factory, &name) {
+            let known = factories::setting(factory, &name);
+            if let Some(("get", _)) = global(key)
+                && let Some(Setting::Number(to) | Setting::Bool(to) | Setting::Text(to)) = known
+                && self.set_on_the_way(section, &option.value)
+            {
+                self.by_name.insert(option.value.clone());
+                self.defaults.insert(option.value.clone());
+                lines.push(dotted("get", to, write::text(&option.value), option));
+                self.out.notes.add(place, what, Fate::Carried, "get");
+                continue;
+            }
+            match known {
                 Some(Setting::Number(to)) => match number(self.ini, section, &source, &what) {
                     Ok(number) => {
                         // -1: Keystone is asked every time.
@@ -106,34 +121,24 @@ impl<'a> Paste<'a> {
         option: &Opt,
         what: &str,
     ) -> Option<(Opt, String)> {
-        let mut words = option.key.splitn(2, char::is_whitespace);
-        let (first, name) = (words.next().unwrap_or_default(), words.next().map(str::trim));
         let place = &option.place;
-        match (first, name) {
-            ("set", Some(_)) => {
-                let text = "no filter and no app sees globals here";
-                self.out.notes.add(place, what, Fate::Gone, text);
-                None
-            }
-            ("get", Some(name)) => {
-                let global = option.value.as_str();
-                let set = section.options.iter().find(|it| {
-                    it.key
-                        .strip_prefix("set")
-                        .is_some_and(|rest| rest.starts_with(char::is_whitespace) && rest.trim() == global)
-                });
+        match global(&option.key) {
+            Some(("get", name)) => {
+                let wanted = option.value.as_str();
+                let set = set_in(section, wanted);
                 if set.is_none() {
-                    self.got.insert(global.to_owned());
+                    self.got.insert(wanted.to_owned());
                 }
-                match set.or_else(|| self.ini.default.get(global)) {
+                let set_above = || self.set_anywhere(wanted);
+                match set.or_else(|| self.ini.default.get(wanted)).or_else(set_above) {
                     Some(found) => Some((Opt { place: place.clone(), ..found.clone() }, name.to_owned())),
                     None => {
-                        self.error(format!("{what}: there is no global `{global}`"), place);
+                        self.error(format!("{what}: there is no global `{wanted}`"), place);
                         None
                     }
                 }
             }
-            ("require", None) => {
+            _ if option.key == "require" => {
                 self.out.notes.add(place, what, Fate::Gone, "nothing here is written in Python");
                 None
             }
@@ -141,16 +146,66 @@ impl<'a> Paste<'a> {
         }
     }
 
-    /// Options where none but the known ones have a meaning.
-    pub(super) fn extras(&mut self, section: &Section, known: &[&str]) {
+    /// `set NAME`. Without `lines`: of what gives it to nobody.
+    fn set(
+        &mut self,
+        section: &Section,
+        option: &Opt,
+        name: &str,
+        what: String,
+        lines: Option<&mut Vec<Line>>,
+    ) {
+        let gets = |it: &&Section| {
+            let mut words = it.options.iter().map(|it| (global(&it.key), it.value.as_str()));
+            words.any(|(word, value)| matches!(word, Some(("get", _))) && value == name)
+        };
+        let mut getters = self.ini.sections.iter().filter(gets);
+        let (own, other) = (gets(&section), getters.any(|it| it.name != section.name));
+        let (fate, text) = match lines {
+            Some(lines) if other => {
+                let value = self.typed(section, option);
+                lines.push(dotted("set", name, value, option));
+                (Fate::Carried, "set")
+            }
+            _ if own => (Fate::Carried, "where a `get` wanted it"),
+            None => (Fate::Gone, "Nova's own composite gives it to nobody"),
+            Some(_) => (Fate::Gone, "nobody gets it"),
+        };
+        self.out.notes.add(&option.place, what, fate, text);
+    }
+
+    /// Whether another section sets this global, so that it depends on the way what a `get` gets.
+    fn set_on_the_way(&self, section: &Section, wanted: &str) -> bool {
+        set_in(section, wanted).is_none() && self.set_anywhere(wanted).is_some()
+    }
+
+    fn set_anywhere(&self, wanted: &str) -> Option<&'a Opt> {
+        self.ini.sections.iter().find_map(|it| set_in(it, wanted))
+    }
+
+    /// A value as its text looks: Paste knows nothing but texts.
+    pub(super) fn typed(&mut self, section: &Section, option: &Opt) -> String {
+        let text = option.value.trim();
+        match (text.parse::<i64>(), boolean(text)) {
+            (Ok(number), _) => number.to_string(),
+            (Err(_), Some(is)) => is.to_string(),
+            (Err(_), None) => self.toml_text(section, option),
+        }
+    }
+
+    /// Options where none but the known ones have a meaning. `lines`: where to write what is set for others.
+    pub(super) fn extras(&mut self, section: &Section, known: &[&str], mut lines: Option<&mut Vec<Line>>) {
         for option in &section.options {
             let key = option.key.as_str();
             if known.contains(&key) || key == "use" || key == "filter-with" || PROTOCOLS.contains(&key) {
                 continue;
             }
             let what = format!("[{}] `{key}`", section.name);
+            if let Some(("set", name)) = global(key) {
+                self.set(section, option, name, what, lines.as_deref_mut());
+                continue;
+            }
             let (fate, text) = match key.split_whitespace().next() {
-                Some("set") => (Fate::Gone, "no filter and no app sees globals here"),
                 Some("domain" | "port") => (Fate::Unknown, "a urlmap has keys of another form"),
                 Some("require") => (Fate::Gone, "nothing here is written in Python"),
                 _ => (Fate::Unknown, "Paste refuses it, or takes no notice of it"),
@@ -163,8 +218,11 @@ impl<'a> Paste<'a> {
     pub(super) fn foreign(&mut self, section: &Section, lines: &mut Vec<Line>) {
         for option in section.options.iter().filter(|it| it.key != "use" && it.key != "filter-with") {
             let what = format!("[{}] `{}`", section.name, option.key);
-            if ["set", "get"].iter().any(|word| option.key.split_whitespace().next() == Some(word)) {
-                self.out.notes.add(&option.place, what, Fate::Gone, "no filter and no app sees globals here");
+            if let Some((word, name)) = global(&option.key) {
+                let value =
+                    if word == "set" { self.typed(section, option) } else { write::text(&option.value) };
+                lines.push(dotted(word, name, value, option));
+                self.out.notes.add(&option.place, what, Fate::Carried, word);
             } else if crate::convert::ini::is_secret(&option.key) {
                 let text = "secrets are not carried over";
                 self.out.notes.add(&option.place, what, Fate::Gone, text);
@@ -229,4 +287,21 @@ impl<'a> Paste<'a> {
         lines.push(Line { key: "limits".into(), value, comment: String::new() });
         self.out.notes.add(&section.place, "`limits`", Fate::Added, "Nova's own, since its file says none");
     }
+}
+
+/// `set NAME` and `get NAME`.
+fn global(key: &str) -> Option<(&str, &str)> {
+    let (word, name) = key.split_once(char::is_whitespace)?;
+    matches!(word, "set" | "get").then_some((word, name.trim()))
+}
+
+/// Where a section sets this global.
+fn set_in<'a>(section: &'a Section, wanted: &str) -> Option<&'a Opt> {
+    section.options.iter().find(|it| global(&it.key) == Some(("set", wanted)))
+}
+
+/// `set.NAME = …`
+fn dotted(word: &str, name: &str, value: String, from: &Opt) -> Line {
+    let line = Line::new(name, value, &from.place, &from.key);
+    Line { key: format!("{word}.{}", line.key), ..line }
 }

@@ -116,3 +116,31 @@ fn what_asks_keystone_keeps_its_settings() {
         assert!(!text.contains("hunter") && !text.contains("memcache"), "{text}");
     }
 }
+
+#[test]
+fn globals_are_set_and_got_where_the_way_decides() {
+    let ini = |set: &str| {
+        format!(
+            "[DEFAULT]\nsize = 1000\nother = 5\n[pipeline:main]\npipeline = limit size versions\n{set}\n\
+             [filter:size]\npaste.filter_factory = oslo_middleware:RequestBodySizeLimiter.factory\n\
+             get max_request_body_size = size\n\
+             [filter:limit]\npaste.filter_factory = oslo_middleware:RequestBodySizeLimiter.factory\n\
+             set own = 7\nget max_request_body_size = own\n\
+             [app:versions]\npaste.app_factory = nova.api.openstack.compute.versions:Versions.factory\n"
+        )
+    };
+    let (text, told) = made(&ini("set size = 2000\nset colour = green"));
+    for line in [
+        "set.size = 2000",
+        "get.max_request_body_size = \"size\"",
+        "size = 1000",
+        "max_request_body_size = 7",
+    ] {
+        let line = line.replace(' ', "");
+        assert!(text.lines().any(|it| it.replace(' ', "").starts_with(&line)), "{line}: {text}");
+    }
+    assert!(told.contains("`set colour` is left out: nobody gets it"), "{told}");
+    // What nobody sets is one value, and stands where it is wanted.
+    let (text, _) = made(&ini(""));
+    assert!(text.contains("max_request_body_size = 1000") && !text.contains("get."), "{text}");
+}

@@ -58,7 +58,10 @@ impl Paste<'_> {
         while let Some(key) = self.defaults.difference(&done).next().cloned() {
             done.insert(key.clone());
             if let Some(option) = self.ini.default.get(&key) {
-                let value = self.toml_text(&self.ini.default.clone(), option);
+                let value = match self.by_name.contains(&key) {
+                    true => self.typed(&self.ini.default.clone(), option),
+                    false => self.toml_text(&self.ini.default.clone(), option),
+                };
                 let place = option.place.clone();
                 lines.push((place.span.start, Line::new(&key, value, &place, &option.key)));
                 self.out.notes.add(&place, format!("[DEFAULT] `{key}`"), Fate::Carried, "[default]");
@@ -71,8 +74,7 @@ impl Paste<'_> {
                 self.out.notes.add(&option.place, what, Fate::Carried, "where a `get` wanted it");
                 continue;
             }
-            let text =
-                "no filter and no app sees globals here: only `${name}` reads them, and nobody says that";
+            let text = "only `${name}` and `get` read globals here, and nobody says that";
             self.out.notes.add(&option.place, format!("[DEFAULT] `{}`", option.key), Fate::Gone, text);
         }
         lines.into_iter().map(|(_, line)| line).collect()
@@ -129,7 +131,7 @@ impl Paste<'_> {
                     let list = self.pipeline(&names, &option.place, false);
                     lines.push(line("pipeline", write::list(&list)));
                 }
-                self.extras(section, &["pipeline"]);
+                self.extras(section, &["pipeline"], Some(&mut lines));
             }
             (_, Made::Elsewhere(reference), _) => {
                 lines.push(line("use", write::text(reference)));
@@ -168,7 +170,7 @@ impl Paste<'_> {
                 let place = section.place.clone();
                 let list: Vec<String> = self.app_name(other, &place).into_iter().collect();
                 lines.push(line("pipeline", write::list(&list)));
-                self.extras(section, &["use"]);
+                self.extras(section, &["use"], Some(&mut lines));
             }
             (_, _, Some(Is::App(factory, settings))) => {
                 text_kind = Kind::App;

@@ -171,3 +171,20 @@ fn settings() {
         assert!(error.message.contains(expected), "{text}: {}", error.message);
     }
 }
+
+#[tokio::test]
+async fn a_proxy_on_a_unix_socket_is_named_as_such() {
+    let (deps, ..) = deps();
+    let cases = [
+        ("trusted_proxies = ['unix:']", "203.0.113.9:0 http://inner:8774|/a 0"),
+        ("trusted_proxies = ['0.0.0.0/0', '::/0']", "unix:uid=1000 http://inner:8774|/a 0"),
+    ];
+    for (settings, expected) in cases {
+        let headers = [("host", "inner:8774"), ("x-forwarded-for", "203.0.113.9")];
+        let mut request = request(Method::GET, "/a", &headers);
+        request.context_mut().peer = Peer::Unix(Some(1000));
+        let response = over(KIND, settings, &deps, app).send(request).await.unwrap();
+        let text = response.into_body().bytes().unwrap();
+        assert_eq!(String::from_utf8_lossy(&text), expected, "{settings}");
+    }
+}

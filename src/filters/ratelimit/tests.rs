@@ -114,7 +114,7 @@ async fn verbs_have_their_limits_and_any_counts_all() {
 async fn who_shares_a_bucket_is_a_setting() {
     let from = |user: &str, project: &str, peer: &str| {
         let mut request = called(Method::GET, "/", user, project);
-        request.context_mut().peer = peer.parse().unwrap();
+        request.context_mut().peer = Peer::Address(peer.parse().unwrap());
         request
     };
     let first = ("ann", "p1", "192.0.2.1:1");

@@ -105,6 +105,168 @@ pipeline = ["limit", "over", "config:sub/site.toml#pipeline.p"]
     assert!(answer.starts_with(&expected), "{answer}\n{expected}");
 }
 
+/// test_config2, test_config3, test_foreign_config, test_config_get, test_global_conf: see the rows. Other
+/// than in Paste, no factory sees globals by themselves: a `get` makes a setting of one.
+#[tokio::test]
+async fn globals_are_set_above_and_got_below() {
+    let folder = tempfile::tempdir().unwrap();
+    let site = r#"
+[default]
+level = "site"
+only = "site only"
+[filter.level]
+factory = "trace"
+get = { mark = "level" }
+[filter.only]
+factory = "trace"
+get = { mark = "only" }
+[filter.set]
+use = "level"
+set = { level = "inner" }
+[pipeline.p]
+pipeline = ["level", "echo"]
+set = { level = "p of site" }
+"#;
+    fs::write(folder.path().join("site.toml"), site).unwrap();
+    let common = r#"
+[default]
+level = "main"
+[filter.level]
+factory = "trace"
+get.mark = "level"
+[filter.set]
+use = "level"
+set = { level = "inner" }
+[filter.over]
+use = "set"
+set = { level = "outer" }
+[filter.plain]
+use = "level"
+mark = "a setting"
+[filter.got]
+use = "plain"
+get = { mark = "level" }
+[filter.foreign]
+use = "config:site.toml#filter.set"
+set = { level = "outer" }
+[filter.around]
+factory = "trace"
+mark = "${level}"
+filter-with = "set"
+"#;
+    // What it shows, the pipeline, what it says besides, its marks.
+    let cases = [
+        ("[default], where nobody sets", "'level'", "", "main"),
+        ("set by the pipeline", "'level'", "set = { level = 'p' }", "p"),
+        ("set by the section itself wins", "'set', 'level'", "set = { level = 'p' }", "inner p"),
+        ("test_config3: an outer set wins", "'over', 'set'", "", "outer inner"),
+        ("test_config2: and leaks nowhere", "'over', 'level'", "", "outer main"),
+        ("an outer setting replaces an inner get", "'plain'", "", "a setting"),
+        ("an outer get replaces an inner setting", "'got'", "", "main"),
+        ("`${name}` does not see it; `filter-with` does", "'around'", "set = { level = 'p' }", "inner main"),
+        (
+            "test_foreign_config: our [default] before that of another file",
+            "'config:site.toml#filter.level', 'config:site.toml#filter.only'",
+            "",
+            "main site only",
+        ),
+        ("outer set before inner set", "'foreign', 'config:site.toml#filter.set'", "", "outer inner"),
+        ("it reaches into another file", "'config:site.toml#filter.level'", "set.level = 'p'", "p"),
+        (
+            "and the nearest one wins",
+            "'level', 'config:site.toml#pipeline.p'",
+            "set.level = 'p'",
+            "p p of site",
+        ),
+        ("a composite gives it on", "'map'", "set = { level = 'p' }", "map"),
+        ("and who sets nothing does too", "'fa'", "set = { level = 'p' }", "p p"),
+    ];
+    for (what, pipeline, more, expected) in cases {
+        let end = if pipeline.contains("pipeline.p") || matches!(pipeline, "'map'" | "'fa'") {
+            ""
+        } else {
+            ", 'echo'"
+        };
+        let rest = format!(
+            "{common}[pipeline.q]\npipeline = [{pipeline}{end}]\n{more}\n\
+             [composite.map]\nfactory = 'urlmap'\n'/' = 'low'\nset = {{ level = 'map' }}\n\
+             [pipeline.low]\npipeline = ['level', 'echo']\n\
+             [filter-app.fa]\nuse = 'level'\nnext = 'low'\n"
+        );
+        let path = folder.path().join("main.toml");
+        fs::write(&path, server("q", &rest)).unwrap();
+        let mut report = Report::default();
+        let files = Files::read(&path, &environment, &mut report);
+        let (_, built) = run(files, "token", &mut report);
+        assert_eq!(report.errors(), 0, "{what}: {}", report.render(false));
+        let answer = ask(&built[0], "/").await;
+        assert!(answer.starts_with(&format!("{expected} |")), "{what}: {answer}");
+    }
+}
+
+#[tokio::test]
+async fn an_app_is_made_once_for_each_way_with_other_values() {
+    let rest = r#"
+[server.two]                    # test_global_conf: who asks for the app has globals too
+listen = "127.0.0.1:0"
+app = "p"
+set = { level = "two", password = "${env:SECRET}" }
+[server.three]
+listen = "127.0.0.1:0"
+app = "p"
+set = { level = "three", password = "x" }
+[default]
+level = "main"
+password = "hunter2"
+[pipeline.p]
+pipeline = ["level", "q"]
+[pipeline.q]
+pipeline = ["plain", "echo"]
+[filter.level]
+factory = "trace"
+get = { mark = "level" }
+[filter.plain]
+factory = "trace"
+"#;
+    let mut report = Report::default();
+    let files = Files::from_text("t.toml", &server("p", rest), Path::new(""), &environment, &mut report);
+    let (plan, built) = run(files, "token", &mut report);
+    let expected = ["main", "two", "three"].map(|level| format!("{level} filter.plain |"));
+    for (server, expected) in built.iter().zip(expected) {
+        let answer = ask(server, "/").await;
+        assert!(answer.starts_with(&expected), "{answer}");
+    }
+    let named = |name: &str| plan.apps.iter().filter(|it| it.name == name).count();
+    assert_eq!((named("pipeline.p"), named("pipeline.q")), (3, 1), "who gets nothing is one");
+    // It is shown with its value, and where it was asked for.
+    let shown = describe(&plan);
+    assert!(shown.contains("mark = \"two\"") && shown.contains("mark = \"three\""), "{shown}");
+    assert!(!shown.contains("hunter2"), "{shown}");
+    let said = report.render(false);
+    assert!(
+        said.contains("nobody gets the global `password`") && said.contains("0 errors, 1 warning"),
+        "{said}"
+    );
+}
+
+#[test]
+fn many_ways_with_other_values_end() {
+    let mut rest = String::from("[filter.level]\nfactory = \"trace\"\nget = { mark = \"level\" }\n");
+    for at in 0..25 {
+        rest += &format!(
+            "[composite.a{at}]\nfactory = \"urlmap\"\n\"/\" = \"b{at}\"\n\"/x\" = \"c{at}\"\n\
+             [pipeline.b{at}]\npipeline = [\"a{next}\"]\nset.level = \"b\"\n\
+             [pipeline.c{at}]\npipeline = [\"a{next}\"]\nset.level = \"c\"\n",
+            next = at + 1
+        );
+    }
+    rest += "[pipeline.a25]\npipeline = [\"level\", \"echo\"]\n";
+    let mut report = Report::default();
+    let files = Files::from_text("t.toml", &server("a0", &rest), Path::new(""), &environment, &mut report);
+    run(files, "token", &mut report);
+    assert!(report.render(false).contains("more than 10000 apps"), "{}", report.summary());
+}
+
 #[tokio::test]
 async fn filters_around_filters_and_filter_apps() {
     let rest = r#"
@@ -365,7 +527,7 @@ fn the_shipped_file_can_be_a_base() {
         let plan = crate::paste::check(files.as_ref().unwrap(), catalog, strategy, &mut report);
         assert_eq!(report.errors(), 0, "{}", report.render(false));
         let api = plan.servers.iter().find(|server| server.name == "api").unwrap();
-        assert_eq!(api.settings.listen.port(), 9);
+        assert_eq!(api.settings.listen.port(), Some(9));
         let names: Vec<_> = plan.way(api, None, "/v2/p/x").filters.iter().map(|it| it.name.clone()).collect();
         let at = names.iter().position(|name| name == "samesite");
         assert_eq!(at, names.iter().position(|name| name == "trace").map(|at| at + 1), "{names:?}");

@@ -29,7 +29,7 @@ fn it_has_no_mistakes_with_either_strategy() {
         let ends: Vec<_> = plan.servers.iter().map(|it| (it.name.as_str(), plan.end(it.app))).collect();
         let expected = [("api", End::None), ("info", End::None), ("admin", End::Router(Mount::CloudAdmin))];
         assert_eq!(ends, expected);
-        assert!(plan.servers.iter().all(|it| it.settings.loopback()));
+        assert!(plan.servers.iter().all(|it| it.settings.listen.is_local()));
     }
 }
 
