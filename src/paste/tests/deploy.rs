@@ -563,7 +563,7 @@ password_file = "shown"
 async fn what_is_timed_and_what_is_not_share_their_filters() {
     let text = "[server.a]\nlisten = \"127.0.0.1:0\"\napp = \"map\"\n[composite.map]\nfactory = \"urlmap\"\n\
                 \"/\" = \"p\"\n\"/bare\" = \"versions\"\n[pipeline.p]\npipeline = [\"noauth\", \"ratelimit\", \
-                \"versions\"]\n[filter.ratelimit]\nlimits = [{ verb = \"GET\", value = 3, unit = \"day\" }]\n";
+                \"versions\"]\n[filter.noauth]\nfactory = \"noauth\"\nanonymous = \"operator\"\n[filter.ratelimit]\nfactory = \"ratelimit\"\nlimits = [{ verb = \"GET\", value = 3, unit = \"day\" }]\n";
     let mut report = Report::default();
     let files = Files::from_text("test.toml", text, Path::new(""), &environment, &mut report).unwrap();
     let strategy = Strategy { name: "token", place: None, known: true };
