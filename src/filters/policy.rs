@@ -11,7 +11,7 @@
 
 use std::{borrow::Cow, path::Path as FilePath, sync::Arc};
 
-use pileus_sdk::{Answer, Caller, Fault, Filter, Match, Request, Route};
+use pileus_sdk::{Answer, Caller, Fault, Filter, Match, Request, RequestId, Route};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
@@ -100,7 +100,7 @@ struct Asks {
     route: Arc<Route>,
     caller: Arc<Caller>,
     target: Map<String, Value>,
-    request_id: pileus_model::Name,
+    request_id: RequestId,
 }
 
 impl Stage {
@@ -140,7 +140,7 @@ impl Stage {
         caller: &Caller,
         target: &dyn Target,
         decision: &Decision,
-        request_id: &str,
+        request_id: &RequestId,
     ) -> Result<(), Fault> {
         if let Some(shadow) = &self.shadow {
             shadow.compare(route, caller, target, decision);
@@ -157,7 +157,12 @@ impl Stage {
                 )))
             }
             Decision::Error(why) => {
-                tracing::warn!(rule, why, request.id = request_id, "policy rule could not be decided");
+                tracing::warn!(
+                    rule,
+                    why,
+                    request.id = request_id.as_str(),
+                    "policy rule could not be decided"
+                );
                 Err(Fault::denied(rule))
             }
         }

@@ -7,10 +7,7 @@
 use std::{
     io,
     pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicU32, Ordering},
-    },
+    sync::Arc,
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -35,26 +32,29 @@ pub struct Patience {
     pub write: Duration,
 }
 
-/// How many requests of a connection are being answered: while there are any, nobody is idle.
+/// Whether requests of a connection are being answered: while there are any, nobody is idle. Who holds
+/// it is counted anyway, so nothing else has to be.
 #[derive(Debug, Clone, Default)]
-pub struct Busy(Arc<AtomicU32>);
+pub struct Busy(Arc<()>);
+
+/// The socket and the service hold one each, and answer nothing.
+const HOLDERS: usize = 2;
 
 impl Busy {
-    /// One more, until the guard is dropped.
+    /// One more request, until the guard is dropped.
     pub fn enter(&self) -> BusyGuard {
-        self.0.fetch_add(1, Ordering::Relaxed);
-        BusyGuard(self.clone())
+        BusyGuard { _held: self.0.clone() }
+    }
+
+    fn is_busy(&self) -> bool {
+        Arc::strong_count(&self.0) > HOLDERS
     }
 }
 
 /// A request that is being answered.
 #[derive(Debug)]
-pub struct BusyGuard(Busy);
-
-impl Drop for BusyGuard {
-    fn drop(&mut self) {
-        self.0.0.fetch_sub(1, Ordering::Relaxed);
-    }
+pub struct BusyGuard {
+    _held: Arc<()>,
 }
 
 /// What the connection is waiting for, and since when.
@@ -139,7 +139,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Guard<S> {
         let this = &mut *self;
         let before = buf.filled().len();
         let polled = Pin::new(&mut this.socket).poll_read(cx, buf);
-        let busy = this.busy.0.load(Ordering::Relaxed) > 0;
+        let busy = this.busy.is_busy();
         match &polled {
             Poll::Ready(_) => {
                 let read = &buf.filled()[before..];
@@ -169,7 +169,7 @@ impl<S: AsyncWrite + Unpin> Guard<S> {
     fn wrote<T>(&mut self, cx: &mut Context<'_>, polled: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         if polled.is_ready() {
             self.write_since = None;
-            if self.wait != Wait::Busy && self.busy.0.load(Ordering::Relaxed) == 0 {
+            if self.wait != Wait::Busy && !self.busy.is_busy() {
                 // An answer went out: from here on the connection is idle.
                 self.wait = Wait::Busy;
             }

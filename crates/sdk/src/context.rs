@@ -9,6 +9,8 @@ use std::{
     sync::{Arc, LazyLock, OnceLock},
 };
 
+use bytes::Bytes;
+use http::HeaderValue;
 use percent_encoding::percent_decode_str;
 use pileus_model::{Actor, BoxFuture, Name, RequestKey};
 use serde_json::Value;
@@ -55,6 +57,39 @@ impl Caller {
 impl fmt::Debug for Caller {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Caller({} of {})", self.user, self.project)
+    }
+}
+
+/// The name of a request, as both headers of Nova have it: one allocation, shared by all who hold it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct RequestId(HeaderValue);
+
+impl RequestId {
+    /// From a text that is a header's value; empty where it is none.
+    pub fn new(text: impl AsRef<[u8]> + Send + 'static) -> Self {
+        HeaderValue::from_maybe_shared(Bytes::from_owner(text)).map(Self).unwrap_or_default()
+    }
+
+    /// `req-…`.
+    pub fn as_str(&self) -> &str {
+        self.0.to_str().unwrap_or_default()
+    }
+
+    /// As a header has it.
+    pub fn value(&self) -> &HeaderValue {
+        &self.0
+    }
+}
+
+impl Default for RequestId {
+    fn default() -> Self {
+        Self(HeaderValue::from_static(""))
+    }
+}
+
+impl fmt::Debug for RequestId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
     }
 }
 
@@ -152,7 +187,7 @@ impl fmt::Display for Peer {
 #[derive(Clone)]
 pub struct Context {
     /// `req-…`; empty until `request_id` has set it.
-    pub request_id: Name,
+    pub request_id: RequestId,
     /// Who is at the other end of the socket.
     pub peer: Peer,
     /// The address of our end, where it has one and the server said it.
@@ -184,7 +219,7 @@ impl Context {
     /// What is known of a request when it comes in.
     pub fn new(peer: impl Into<Peer>) -> Self {
         Self {
-            request_id: Name::default(),
+            request_id: RequestId::default(),
             peer: peer.into(),
             local: None,
             mounted: 0,
@@ -219,7 +254,7 @@ impl Context {
             None => (Name::default(), Name::default()),
         };
         let key = self.key.clone();
-        Actor { user, project, request_id: self.request_id.clone(), comment: None, key }
+        Actor { user, project, request_id: self.request_id.as_str().into(), comment: None, key }
     }
 
     /// The caller, or 401.
