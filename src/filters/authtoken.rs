@@ -67,7 +67,7 @@ const PAUSE: Duration = Duration::from_secs(2);
 
 /// Builds the stage.
 pub fn factory(section: &Section, deps: &Deps) -> Result<Filter, Diagnostic> {
-    let settings = Settings::read(section)?;
+    let settings = Settings::read(section, &deps.watched)?;
     let stage = Stage::new(settings, deps.clock.clone()).map_err(|error| {
         Diagnostic::error(format!("[{}] there is no randomness: {error}", section.name))
             .at(section.place.clone())

@@ -67,6 +67,7 @@ pub(super) fn deps() -> (Deps, ManualClock, Arc<Shown>) {
         policy: Arc::new(Policy::default()),
         router: None,
         kept: crate::kept::Kept::default(),
+        watched: crate::pipeline::Watched::default(),
     };
     (deps, clock, engine)
 }

@@ -20,7 +20,7 @@ use tracing::info;
 use self::listener::Front;
 pub use self::{
     listener::{Bound, bind},
-    tls::{Keys, KeysError},
+    tls::Keys,
 };
 use crate::paste::ServerSettings;
 

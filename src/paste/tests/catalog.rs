@@ -153,6 +153,7 @@ pub fn deps() -> BuildDeps {
         engine: Arc::new(Idle),
         policy: Arc::new(Policy::default()),
         kept: crate::kept::Kept::default(),
+        watched: crate::pipeline::Watched::default(),
         routers: Mount::ALL.map(|mount| (mount, Arc::new(Router::new(mount, &[]).unwrap()))).into(),
     }
 }

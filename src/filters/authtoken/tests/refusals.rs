@@ -182,5 +182,5 @@ async fn no_secret_is_in_the_log() {
         assert!(!text.contains(secret), "{secret} is in {text}");
     }
     let section = Section::from_text("filter.authtoken", &settings(&[fake.address], ""));
-    assert!(!format!("{:?}", Settings::read(&section).unwrap()).contains("s3cret-pw"));
+    assert!(!format!("{:?}", Settings::read(&section, &Watched::default()).unwrap()).contains("s3cret-pw"));
 }

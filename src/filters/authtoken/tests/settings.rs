@@ -3,7 +3,7 @@
 use super::*;
 
 fn said(text: &str) -> Vec<String> {
-    match Settings::read(&Section::from_text("filter.authtoken", text)) {
+    match Settings::read(&Section::from_text("filter.authtoken", text), &Watched::default()) {
         Ok(_) => Vec::new(),
         Err(first) => {
             let mut report = crate::diagnostic::Report::default();
@@ -112,7 +112,7 @@ fn the_shipped_file_shows_every_setting_with_its_default() {
     let lines = crate::paste::SHIPPED.lines().skip_while(|line| *line != "# [filter.authtoken]").skip(1);
     let shown: Vec<&str> = lines.map_while(|line| line.strip_prefix("# ")).collect();
     let read = |text: &str| {
-        let settings = Settings::read(&Section::from_text("filter.authtoken", text));
+        let settings = Settings::read(&Section::from_text("filter.authtoken", text), &Watched::default());
         settings.map(|it| format!("{it:?}")).map_err(|it| it.message)
     };
     assert_eq!(read(&shown.join("\n")), read(&shown[..4].join("\n")));
