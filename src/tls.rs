@@ -3,6 +3,9 @@
 //! The end that listens is `serve/tls.rs`, the one that calls `client/tls.rs`. Files are read when settings
 //! are checked, and again at a reload: connections that are open go on with what they began with.
 
+#[cfg(test)]
+pub(crate) mod testing;
+
 use std::{fmt, path::Path, sync::Arc};
 
 use tokio_rustls::rustls::{

@@ -2,7 +2,7 @@
 
 use std::{
     io::{self, Write},
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, OnceLock},
 };
 
 use http::Method;
@@ -14,6 +14,7 @@ use pileus_sdk::{
     Answer, Body, Caller, Context, Fault, Filter, Match, Mount, Request, Response, Route, Stack,
 };
 use serde_json::Value;
+use tracing::{Dispatch, subscriber::NoSubscriber};
 use tracing_subscriber::{filter::LevelFilter, fmt::MakeWriter};
 
 use crate::{
@@ -159,6 +160,10 @@ impl<'a> MakeWriter<'a> for Log {
 
 impl Log {
     pub(super) fn start(&self, level: LevelFilter) -> tracing::subscriber::DefaultGuard {
+        // While there is one subscriber alone, `tracing` asks that of the thread which writes a line first
+        // whether anybody wants it: another test, which has none, would answer for this one.
+        static SECOND: OnceLock<Dispatch> = OnceLock::new();
+        SECOND.get_or_init(|| Dispatch::new(NoSubscriber::default()));
         let log = tracing_subscriber::fmt().json().without_time().with_max_level(level);
         tracing::subscriber::set_default(log.with_writer(self.clone()).finish())
     }

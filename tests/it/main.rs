@@ -5,6 +5,8 @@
 #![allow(clippy::disallowed_methods, clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
 mod bad_files;
+#[path = "../../src/tls/testing.rs"]
+mod certificates;
 mod convert;
 mod crash;
 mod events;
