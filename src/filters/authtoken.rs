@@ -20,7 +20,7 @@
 //! What is kept is found at once, and the request goes on in the same call. Everything else waits, and those
 //! who wait for one token wait for one question.
 //!
-//! Not there: TLS to Keystone, access rules of application credentials (such tokens are refused), token binding.
+//! Not there: access rules of application credentials (such tokens are refused), token binding.
 //!
 //! Source: keystonemiddleware, `auth_token`; reference §3.8.
 

@@ -5,13 +5,19 @@ use std::{
     io::{Read, Write},
     net::TcpListener,
     os::unix::net::UnixListener,
+    path::Path,
     sync::{Arc, Mutex},
     thread,
 };
 
+use pileus::{paste::TlsSettings, serve::Keys};
 use serde_json::{Value, json};
+use tokio_rustls::rustls::{ServerConnection, StreamOwned};
 
-use crate::support::{Place, Reply, Server, send};
+use crate::{
+    certificates::{authority, certificate},
+    support::{Place, Reply, Server, await_some, send},
+};
 
 /// A place whose API takes `user:project` as a token, with these rules.
 fn development(policy: &str) -> Place {
@@ -380,4 +386,85 @@ fn a_shadow_policy_is_compared_and_decides_nothing() {
     for word in ["compared=32", "differences=31", "passed_over=1"] {
         assert!(sum.contains(word), "{word}: {sum}\n{log}");
     }
+}
+
+/// A policy server that speaks TLS and says yes to everybody.
+fn secure_policy_server(folder: &Path) -> String {
+    let tls = TlsSettings {
+        certificate: folder.join("server.pem"),
+        key: folder.join("server.key"),
+        client_ca: None,
+    };
+    let keys = Keys::read(&tls, false).expect("keys");
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let url = format!("https://localhost:{}", listener.local_addr().expect("an address").port());
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let session = ServerConnection::new(keys.acceptor().config().clone()).expect("a session");
+            let mut stream = StreamOwned::new(session, stream.expect("a connection"));
+            let mut text = [0; 16 * 1024];
+            if stream.read(&mut text).is_ok() {
+                stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nTrue").ok();
+                stream.conn.send_close_notify();
+                stream.flush().ok();
+            }
+        }
+    });
+    url
+}
+
+#[test]
+fn a_policy_server_is_believed_once_its_authority_is_named() {
+    let place = development("{}");
+    let folder = place.path();
+    for name in ["ca", "other"] {
+        authority(folder, name);
+    }
+    certificate(folder, "ca", "server", "DNS:localhost");
+    let url = secure_policy_server(folder);
+    place.write("policy.json", &json!({ "clouds:index": format!("{url}/may") }).to_string());
+    let config = fs::read_to_string(folder.join("pileus.toml")).expect("a file");
+    let trusts = |file: &str| {
+        place.write("pileus.toml", &format!("{config}\n[policy]\nremote_ssl_ca_crt_file = \"{file}\"\n"));
+    };
+    trusts("none.pem");
+    let (status, _, stderr) = place.run(&["check"]);
+    assert!(status.code() == Some(78) && stderr.contains("none.pem: "), "{stderr}");
+    assert!(stderr.contains("pileus.toml:"), "{stderr}");
+    trusts("trusted.pem");
+    let trust = |name: &str| fs::copy(folder.join(format!("{name}.pem")), folder.join("trusted.pem"));
+    trust("other").expect("a copy");
+    let server = place.serve();
+    let status = || by(&server, "ann:west", "GET", "/v2/west/clouds", "").status;
+    assert_eq!(status(), 403, "signed by an authority that is not named");
+    // The file is another one: it is seen by itself.
+    trust("ca").expect("a copy");
+    await_some("the new authority", || match status() {
+        200 => Ok(()),
+        other => Err(other),
+    });
+    let (_, log) = server.stop();
+    assert!(log.contains("UnknownIssuer"), "{log}");
+}
+
+#[test]
+fn a_shadow_policy_that_has_changed_is_read_again() {
+    let place = development("{}");
+    let paste = fs::read_to_string(place.path().join("api-paste.toml")).expect("a file");
+    place.write("api-paste.toml", &format!("{paste}\n[filter.policy]\nshadow = \"policy-next.json\"\n"));
+    place.write("policy-next.json", "{}");
+    let server = place.serve();
+    let reloads = || {
+        let reply = by(&server, "admin:ops", "GET", "/v2/ops/service", "");
+        reply.json()["service"]["reloads"].clone()
+    };
+    for (text, key) in [(r#"{"clouds:index": "role:admin"}"#, "done"), ("{", "failed")] {
+        let before = reloads()[key].as_u64();
+        place.write("policy-next.json", text);
+        await_some(key, || {
+            let seen = reloads();
+            if seen[key].as_u64() > before { Ok(()) } else { Err(seen) }
+        });
+    }
+    assert!(reloads()["last"]["problem"].as_str().is_some_and(|it| it.contains("policy-next.json:1")));
 }
