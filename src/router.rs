@@ -115,12 +115,13 @@ impl Router {
     /// Finds the request's route and leaves it in the context, unless a stage above did. Where a
     /// caller is known, a project in the path that is not his is refused (400, as Nova does).
     pub fn matched(&self, request: &mut Request) -> Result<(), Fault> {
-        if request.context().matched.is_none() {
-            let found = self.find(request)?;
-            let context = request.context_mut();
-            context.matched = Some(found);
-            context.note();
+        if request.context().matched.is_some() {
+            return Ok(());
         }
+        let found = self.find(request)?;
+        let context = request.context_mut();
+        context.matched = Some(found);
+        context.note();
         if self.mount != Mount::Tenant {
             return Ok(());
         }

@@ -61,7 +61,11 @@ pub fn factory(section: &Section, _: &Deps) -> Result<Filter, Diagnostic> {
         let (id, media) = (request.context().request_id.clone(), request.context().media);
         // What a panic leaves half done is dropped: this request's answer, and nothing else.
         let answer = catch_unwind(AssertUnwindSafe(|| inner.send(request)));
-        match answer.unwrap_or_else(|panic| Answer::now(Err(panicked(&*panic)))).ready() {
+        let mut answer = answer.unwrap_or_else(|panic| Answer::now(Err(panicked(&*panic))));
+        if answer.response_mut().is_some() {
+            return answer;
+        }
+        match answer.ready() {
             Ok(answer) => Answer::now(Ok(wrapped(answer, format, media, &id))),
             Err(inner) => {
                 let unpanicked = Unpanicked { inner };

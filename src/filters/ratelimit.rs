@@ -221,9 +221,9 @@ impl Limiter {
         let context = request.context();
         let (key, now) = (self.key(context)?, self.clock.now());
         let mut told = Told::default();
-        let answer = self.buckets.take(key, chosen, now, |index, left, full_ms| {
+        let answer = self.buckets.take(key, chosen, now, |index, left| {
             if let Some(limit) = self.limits.get(index).filter(|_| self.headers) {
-                told.add(limit, left, full_ms);
+                told.add(limit, left.requests(), left.full_ms());
             }
         });
         let quota = told.values();
@@ -283,10 +283,7 @@ impl Limiter {
 
     fn key(&self, context: &Context) -> Result<Key, Fault> {
         Ok(match self.by {
-            By::User => {
-                let caller = context.known_caller()?;
-                self.buckets.key((&*caller.user, &*caller.project))
-            }
+            By::User => Key::hashed(context.known_caller()?.hash()),
             By::Project => self.buckets.key(&*context.known_caller()?.project),
             By::Role => {
                 let mut roles: Vec<_> =

@@ -43,7 +43,13 @@ pub fn factory(section: &Section, _: &Deps) -> Result<Filter, Diagnostic> {
         let id = fresh();
         request.context_mut().request_id = id.clone();
         let media = request.context().media;
-        inner.send(request).map(move |answer| {
+        let mut answer = inner.send(request);
+        if let Some(response) = answer.response_mut() {
+            // Nearly always, and then nothing is moved.
+            stamp(response.headers_mut(), &id);
+            return answer;
+        }
+        answer.map(move |answer| {
             let mut response = answer.unwrap_or_else(|fault| into_response(fault, media, &id));
             stamp(response.headers_mut(), &id);
             Ok(response)

@@ -44,12 +44,24 @@ pub fn answer(
 ) -> impl Future<Output = Result<Response, Infallible>> + Send + use<> {
     let http2 = request.version() == Version::HTTP_2;
     let (mut head, body) = request.into_parts();
-    drop_identity(&mut head.headers);
+    let glance = Glance::at(&head.headers);
+    if glance.claims_identity {
+        drop_identity(&mut head.headers);
+    }
+    let path = head.uri.path();
+    let plain = !glance.chooses_media && !path.ends_with(".xml");
+    let media = if plain { Media::Json } else { Media::wanted(path, &head.headers) };
+    // HTTP/2 says it in the target, and hyper has seen to that.
+    let hosts = if head.version < Version::HTTP_11 { 0..=1 } else { 1..=1 };
+    let misdirected = !http2 && !hosts.contains(&glance.hosts);
     let body = if body.is_end_stream() { Body::Empty } else { Body::Stream(Box::pin(Lent(body))) };
-    let media = Media::wanted(head.uri.path(), &head.headers);
-    let context = Context { media, ..context };
-    let request = Request::with(http::Request::from_parts(head, body), context);
-    let begun = if http2 { Err((app.clone(), request)) } else { Ok(begin(app, request)) };
+    let mut request = Request::with(http::Request::from_parts(head, body), context);
+    request.context_mut().media = media;
+    let begun = match (misdirected, http2) {
+        (true, _) => Ok(Answer::now(Err(Fault::BadRequest(HOST_ONCE.into())))),
+        (false, true) => Err((app.clone(), request)),
+        (false, false) => Ok(begin(app, request)),
+    };
     async move {
         let answer = begun.unwrap_or_else(|(app, request)| begin(&app, request));
         let answered = match answer.ready() {
@@ -68,11 +80,6 @@ fn begin(app: &Stack, request: Request) -> Answer {
         // Any 2xx to it would promise a tunnel.
         return Answer::now(Err(Fault::MethodNotAllowed { method: Method::CONNECT, allow: String::new() }));
     }
-    // HTTP/2 says it in the target, and hyper has seen to that.
-    if request.version() < Version::HTTP_2 && !has_one_host(&request) {
-        let text = "The header Host has to be there once, and to be the name or address of a host.";
-        return Answer::now(Err(Fault::BadRequest(text.into())));
-    }
     app.send(request)
 }
 
@@ -89,30 +96,50 @@ static PLAIN: [bool; 256] = {
     plain
 };
 
-/// Whether a request says which host it is for, once and clearly (RFC 9112, §3.2): who does not may
-/// have been understood by somebody before us as one for another host.
-fn has_one_host(request: &Request) -> bool {
-    let mut hosts = request.headers().get_all(header::HOST).iter();
-    match (hosts.next(), hosts.next()) {
-        (None, _) => request.version() < Version::HTTP_11,
-        (Some(host), None) => host.as_bytes().iter().all(|byte| PLAIN[usize::from(*byte)]),
-        (Some(_), Some(_)) => false,
+/// A request says which host it is for, once and clearly (RFC 9112, §3.2): who does not may have been
+/// understood by somebody before us as one for another host.
+const HOST_ONCE: &str = "The header Host has to be there once, and to be the name or address of a host.";
+
+/// What one pass over a request's headers tells of them. They are few: to look for one by its hash costs
+/// as much as to look at all.
+#[derive(Debug, Default)]
+struct Glance {
+    claims_identity: bool,
+    /// Two or more, where there is one that is none.
+    hosts: usize,
+    /// `Accept` says something else than what everybody gets.
+    chooses_media: bool,
+}
+
+impl Glance {
+    fn at(headers: &HeaderMap) -> Self {
+        let mut glance = Self::default();
+        for (name, value) in headers {
+            if *name == header::HOST {
+                let plain = value.as_bytes().iter().all(|byte| PLAIN[usize::from(*byte)]);
+                glance.hosts += if plain { 1 } else { 2 };
+            } else if *name == header::ACCEPT {
+                glance.chooses_media |= !Media::is_everybodys(value);
+            } else {
+                glance.claims_identity |= claims_identity(name);
+            }
+        }
+        glance
     }
 }
 
 /// Removes every header that claims an identity.
 pub fn drop_identity(headers: &mut HeaderMap) {
-    // Names are lower-case here. Nearly all requests have none of these: look first, copy later.
-    let claims = |name: &HeaderName| {
-        let name = name.as_str();
-        matches!(name.as_bytes().first(), Some(b'x' | b'o')) && is_identity(name)
-    };
-    if headers.keys().any(claims) {
-        let names: Vec<HeaderName> = headers.keys().filter(|name| claims(name)).cloned().collect();
-        for name in names {
-            headers.remove(name);
-        }
+    let names: Vec<HeaderName> = headers.keys().filter(|name| claims_identity(name)).cloned().collect();
+    for name in names {
+        headers.remove(name);
     }
+}
+
+/// Names are lower-case here. Nearly all requests have none of these: look at one letter first.
+fn claims_identity(name: &HeaderName) -> bool {
+    let name = name.as_str();
+    matches!(name.as_bytes().first(), Some(b'x' | b'o')) && is_identity(name)
 }
 
 fn is_identity(name: &str) -> bool {

@@ -20,6 +20,10 @@ use tokio::{
     time::{Instant, Sleep, sleep_until},
 };
 
+/// The longest answer that is put together before it is written, in bytes. Two pieces of one that is
+/// short (its head, its body) cost the system half a microsecond more than one, the copy a tenth of that.
+const JOINED_MAX: usize = 4096;
+
 /// How long a connection may make us wait.
 #[derive(Debug, Clone, Copy)]
 pub struct Patience {
@@ -74,6 +78,8 @@ pub struct Guard<S> {
     /// HTTP/2 sends frames that are no requests: there the idle time-out alone holds.
     http2: Option<bool>,
     write_since: Option<Instant>,
+    /// Where the pieces of a short answer are put together.
+    joined: Vec<u8>,
     timer: Pin<Box<Sleep>>,
 }
 
@@ -82,7 +88,16 @@ impl<S> Guard<S> {
     pub fn new(socket: S, patience: Patience, busy: Busy) -> Self {
         let now = now();
         let timer = Box::pin(sleep_until(now + patience.idle.min(patience.header).min(patience.write)));
-        Self { socket, patience, busy, wait: Wait::Idle(now), http2: None, write_since: None, timer }
+        Self {
+            socket,
+            patience,
+            busy,
+            wait: Wait::Idle(now),
+            http2: None,
+            write_since: None,
+            joined: Vec::new(),
+            timer,
+        }
     }
 
     /// Fails once the deadline has passed; else sees to it that the task is woken then.
@@ -177,7 +192,15 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Guard<S> {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let polled = Pin::new(&mut self.socket).poll_write_vectored(cx, bufs);
+        let this = &mut *self;
+        let total: usize = bufs.iter().map(|buf| buf.len()).sum();
+        let polled = if total <= JOINED_MAX {
+            this.joined.clear();
+            bufs.iter().for_each(|buf| this.joined.extend_from_slice(buf));
+            Pin::new(&mut this.socket).poll_write(cx, &this.joined)
+        } else {
+            Pin::new(&mut this.socket).poll_write_vectored(cx, bufs)
+        };
         self.wrote(cx, polled)
     }
 

@@ -1,8 +1,8 @@
 //! One listener: from an open socket to connections that are served.
 
-use std::{io, net::SocketAddr, num::NonZeroU32, sync::Arc, time::Duration};
+use std::{cell::RefCell, io, net::SocketAddr, num::NonZeroU32, sync::Arc, time::Duration};
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, Cache};
 use hyper::service::service_fn;
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
@@ -201,8 +201,11 @@ async fn converse<S>(
     let Caller { peer, local, secure, draining, front } = call;
     let busy = Busy::default();
     let socket = TokioIo::new(Guard::new(stream, patience, busy.clone()));
+    // A look at the front costs a comparison, until there is another one.
+    let front = RefCell::new(Cache::new(front));
     let service = service_fn(move |request| {
         let in_flight = busy.enter();
+        let mut front = front.borrow_mut();
         let front = front.load();
         let limit = seconds(front.settings.request_timeout_s);
         let context = Context { local, secure, draining: Some(draining.clone()), ..Context::new(peer) };

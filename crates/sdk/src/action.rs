@@ -3,10 +3,17 @@
 //! The policy rule is a required argument of every action, so that nobody can forget it; policy,
 //! metrics, `/extensions`, `pileus routes` and the coverage test read the same data.
 
-use std::{fmt, future::Future, sync::Arc};
+use std::{
+    fmt,
+    future::Future,
+    sync::Arc,
+    task::{Context, Poll, Waker},
+};
+
+use http::{Method, StatusCode};
+use pileus_model::BoxFuture;
 
 use crate::{Answer, Call, Fault, Reply, ScopeType};
-use http::{Method, StatusCode};
 
 /// What answers a call.
 pub type Handler = Arc<dyn Fn(Call) -> Answer + Send + Sync>;
@@ -152,8 +159,12 @@ impl Action {
     {
         let controller = controller.clone();
         let handler: Handler = Arc::new(move |call| {
-            let answer = answer(controller.clone(), call);
-            Answer::soon(async move { answer.await.map(Reply::into_response) })
+            let mut answer: BoxFuture<_> = Box::pin(answer(controller.clone(), call));
+            // Most are there at once; the others wait for somebody who can be woken.
+            match answer.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+                Poll::Ready(reply) => Answer::now(reply.map(Reply::into_response)),
+                Poll::Pending => Answer::later(async move { answer.await.map(Reply::into_response) }),
+            }
         });
         let (default_rule, scope_types) = (ADMIN_ALONE, &[][..]);
         Self { name, method, place, rule, also: &[], default_rule, scope_types, about, handler }

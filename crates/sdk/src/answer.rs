@@ -46,6 +46,14 @@ impl Answer {
         }
     }
 
+    /// The response, to be added to, where it is there and all went well.
+    pub fn response_mut(&mut self) -> Option<&mut Response> {
+        match &mut self.0 {
+            State::Now(Some(Ok(response))) => Some(response),
+            _ => None,
+        }
+    }
+
     /// What is there; else what has to be waited for.
     pub fn ready(self) -> Result<Result<Response, Fault>, BoxFuture<Result<Response, Fault>>> {
         match self.0 {

@@ -2,9 +2,10 @@
 
 use std::{
     borrow::Cow,
+    hash::{BuildHasher, RandomState},
     net::SocketAddr,
     ops::Range,
-    sync::{Arc, OnceLock},
+    sync::{Arc, LazyLock, OnceLock},
 };
 
 use percent_encoding::percent_decode_str;
@@ -12,6 +13,9 @@ use pileus_model::{Actor, BoxFuture, Name, RequestKey};
 use serde_json::Value;
 
 use crate::{Decide, Fault, Media, Mount, Route};
+
+/// The key of [`Caller::hash`].
+static KEYED: LazyLock<RandomState> = LazyLock::new(RandomState::new);
 
 /// Who calls.
 #[derive(Clone, PartialEq)]
@@ -27,6 +31,7 @@ pub struct Caller {
     /// The same as JSON: what a policy rule tests on its left side (`user_id`, `project_id`,
     /// `roles`, `is_admin`, …). Made once with the caller, not once a request.
     pub creds: Value,
+    hash: u64,
 }
 
 impl Caller {
@@ -35,7 +40,14 @@ impl Caller {
         let creds = serde_json::json!({
             "user_id": &*user, "project_id": &*project, "roles": roles, "is_admin": is_admin,
         });
-        Self { user, project, roles, is_admin, creds }
+        let hash = KEYED.hash_one((&*user, &*project));
+        Self { user, project, roles, is_admin, creds, hash }
+    }
+
+    /// Of user and project: keyed, so that nobody can choose whose hash is his, too. The same as long as
+    /// this process lives, whichever token he comes with.
+    pub fn hash(&self) -> u64 {
+        self.hash
     }
 }
 

@@ -3,7 +3,7 @@
 //! What is unacceptable falls back to the default, as in Nova: an answer that nobody asked for says
 //! more than a 406.
 
-use http::{HeaderMap, HeaderName, header};
+use http::{HeaderMap, HeaderName, HeaderValue, header};
 
 /// The form of what has no other: faults, lists of versions.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -27,7 +27,7 @@ impl Media {
         }
         let mut said = headers.get_all(header::ACCEPT).iter();
         let Some(accept) = said.next() else { return Self::Json };
-        if said.next().is_none() && (accept == "*/*" || accept == JSON[0]) {
+        if said.next().is_none() && Self::is_everybodys(accept) {
             return Self::Json;
         }
         // XML has to be said: whatever else is said holds for JSON as well.
@@ -40,6 +40,11 @@ impl Media {
             names.into_iter().filter_map(|name| quality(headers, &header::ACCEPT, name)).max().unwrap_or(0)
         };
         if best(XML) > best(JSON) { Self::Xml } else { Self::Json }
+    }
+
+    /// Whether an `Accept` asks for nothing but what is sent unasked.
+    pub fn is_everybodys(accept: &HeaderValue) -> bool {
+        accept == "*/*" || accept == JSON[0]
     }
 
     /// Its `Content-Type`.

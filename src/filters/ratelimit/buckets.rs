@@ -60,9 +60,34 @@ impl Rate {
     }
 }
 
+/// What is left of a limit. Worked out when it is asked for: a division costs as much as the rest.
+pub(super) struct Left {
+    rate: Rate,
+    level: u64,
+}
+
+impl Left {
+    /// How many requests.
+    pub(super) fn requests(&self) -> u64 {
+        self.rate.capacity().saturating_sub(self.level) / self.rate.unit_ms
+    }
+
+    /// In how many milliseconds all of them are again.
+    pub(super) fn full_ms(&self) -> u64 {
+        self.level.div_ceil(self.rate.value)
+    }
+}
+
 /// A caller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Key(u64);
+
+impl Key {
+    /// Of somebody who has been hashed already, with a key that nobody knows.
+    pub(super) fn hashed(hash: u64) -> Self {
+        Self(hash)
+    }
+}
 
 impl Hash for Key {
     fn hash<H: Hasher>(&self, state: &mut H) {
@@ -120,14 +145,14 @@ impl Buckets {
     }
 
     /// Takes a request out of all limits that are bits of `limits`, or, where one of them refuses, out of
-    /// none: then which one takes longest, and how long in milliseconds. `left` is told of each of them
-    /// how many requests are left, and in how many milliseconds all of them are again.
+    /// none: then which one takes longest, and how long in milliseconds. `told` hears what is left of
+    /// each of them.
     pub(super) fn take(
         &self,
         key: Key,
         limits: u64,
         now: Time,
-        mut left: impl FnMut(usize, u64, u64),
+        mut told: impl FnMut(usize, Left),
     ) -> Result<(), (usize, u64)> {
         let chosen = || self.rates.iter().enumerate().filter(|(index, _)| limits & (1 << index) != 0);
         let mut shard = self.shard(key).lock().unwrap_or_else(PoisonError::into_inner);
@@ -145,8 +170,7 @@ impl Buckets {
                 // Another thread may have read a later time, and come first.
                 *bucket = Bucket { water: level, last: now.max(bucket.last) };
             }
-            let room = rate.capacity().saturating_sub(level);
-            left(index, room / rate.unit_ms, level.div_ceil(rate.value));
+            told(index, Left { rate: *rate, level });
         }
         refused.map_or(Ok(()), |(wait, index)| Err((index, wait)))
     }
@@ -207,7 +231,7 @@ mod tests {
 
     impl Buckets {
         fn took(&self, key: Key, limits: u64, now: Time) -> Result<(), (usize, u64)> {
-            self.take(key, limits, now, |_, _, _| {})
+            self.take(key, limits, now, |_, _| {})
         }
     }
 
@@ -322,8 +346,8 @@ mod tests {
         let key = buckets.key("ann");
         let take = |limits: u64, at: i64| {
             let mut told = Vec::new();
-            let answer = buckets.take(key, limits, Time(at), |index, left, full_ms| {
-                told.push((index, left, full_ms));
+            let answer = buckets.take(key, limits, Time(at), |index, left| {
+                told.push((index, left.requests(), left.full_ms()));
             });
             (answer.is_ok(), told)
         };
