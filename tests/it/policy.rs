@@ -5,18 +5,15 @@ use std::{
     io::{Read, Write},
     net::TcpListener,
     os::unix::net::UnixListener,
-    path::Path,
     sync::{Arc, Mutex},
     thread,
 };
 
-use pileus::{paste::TlsSettings, serve::Keys};
 use serde_json::{Value, json};
-use tokio_rustls::rustls::{ServerConnection, StreamOwned};
 
 use crate::{
     certificates::{authority, certificate},
-    support::{Place, Reply, Server, await_some, send},
+    support::{Place, Reply, Server, await_some, send, tls_server},
 };
 
 /// A place whose API takes `user:project` as a token, with these rules.
@@ -388,31 +385,6 @@ fn a_shadow_policy_is_compared_and_decides_nothing() {
     }
 }
 
-/// A policy server that speaks TLS and says yes to everybody.
-fn secure_policy_server(folder: &Path) -> String {
-    let tls = TlsSettings {
-        certificate: folder.join("server.pem"),
-        key: folder.join("server.key"),
-        client_ca: None,
-    };
-    let keys = Keys::read(&tls, false).expect("keys");
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-    let url = format!("https://localhost:{}", listener.local_addr().expect("an address").port());
-    thread::spawn(move || {
-        for stream in listener.incoming() {
-            let session = ServerConnection::new(keys.acceptor().config().clone()).expect("a session");
-            let mut stream = StreamOwned::new(session, stream.expect("a connection"));
-            let mut text = [0; 16 * 1024];
-            if stream.read(&mut text).is_ok() {
-                stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nTrue").ok();
-                stream.conn.send_close_notify();
-                stream.flush().ok();
-            }
-        }
-    });
-    url
-}
-
 #[test]
 fn a_policy_server_is_believed_once_its_authority_is_named() {
     let place = development("{}");
@@ -421,8 +393,9 @@ fn a_policy_server_is_believed_once_its_authority_is_named() {
         authority(folder, name);
     }
     certificate(folder, "ca", "server", "DNS:localhost");
-    let url = secure_policy_server(folder);
-    place.write("policy.json", &json!({ "clouds:index": format!("{url}/may") }).to_string());
+    let port = tls_server(folder, "server", |_| b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nTrue".to_vec());
+    let rule = format!("https://localhost:{port}/may");
+    place.write("policy.json", &json!({ "clouds:index": rule }).to_string());
     let config = fs::read_to_string(folder.join("pileus.toml")).expect("a file");
     let trusts = |file: &str| {
         place.write("pileus.toml", &format!("{config}\n[policy]\nremote_ssl_ca_crt_file = \"{file}\"\n"));
