@@ -24,6 +24,7 @@ const EXAMPLES: &str = "Examples:
   pileus pipeline                         show listeners, mounts and filters as they were understood
   pileus routes --json                    list every route with its policy rule
   pileus explain GET /v2/demo/clouds      tell the way of a request: filters, route, rule
+  pileus explain --time GET /v2/d/clouds  tell how long each filter on that way takes
   pileus explain job ID                   tell why a job waits, by the server of this host
   pileus convert api-paste.ini            turn Nova's or Cloud Scheduler's files into Pileus's own
   pileus policy list                      show every rule, where it comes from, who asks it
@@ -33,11 +34,13 @@ Exit codes: 0 done, 64 usage, 69 unavailable (a port or the state folder is take
 
 const EXPLAIN: &str = "\
 METHOD PATH needs no server that runs: mount, filters in their order with where each setting comes from, route,
-action and policy rule are read from the files. `job ID` asks a server.
+action and policy rule are read from the files. `job ID` asks a server, and so does `--time`: how long the filters
+of this way took, of all requests that went through them and were timed.
 
 Examples:
   pileus explain GET /v2/demo/clouds/west
   pileus explain PUT http://127.0.0.1:8112/clouds/west --json
+  pileus explain --time GET /v2/demo/clouds
   pileus explain job 01jd3x
 
 Exit codes: 0 there is such a route, or such a job; 1 there is none; 64 usage; 69 the server is not there;
@@ -136,6 +139,15 @@ pub struct ExplainRequest {
     /// Which files.
     #[command(flatten)]
     pub options: Options,
+    /// Ask the server that runs how long each filter on this way takes
+    #[arg(long)]
+    pub time: bool,
+    /// Where its API listens
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8774", requires = "time")]
+    pub url: String,
+    /// Read the token from this file [default: $PILEUS_TOKEN, else the administrator's of --state]
+    #[arg(long, value_name = "FILE", requires = "time")]
+    pub token_file: Option<PathBuf>,
     /// As JSON, for scripts
     #[arg(long)]
     pub json: bool,

@@ -8,13 +8,13 @@ use std::{
     fmt, fs,
     path::Path,
     sync::{
-        Mutex, OnceLock, PoisonError,
+        Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
 };
 
 use pileus_model::{Actor, BoxFuture, CloudSpec};
-use pileus_sdk::host::{CloudText, Host, LoadedFile, LogLevel, Logging, Process, Reload, Reloads};
+use pileus_sdk::host::{CloudText, Host, LoadedFile, LogLevel, Logging, Process, Reload, Reloads, Timings};
 use tokio::{
     runtime::Handle,
     sync::{mpsc, oneshot},
@@ -28,6 +28,7 @@ use crate::{
     diagnostic::Report,
     extensions,
     files::Files,
+    metrics::Metrics,
 };
 
 /// Puts another filter before the log.
@@ -41,6 +42,8 @@ pub struct ThisProcess {
     logging: Mutex<Logging>,
     reloads: Mutex<Reloads>,
     ask: OnceLock<mpsc::Sender<Ask>>,
+    /// What it counts and measures.
+    pub metrics: Arc<Metrics>,
 }
 
 /// A wish for a reload, and where to say what came of it.
@@ -56,6 +59,7 @@ impl ThisProcess {
             logging: Mutex::new(Logging { level: None, filter: String::new() }),
             reloads: Mutex::default(),
             ask: OnceLock::new(),
+            metrics: Arc::default(),
         }
     }
 
@@ -164,6 +168,10 @@ impl Host for ThisProcess {
         self.reloads.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    fn timings(&self) -> Timings {
+        self.metrics.timings()
+    }
+
     fn reload(&self, by: Actor) -> BoxFuture<Result<Reload, String>> {
         let ask = self.ask.get().cloned();
         Box::pin(async move {
@@ -229,8 +237,6 @@ impl fmt::Debug for ThisProcess {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
 
     fn of(text: &str) -> (tempfile::TempDir, ThisProcess) {

@@ -18,6 +18,7 @@ pub mod host;
 pub mod identity;
 pub mod kept;
 pub mod limits;
+pub mod metrics;
 mod network;
 pub mod paste;
 pub mod pipeline;
@@ -151,6 +152,7 @@ pub fn check(options: &Options, report: &mut Report) -> Option<Checked> {
         routers: extensions.routers.clone(),
         kept: Kept::default(),
         watched: Watched::default(),
+        host: host.clone(),
     };
     paste::build(&plan, &deps, report);
     paths.extend(deps.watched.paths());
@@ -263,14 +265,18 @@ impl Checked {
                 report
             })?;
         let (policy, routers) = (self.policy.clone(), loaded.routers);
-        let watched = Watched::default();
-        let deps = BuildDeps { clock, engine, policy, routers, kept: kept.clone(), watched };
+        let (kept, watched, host) = (kept.clone(), Watched::default(), self.host.clone());
+        let deps = BuildDeps { clock, engine, policy, routers, kept, watched, host };
         let built = paste::build(&self.plan, &deps, &mut report);
         if report.errors() > 0 || built.len() != self.plan.servers.len() {
             return Err(report);
         }
         let keys = self.keys.iter().cloned();
-        Ok(built.into_iter().zip(keys).map(|(server, keys)| Answering { app: server.app, keys }).collect())
+        let answering = |(server, keys): (paste::BuiltServer, _)| {
+            let paste::BuiltServer { app, timed, counts, .. } = server;
+            Answering { app, timed, counts, keys }
+        };
+        Ok(built.into_iter().zip(keys).map(answering).collect())
     }
 }
 

@@ -13,7 +13,8 @@ use pileus_model::{Clock, Engine};
 use pileus_sdk::{Filter, Mount, Stack};
 
 use crate::{
-    apps, diagnostic::Diagnostic, filters, kept::Kept, paste::Section, policy::Policy, router::Router,
+    apps, diagnostic::Diagnostic, filters, host::ThisProcess, kept::Kept, paste::Section, policy::Policy,
+    router::Router,
 };
 
 /// What a stage needs from the stages above it, or gives to those below.
@@ -95,6 +96,8 @@ pub struct BuildDeps {
     pub kept: Kept,
     /// Which files factories have read.
     pub watched: Watched,
+    /// The process, and what it counts.
+    pub host: Arc<ThisProcess>,
 }
 
 impl BuildDeps {
@@ -183,7 +186,8 @@ pub static FILTERS: &[FilterKind] = &[
 ];
 
 /// Every app. To add one: its file, and its line here.
-pub static APPS: &[AppKind] = &[apps::healthcheck::KIND, apps::router::KIND, apps::versions::KIND];
+pub static APPS: &[AppKind] =
+    &[apps::healthcheck::KIND, apps::metrics::KIND, apps::router::KIND, apps::versions::KIND];
 
 /// Every composite.
 pub static COMPOSITES: &[(&str, Composite)] = &[

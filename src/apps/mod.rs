@@ -2,5 +2,6 @@
 //! [`crate::pipeline::APPS`].
 
 pub mod healthcheck;
+pub mod metrics;
 pub mod router;
 pub mod versions;

@@ -10,16 +10,12 @@ use super::{FAILED, OK, SOFTWARE, UNAVAILABLE};
 use crate::{cli::ExplainJob, client};
 
 /// The administrator's project: that of his token.
-const PROJECT: &str = "default";
+pub const PROJECT: &str = "default";
 
 pub fn job(asked: &ExplainJob) -> u8 {
-    let token = match token(asked) {
+    let token = match token(asked.token_file.as_deref(), &asked.state) {
         Ok(token) => token,
         Err(text) => return fail(UNAVAILABLE, &text),
-    };
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => return fail(SOFTWARE, &format!("no network: {error}")),
     };
     let id = utf8_percent_encode(&asked.id, NON_ALPHANUMERIC);
     let path = match &asked.project {
@@ -28,40 +24,52 @@ pub fn job(asked: &ExplainJob) -> u8 {
         }
         None => format!("/v2/{PROJECT}/jobs/{id}/explain?all_projects=1"),
     };
-    let (status, body) = match runtime.block_on(client::get(&asked.url, &path, &token)) {
-        Ok(answer) => answer,
-        Err(error) => return fail(UNAVAILABLE, &error.to_string()),
+    let it = match fetch(&asked.url, &path, &token, "explanation") {
+        Ok(it) => it,
+        Err((code, text)) => return fail(code, &text),
     };
-    let json: Value = serde_json::from_slice(&body).unwrap_or_default();
-    let Some(it) = json.get("explanation").filter(|_| status == 200) else {
-        // A fault: {"itemNotFound": {"code": 404, "message": "…"}}.
-        let said = json.as_object().and_then(|it| it.values().next()?.get("message")?.as_str());
-        return fail(FAILED, said.unwrap_or(&format!("the server answered {status}")));
-    };
+    let it = &it;
     let text = if asked.json { format!("{it:#}\n") } else { told(it) };
     // A closed pipe means that the reader has seen enough.
     std::io::stdout().lock().write_all(text.as_bytes()).ok();
     OK
 }
 
-fn fail(code: u8, text: &str) -> u8 {
+/// What stands below `member` in the answer of a server that runs; else the exit code, and why.
+pub fn fetch(url: &str, path: &str, token: &str, member: &str) -> Result<Value, (u8, String)> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| (SOFTWARE, format!("no network: {error}")))?;
+    let answer = runtime.block_on(client::get(url, path, token));
+    let (status, body) = answer.map_err(|error| (UNAVAILABLE, error.to_string()))?;
+    let mut json: Value = serde_json::from_slice(&body).unwrap_or_default();
+    match json.get_mut(member).filter(|_| status == 200) {
+        Some(it) => Ok(it.take()),
+        None => {
+            // A fault: {"itemNotFound": {"code": 404, "message": "…"}}.
+            let said = json.as_object().and_then(|it| it.values().next()?.get("message")?.as_str());
+            Err((FAILED, said.unwrap_or(&format!("the server answered {status}")).to_owned()))
+        }
+    }
+}
+
+pub fn fail(code: u8, text: &str) -> u8 {
     eprintln!("error: {text}");
     code
 }
 
 /// The token, which no error repeats.
-fn token(asked: &ExplainJob) -> Result<String, String> {
+pub fn token(file: Option<&Path>, state: &Path) -> Result<String, String> {
     let read = |file: &Path, remedy: &str| match std::fs::read_to_string(file) {
         Ok(token) => Ok(token.trim().to_owned()),
         Err(error) => Err(format!("the token {} cannot be read ({error}){remedy}", file.display())),
     };
-    if let Some(file) = &asked.token_file {
+    if let Some(file) = file {
         return read(file, "");
     }
     match std::env::var("PILEUS_TOKEN") {
         Ok(token) if !token.trim().is_empty() => Ok(token.trim().to_owned()),
         Err(std::env::VarError::NotUnicode(_)) => Err("$PILEUS_TOKEN is no token: it is not UTF-8".into()),
-        _ => read(&asked.state.join("admin-token"), ": name the server's --state, or a --token-file"),
+        _ => read(&state.join("admin-token"), ": name the server's --state, or a --token-file"),
     }
 }
 

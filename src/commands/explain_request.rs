@@ -6,7 +6,7 @@ use http::Method;
 use pileus_sdk::Fault;
 use serde_json::{Value, json};
 
-use super::{CONFIG, FAILED, OK, USAGE};
+use super::{CONFIG, FAILED, OK, USAGE, explain_time};
 use crate::{
     Checked,
     cli::ExplainRequest,
@@ -41,19 +41,54 @@ pub fn run(asked: &ExplainRequest) -> u8 {
         eprintln!("error: there is no such server; there is {}", words(&names, "and"));
         return USAGE;
     };
-    let told = explain(&checked, server, &method, &uri);
-    let text = if asked.json { format!("{told:#}\n") } else { shown(&told) };
+    let mut told = explain(&checked, server, &method, &uri);
+    let text = if asked.time {
+        let stages = stages(&checked, server, &uri);
+        match explain_time::fetch(asked, &server.name, &stages) {
+            Ok(times) if asked.json => {
+                told["times"] = times;
+                format!("{told:#}\n")
+            }
+            Ok(times) => format!("{method} {}\n\n{}", uri.path(), explain_time::shown(&times)),
+            Err((code, text)) => return super::explain::fail(code, &text),
+        }
+    } else if asked.json {
+        format!("{told:#}\n")
+    } else {
+        shown(&told)
+    };
     // A closed pipe means that the reader has seen enough.
     std::io::stdout().lock().write_all(text.as_bytes()).ok();
     if told["problem"].is_null() { OK } else { FAILED }
 }
 
-/// `{"method", "path", "server", "way", "filters", "app", "route", "rules", "problem"}`.
-fn explain(checked: &Checked, server: &ServerPlan, method: &Method, uri: &http::Uri) -> Value {
-    let path = uri.path();
+fn way<'a>(checked: &'a Checked, server: &ServerPlan, uri: &http::Uri) -> paste::Way<'a> {
     let usual = if server.settings.tls.is_some() { 443 } else { 80 };
     let host = uri.host().map(|host| (host.to_lowercase(), uri.port_u16().unwrap_or(usual)));
-    let way = checked.plan.way(server, host.as_ref(), path);
+    checked.plan.way(server, host.as_ref(), uri.path())
+}
+
+/// Pipelines and their filters on the way of a request, by the names under which they are timed.
+fn stages(checked: &Checked, server: &ServerPlan, uri: &http::Uri) -> Vec<(String, String)> {
+    let mut stages: Vec<(String, String)> = Vec::new();
+    let mut above = format!("server.{}", server.name);
+    for app in way(checked, server, uri).apps {
+        match &app.shape {
+            Shape::App { .. } => stages.push((above.clone(), paste::short(&app.name).to_owned())),
+            Shape::Filters { filters, .. } => {
+                let names = filters.iter().map(|filter| paste::short(&filter.name).to_owned());
+                stages.extend(names.map(|name| (app.name.clone(), name)));
+            }
+            Shape::Urlmap(_) | Shape::Cascade { .. } | Shape::Broken => {}
+        }
+        above = app.name.clone();
+    }
+    stages
+}
+
+/// `{"method", "path", "server", "way", "filters", "app", "route", "rules", "problem"}`.
+fn explain(checked: &Checked, server: &ServerPlan, method: &Method, uri: &http::Uri) -> Value {
+    let (path, way) = (uri.path(), way(checked, server, uri));
     let mut told = paste::way_to_json(server, &way);
     told["method"] = json!(method.as_str());
     told["path"] = json!(path);

@@ -4,6 +4,7 @@ mod check;
 mod convert;
 mod explain;
 mod explain_request;
+mod explain_time;
 mod listing;
 mod policy;
 mod serve;

@@ -519,10 +519,10 @@ pub fn boolean(text: &str) -> Option<bool> {
 pub fn ports(asked: &Asked, has_paste: bool, out: &mut Conversion) {
     let mut text = SHIPPED.to_owned();
     for (server, port, place) in &asked.ports {
-        let usual: u16 = if *server == "info" { 8111 } else { 8112 };
+        let (usual, app): (u16, _) = if *server == "info" { (8111, "status") } else { (8112, "admin") };
         let what = format!("[global] `{server}_server_port`");
         let to = format!("[server.{server}] listen in api-paste.toml");
-        let listen = |port: u16| format!("listen = \"127.0.0.1:{port}\"\napp    = \"{server}\"");
+        let listen = |port: u16| format!("listen = \"127.0.0.1:{port}\"\napp    = \"{app}\"");
         if *port != usual {
             if has_paste {
                 let why = "api-paste.toml is made of api-paste.ini in this run, which has no such server";
@@ -649,14 +649,14 @@ mod tests {
 
     #[test]
     fn the_shipped_servers_are_found() {
-        for (server, port) in [("info", 8111), ("admin", 8112)] {
+        for (server, port, app) in [("info", 8111, "status"), ("admin", 8112, "admin")] {
             let listen = format!("[server.{server}]");
             let section = SHIPPED.split_once(&listen).unwrap().1;
             assert!(
                 section.lines().nth(1).unwrap().starts_with(&format!("listen = \"127.0.0.1:{port}\"")),
                 "{section}"
             );
-            assert_eq!(section.lines().nth(2).unwrap(), format!("app    = \"{server}\""));
+            assert_eq!(section.lines().nth(2).unwrap(), format!("app    = \"{app}\""));
         }
     }
 }

@@ -19,8 +19,8 @@ use std::{
 };
 
 use http::{HeaderValue, header};
-use pileus_model::{BoxFuture, Name};
-use pileus_sdk::{Answer, Body, Fault, Filter, Media, Response};
+use pileus_model::BoxFuture;
+use pileus_sdk::{Answer, Body, Fault, Filter, Media, RequestId, Response};
 use serde::Deserialize;
 
 use super::request_id::{into_response, stamp};
@@ -89,7 +89,7 @@ impl Future for Unpanicked {
     }
 }
 
-fn wrapped(answer: Result<Response, Fault>, format: Format, media: Media, id: &Name) -> Response {
+fn wrapped(answer: Result<Response, Fault>, format: Format, media: Media, id: &RequestId) -> Response {
     answer.unwrap_or_else(|fault| {
         let mut response = match format {
             Format::Nova => into_response(fault, media, id),
@@ -101,7 +101,7 @@ fn wrapped(answer: Result<Response, Fault>, format: Format, media: Media, id: &N
 }
 
 /// As web.py wrote it; what web.py had no word for is said in plain text.
-fn as_of_old(fault: Fault, id: &Name) -> Response {
+fn as_of_old(fault: Fault, id: &RequestId) -> Response {
     let (mime, text) = match &fault {
         Fault::NoRoute | Fault::NotFound { .. } => ("text/html", "not found".to_owned()),
         Fault::MethodNotAllowed { .. } => ("text/html", "None".to_owned()),
@@ -190,7 +190,7 @@ mod tests {
         ];
         for (path, status, expected) in cases {
             let mut sent = request(Method::GET, path, &[]);
-            sent.context_mut().request_id = "req-7".into();
+            sent.context_mut().request_id = RequestId::new("req-7");
             let response = stack.send(sent).await.unwrap();
             assert_eq!(response.status(), StatusCode::from_u16(status).unwrap(), "{path}");
             assert_eq!(response.headers()["x-compute-request-id"], "req-7", "{path}");

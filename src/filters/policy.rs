@@ -15,7 +15,7 @@ use std::{
     sync::Arc,
 };
 
-use pileus_sdk::{Answer, Caller, Fault, Filter, Match, Request, Route};
+use pileus_sdk::{Answer, Caller, Fault, Filter, Match, Request, RequestId, Route};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
@@ -104,7 +104,7 @@ struct Asks {
     route: Arc<Route>,
     caller: Arc<Caller>,
     target: Map<String, Value>,
-    request_id: pileus_model::Name,
+    request_id: RequestId,
 }
 
 impl Stage {
@@ -144,7 +144,7 @@ impl Stage {
         caller: &Caller,
         target: &dyn Target,
         decision: &Decision,
-        request_id: &str,
+        request_id: &RequestId,
     ) -> Result<(), Fault> {
         if let Some(shadow) = &self.shadow {
             shadow.compare(route, caller, target, decision);
@@ -161,7 +161,12 @@ impl Stage {
                 )))
             }
             Decision::Error(why) => {
-                tracing::warn!(rule, why, request.id = request_id, "policy rule could not be decided");
+                tracing::warn!(
+                    rule,
+                    why,
+                    request.id = request_id.as_str(),
+                    "policy rule could not be decided"
+                );
                 Err(Fault::denied(rule))
             }
         }

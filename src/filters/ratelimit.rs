@@ -228,7 +228,7 @@ impl Limiter {
         });
         let quota = told.values();
         let Err((index, wait_ms)) = answer else { return Ok(quota) };
-        let (details, id) = (self.limits[index].sentence(), &*context.request_id);
+        let (details, id) = (self.limits[index].sentence(), context.request_id.as_str());
         if let Some(refused) = &self.dry_run {
             let refused = refused.fetch_add(1, Ordering::Relaxed) + 1;
             tracing::warn!(wait_ms, details, refused, request.id = id, "rate limit would have refused");

@@ -12,10 +12,8 @@ use std::{
     hash::{BuildHasher, Hasher, RandomState},
 };
 
-use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue};
-use pileus_model::Name;
-use pileus_sdk::{Fault, Filter, Media, Response};
+use http::{HeaderMap, HeaderName};
+use pileus_sdk::{Fault, Filter, Media, RequestId, Response};
 use serde::Deserialize;
 
 use crate::{
@@ -58,30 +56,20 @@ pub fn factory(section: &Section, _: &Deps) -> Result<Filter, Diagnostic> {
 }
 
 /// The response that a fault is on the wire. What is logged of it names the request.
-pub(super) fn into_response(fault: Fault, media: Media, id: &Name) -> Response {
+pub(super) fn into_response(fault: Fault, media: Media, id: &RequestId) -> Response {
     match fault {
         Fault::Internal(_) => {
-            tracing::error_span!("fault", request.id = &**id).in_scope(|| fault.into_response_as(media))
+            tracing::error_span!("fault", request.id = id.as_str()).in_scope(|| fault.into_response_as(media))
         }
         fault => fault.into_response_as(media),
     }
 }
 
 /// Puts the id into both headers, unless they are there.
-pub(super) fn stamp(headers: &mut HeaderMap, id: &Name) {
-    /// Lets two headers share the id's bytes.
-    struct Owner(Name);
-    impl AsRef<[u8]> for Owner {
-        fn as_ref(&self) -> &[u8] {
-            self.0.as_bytes()
-        }
-    }
-    if id.is_empty() {
-        return;
-    }
-    if let Ok(value) = HeaderValue::from_maybe_shared(Bytes::from_owner(Owner(id.clone()))) {
-        headers.entry(&COMPUTE).or_insert_with(|| value.clone());
-        headers.entry(&OPENSTACK).or_insert(value);
+pub(super) fn stamp(headers: &mut HeaderMap, id: &RequestId) {
+    if !id.value().is_empty() {
+        headers.entry(&COMPUTE).or_insert_with(|| id.value().clone());
+        headers.entry(&OPENSTACK).or_insert_with(|| id.value().clone());
     }
 }
 
@@ -100,11 +88,11 @@ pub(super) fn global(headers: &HeaderMap) -> Option<&str> {
 }
 
 /// `req-` and a new random UUID: one allocation.
-fn fresh() -> Name {
+fn fresh() -> RequestId {
     let mut text = *b"req-00000000-0000-0000-0000-000000000000";
     let uuid = uuid::Builder::from_random_bytes(random()).into_uuid();
     uuid.hyphenated().encode_lower(&mut text[4..]);
-    std::str::from_utf8(&text).unwrap_or_default().into()
+    RequestId::new(text)
 }
 
 /// Random bytes, from a supply that each thread fetches for many requests at once: the system's own
@@ -154,7 +142,7 @@ mod tests {
 
     #[test]
     fn ids_are_random_uuids_and_differ() {
-        let ids: HashSet<Name> = (0..1000).map(|_| fresh()).collect();
+        let ids: HashSet<String> = (0..1000).map(|_| fresh().as_str().to_owned()).collect();
         assert_eq!(ids.len(), 1000);
         for id in &ids {
             let uuid = uuid::Uuid::parse_str(id.strip_prefix("req-").unwrap()).unwrap();
@@ -167,7 +155,7 @@ mod tests {
     async fn every_response_and_fault_has_both_headers() {
         let (deps, ..) = deps();
         let echo = |mut request: Request| async move {
-            let id = request.context_mut().request_id.to_string();
+            let id = request.context_mut().request_id.as_str().to_owned();
             match request.uri().path() {
                 "/fault" => Err(Fault::Conflict(id)),
                 "/panic" => Err(Fault::internal(id)),

@@ -23,9 +23,9 @@ use std::{
 use bytes::Bytes;
 use http::{Method, StatusCode, Uri};
 use http_body::{Body as _, Frame, SizeHint};
-use pileus_model::{Clock, Name};
+use pileus_model::Clock;
 use pileus_sdk::{
-    Answer, Body, Fault, Filter, Request, Response, Seen,
+    Answer, Body, Fault, Filter, Request, RequestId, Response, Seen,
     body::{BoxError, Stream},
 };
 use serde::Deserialize;
@@ -56,7 +56,7 @@ pub fn factory(section: &Section, deps: &Deps) -> Result<Filter, Diagnostic> {
             return inner.send(request);
         }
         let report = Report::of(&mut request, clock.clone());
-        let span = info_span!(target: "access", "request", request.id = &*report.id);
+        let span = info_span!(target: "access", "request", request.id = report.id.as_str());
         let inner = span.in_scope(|| inner.send(request));
         match inner.ready() {
             Ok(answer) => report.answered(answer).into(),
@@ -100,7 +100,7 @@ struct Report {
     start_us: i64,
     method: Method,
     uri: Uri,
-    id: Name,
+    id: RequestId,
     global: Option<Box<str>>,
     peer: SocketAddr,
     seen: Arc<Seen>,
@@ -153,7 +153,7 @@ impl Drop for Report {
                 target: "access",
                 parent: None::<Id>,
                 Level::INFO,
-                request.id = &*self.id,
+                request.id = self.id.as_str(),
                 method,
                 path,
                 duration_us,
@@ -167,7 +167,7 @@ impl Drop for Report {
             target: "access",
             parent: None::<Id>,
             Level::INFO,
-            request.id = &*self.id,
+            request.id = self.id.as_str(),
             request.global_id = self.global.as_deref(),
             method,
             path,
@@ -185,7 +185,7 @@ impl Drop for Report {
 
 impl fmt::Debug for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Report({})", self.id)
+        write!(f, "Report({:?})", self.id)
     }
 }
 

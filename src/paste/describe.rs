@@ -268,6 +268,6 @@ fn in_file(name: &str) -> bool {
 }
 
 /// Filters and apps are known by their bare names.
-fn short(name: &str) -> &str {
+pub(crate) fn short(name: &str) -> &str {
     name.strip_prefix("filter.").or_else(|| name.strip_prefix("app.")).unwrap_or(name)
 }

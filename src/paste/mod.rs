@@ -65,6 +65,7 @@ pub static SHIPPED: &str = include_str!("../../api-paste.toml");
 
 pub use build::{BuiltServer, build};
 pub use check::{Catalog, Strategy, check};
+pub(crate) use describe::short;
 pub use describe::{describe, to_dot, to_json, way_to_json};
 pub use interpolate::Environment;
 pub use parse::Files;

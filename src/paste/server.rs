@@ -14,6 +14,7 @@
 //! | `idle_timeout_s` | 75 | that a connection may be kept without a request |
 //! | `write_timeout_s` | 60 | for the client to take more of an answer |
 //! | `drain_timeout_s` | 30 | for running requests to end once the server is told to stop |
+//! | `time_one_in` | 64 | of as many requests one is timed, stage by stage; 0: none |
 //! | `tls` | none | `{ certificate = "…", key = "…" }` in PEM; with `client_ca`, only its clients are let in |
 //! | `http2` | `true` | whether HTTP/2 is spoken, beside HTTP/1.1 |
 //!
@@ -66,6 +67,9 @@ pub struct ServerSettings {
     /// For running requests to end once the server is told to stop, in seconds.
     #[serde(default = "nonzero::<30>")]
     pub drain_timeout_s: NonZeroU32,
+    /// Of as many requests one is timed, stage by stage; 0: none.
+    #[serde(default = "time_one_in")]
+    pub time_one_in: u32,
     /// Whether HTTP/2 is spoken, beside HTTP/1.1.
     #[serde(default = "yes")]
     pub http2: bool,
@@ -128,6 +132,10 @@ fn header_bytes<'de, D: Deserializer<'de>>(from: D) -> Result<NonZeroU32, D::Err
 
 fn nonzero<const N: u32>() -> NonZeroU32 {
     NonZeroU32::new(N).unwrap_or(NonZeroU32::MIN)
+}
+
+fn time_one_in() -> u32 {
+    64
 }
 
 fn yes() -> bool {

@@ -7,18 +7,18 @@
 use std::{
     io,
     pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicU32, Ordering},
-    },
+    sync::Arc,
     task::{Context, Poll, ready},
     time::Duration,
 };
 
+use http::StatusCode;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     time::{Instant, Sleep, sleep_until},
 };
+
+use crate::metrics::ServerCounts;
 
 /// The longest answer that is put together before it is written, in bytes. Two pieces of one that is
 /// short (its head, its body) cost the system half a microsecond more than one, the copy a tenth of that.
@@ -35,25 +35,52 @@ pub struct Patience {
     pub write: Duration,
 }
 
-/// How many requests of a connection are being answered: while there are any, nobody is idle.
-#[derive(Debug, Clone, Default)]
-pub struct Busy(Arc<AtomicU32>);
+/// Whether requests of a connection are being answered: while there are any, nobody is idle. Who holds
+/// it is counted anyway, so nothing else has to be.
+#[derive(Debug, Clone)]
+pub struct Busy(Arc<Requests>);
+
+#[derive(Debug)]
+struct Requests {
+    server: Arc<ServerCounts>,
+}
+
+/// The socket and the service hold one each, and answer nothing.
+const HOLDERS: usize = 2;
 
 impl Busy {
-    /// One more, until the guard is dropped.
-    pub fn enter(&self) -> BusyGuard {
-        self.0.fetch_add(1, Ordering::Relaxed);
-        BusyGuard(self.clone())
+    /// Of a new connection to this server.
+    pub fn new(server: Arc<ServerCounts>) -> Self {
+        Self(Arc::new(Requests { server }))
+    }
+
+    /// One more request, until the guard is dropped; and how many the server had before.
+    pub fn enter(&self) -> (BusyGuard, u64) {
+        (BusyGuard { busy: self.clone(), status: None }, self.0.server.begin())
+    }
+
+    fn is_busy(&self) -> bool {
+        Arc::strong_count(&self.0) > HOLDERS
     }
 }
 
 /// A request that is being answered.
 #[derive(Debug)]
-pub struct BusyGuard(Busy);
+pub struct BusyGuard {
+    busy: Busy,
+    status: Option<StatusCode>,
+}
+
+impl BusyGuard {
+    /// It has an answer, whose body may still be on its way.
+    pub fn answered(&mut self, status: StatusCode) {
+        self.status = Some(status);
+    }
+}
 
 impl Drop for BusyGuard {
     fn drop(&mut self) {
-        self.0.0.fetch_sub(1, Ordering::Relaxed);
+        self.busy.0.server.end(self.status);
     }
 }
 
@@ -139,7 +166,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Guard<S> {
         let this = &mut *self;
         let before = buf.filled().len();
         let polled = Pin::new(&mut this.socket).poll_read(cx, buf);
-        let busy = this.busy.0.load(Ordering::Relaxed) > 0;
+        let busy = this.busy.is_busy();
         match &polled {
             Poll::Ready(_) => {
                 let read = &buf.filled()[before..];
@@ -169,7 +196,7 @@ impl<S: AsyncWrite + Unpin> Guard<S> {
     fn wrote<T>(&mut self, cx: &mut Context<'_>, polled: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         if polled.is_ready() {
             self.write_since = None;
-            if self.wait != Wait::Busy && self.busy.0.load(Ordering::Relaxed) == 0 {
+            if self.wait != Wait::Busy && !self.busy.is_busy() {
                 // An answer went out: from here on the connection is idle.
                 self.wait = Wait::Busy;
             }

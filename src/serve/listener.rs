@@ -20,10 +20,10 @@ use tokio::{
 use tracing::{debug, info, warn};
 
 use super::{
-    Keys, edge,
+    Answering, edge,
     guard::{Busy, Guard, Patience},
 };
-use crate::paste::ServerSettings;
+use crate::{metrics::ServerCounts, paste::ServerSettings};
 
 /// A listener that was bound and has not accepted anything yet.
 #[derive(Debug)]
@@ -57,12 +57,21 @@ fn backlog(settings: &ServerSettings) -> i32 {
 /// What answers at a listener now, and how.
 #[derive(Debug)]
 pub struct Front {
-    /// Requests that have begun end on the one that they began with.
-    pub app: Stack,
-    /// For connections that are accepted from now on.
-    pub keys: Option<Keys>,
+    /// Requests that have begun end on the app that they began with. Keys and counts are for connections
+    /// that are accepted from now on.
+    pub answering: Answering,
     /// For connections that are accepted from now on; `request_timeout_s` for requests.
     pub settings: ServerSettings,
+}
+
+impl Front {
+    /// What answers the request before which so many began: of `time_one_in` of them one is timed.
+    fn app(&self, turn: u64) -> &Stack {
+        match turn.checked_rem(self.settings.time_one_in.into()) {
+            Some(0) => &self.answering.timed,
+            _ => &self.answering.app,
+        }
+    }
 }
 
 /// Requests at a time on one HTTP/2 connection.
@@ -162,12 +171,14 @@ fn connection(
         write: seconds(settings.write_timeout_s),
     };
     let local = stream.local_addr().ok();
-    let keys = front.load().keys.clone();
+    let Answering { keys, counts, .. } = front.load().answering.clone();
+    let open = counts.open();
     let handshake = seconds(settings.header_timeout_s);
     async move {
         // Answers are small and wanted at once; a socket that refuses this works all the same.
         stream.set_nodelay(true).ok();
-        let call = Caller { peer, local, secure: keys.is_some(), draining, front };
+        let _open = open;
+        let call = Caller { peer, counts, local, secure: keys.is_some(), draining, front };
         let Some(keys) = keys else {
             return converse(stream, patience, call, builder, watcher).await;
         };
@@ -184,6 +195,7 @@ struct Caller {
     peer: SocketAddr,
     local: Option<SocketAddr>,
     secure: bool,
+    counts: Arc<ServerCounts>,
     draining: Arc<Draining>,
     front: Arc<ArcSwap<Front>>,
 }
@@ -198,21 +210,24 @@ async fn converse<S>(
 ) where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let Caller { peer, local, secure, draining, front } = call;
-    let busy = Busy::default();
+    let Caller { peer, local, secure, counts, draining, front } = call;
+    let busy = Busy::new(counts);
     let socket = TokioIo::new(Guard::new(stream, patience, busy.clone()));
     // A look at the front costs a comparison, until there is another one.
     let front = RefCell::new(Cache::new(front));
     let service = service_fn(move |request| {
-        let in_flight = busy.enter();
+        let (mut in_flight, turn) = busy.enter();
         let mut front = front.borrow_mut();
         let front = front.load();
         let limit = seconds(front.settings.request_timeout_s);
         let context = Context { local, secure, draining: Some(draining.clone()), ..Context::new(peer) };
-        let answer = edge::answer(request, context, &front.app, limit);
+        let answer = edge::answer(request, context, front.app(turn), limit);
         async move {
             // A connection whose answer still comes is not idle.
-            answer.await.map(|answer| answer.map(|body| edge::hold(body, in_flight)))
+            answer.await.map(|answer| {
+                in_flight.answered(answer.status());
+                answer.map(|body| edge::hold(body, in_flight))
+            })
         }
     });
     let connection = builder.serve_connection(socket, service).into_owned();

@@ -22,7 +22,7 @@ pub use self::{
     listener::{Bound, bind},
     tls::Keys,
 };
-use crate::paste::ServerSettings;
+use crate::{metrics::ServerCounts, paste::ServerSettings};
 
 /// Listeners that accept.
 #[derive(Debug)]
@@ -55,6 +55,10 @@ pub enum Opened {
 pub struct Answering {
     /// The app, with its pipeline.
     pub app: Stack,
+    /// The same, with every stage timed.
+    pub timed: Stack,
+    /// What is counted of it.
+    pub counts: Arc<ServerCounts>,
     /// Of a listener that speaks TLS.
     pub keys: Option<Keys>,
 }
@@ -69,9 +73,9 @@ pub fn start(bound: Vec<(Bound, Answering)>) -> Serving {
 }
 
 impl Serving {
-    fn listen(&mut self, bound: Bound, Answering { app, keys }: Answering) {
+    fn listen(&mut self, bound: Bound, answering: Answering) {
         let settings = bound.settings().clone();
-        let front = Arc::new(ArcSwap::from_pointee(Front { app, keys, settings }));
+        let front = Arc::new(ArcSwap::from_pointee(Front { answering, settings }));
         let ((changed, changes), (stop, stopped)) = (watch::channel(()), watch::channel(false));
         let (name, address) = (bound.name.clone(), bound.address);
         self.tasks.spawn(bound.accept(front.clone(), changes, stopped));
@@ -128,12 +132,11 @@ impl Serving {
             match opened {
                 Opened::New(bound) => new.push((*bound, answering)),
                 Opened::Kept(index) => {
-                    let Answering { app, keys } = answering;
                     let Some(live) = self.listeners.get_mut(index) else { continue };
                     kept[index] = true;
                     live.name = name;
                     let other = live.front.load().settings != settings;
-                    live.front.store(Arc::new(Front { app, keys, settings }));
+                    live.front.store(Arc::new(Front { answering, settings }));
                     if other {
                         // Whoever does not listen any more needs no settings.
                         live.changed.send(()).ok();

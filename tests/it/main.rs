@@ -20,6 +20,7 @@ mod idempotency;
 mod keystone;
 mod lists;
 mod main_job;
+mod metrics;
 mod myproxy;
 mod old_operations;
 mod old_ports;

@@ -1,8 +1,11 @@
 //! The one system clock. Everybody else is handed a [`Clock`]; clippy forbids asking the system.
 
 use std::{
-    sync::atomic::{AtomicI64, Ordering},
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    sync::{
+        OnceLock,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use pileus_model::{BoxFuture, Clock, Time};
@@ -12,6 +15,8 @@ use pileus_model::{BoxFuture, Clock, Time};
 pub struct SystemClock {
     /// The latest answer, in microseconds since the Unix epoch.
     latest: AtomicI64,
+    /// From when on nanoseconds are counted.
+    origin: OnceLock<Instant>,
 }
 
 impl Clock for SystemClock {
@@ -24,6 +29,12 @@ impl Clock for SystemClock {
         let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let wall = i64::try_from(wall.as_micros()).unwrap_or(i64::MAX);
         self.latest.fetch_max(wall, Ordering::Relaxed).max(wall)
+    }
+
+    #[allow(clippy::disallowed_methods, reason = "this is the injected clock")]
+    fn now_ns(&self) -> u64 {
+        let origin = self.origin.get_or_init(Instant::now);
+        u64::try_from(origin.elapsed().as_nanos()).unwrap_or(u64::MAX)
     }
 
     fn sleep(&self, duration: Duration) -> BoxFuture<()> {

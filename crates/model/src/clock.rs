@@ -51,6 +51,12 @@ pub trait Clock: Send + Sync + fmt::Debug {
         self.now().0.saturating_mul(1000)
     }
 
+    /// Nanoseconds since some moment of the clock's own choice, for measuring what is shorter than a
+    /// microsecond.
+    fn now_ns(&self) -> u64 {
+        u64::try_from(self.now_us()).unwrap_or(0).saturating_mul(1000)
+    }
+
     /// Ends once `duration` has passed on this clock.
     fn sleep(&self, duration: Duration) -> BoxFuture<()>;
 }

@@ -2,12 +2,15 @@
 
 use std::{
     borrow::Cow,
+    fmt,
     hash::{BuildHasher, RandomState},
     net::SocketAddr,
     ops::Range,
-    sync::{Arc, LazyLock, OnceLock},
+    sync::{Arc, LazyLock, OnceLock, atomic::AtomicU64},
 };
 
+use bytes::Bytes;
+use http::HeaderValue;
 use percent_encoding::percent_decode_str;
 use pileus_model::{Actor, BoxFuture, Name, RequestKey};
 use serde_json::Value;
@@ -51,9 +54,42 @@ impl Caller {
     }
 }
 
-impl std::fmt::Debug for Caller {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for Caller {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Caller({} of {})", self.user, self.project)
+    }
+}
+
+/// The name of a request, as both headers of Nova have it: one allocation, shared by all who hold it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct RequestId(HeaderValue);
+
+impl RequestId {
+    /// From a text that is a header's value; empty where it is none.
+    pub fn new(text: impl AsRef<[u8]> + Send + 'static) -> Self {
+        HeaderValue::from_maybe_shared(Bytes::from_owner(text)).map(Self).unwrap_or_default()
+    }
+
+    /// `req-…`.
+    pub fn as_str(&self) -> &str {
+        self.0.to_str().unwrap_or_default()
+    }
+
+    /// As a header has it.
+    pub fn value(&self) -> &HeaderValue {
+        &self.0
+    }
+}
+
+impl Default for RequestId {
+    fn default() -> Self {
+        Self(HeaderValue::from_static(""))
+    }
+}
+
+impl fmt::Debug for RequestId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
     }
 }
 
@@ -115,7 +151,7 @@ pub type Draining = dyn Fn() -> BoxFuture<()> + Send + Sync;
 #[derive(Clone)]
 pub struct Context {
     /// `req-…`; empty until `request_id` has set it.
-    pub request_id: Name,
+    pub request_id: RequestId,
     /// Who is at the other end of the socket.
     pub peer: SocketAddr,
     /// The address of our end, where the server said it.
@@ -139,6 +175,9 @@ pub struct Context {
     pub seen: Option<Arc<Seen>>,
     /// The request's idempotency key; set by `idempotency`.
     pub key: Option<Arc<RequestKey>>,
+    /// What stages below the one that looks have taken together, in nanoseconds; set in a request that is
+    /// timed.
+    pub spent_ns: Option<Arc<AtomicU64>>,
     /// Tells when the server drains; `None`: never.
     pub draining: Option<Arc<Draining>>,
 }
@@ -147,7 +186,7 @@ impl Context {
     /// What is known of a request when it comes in.
     pub fn new(peer: SocketAddr) -> Self {
         Self {
-            request_id: Name::default(),
+            request_id: RequestId::default(),
             peer,
             local: None,
             mounted: 0,
@@ -159,6 +198,7 @@ impl Context {
             rate_limits: None,
             seen: None,
             key: None,
+            spent_ns: None,
             draining: None,
         }
     }
@@ -182,7 +222,7 @@ impl Context {
             None => (Name::default(), Name::default()),
         };
         let key = self.key.clone();
-        Actor { user, project, request_id: self.request_id.clone(), comment: None, key }
+        Actor { user, project, request_id: self.request_id.as_str().into(), comment: None, key }
     }
 
     /// The caller, or 401.

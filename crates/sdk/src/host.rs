@@ -125,6 +125,41 @@ pub struct Reloads {
     pub files: Vec<LoadedFile>,
 }
 
+/// Durations of many requests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+pub struct Times {
+    /// All of them together, in nanoseconds.
+    pub sum_ns: u64,
+    /// What half of them did not exceed, as well as buckets tell, in nanoseconds.
+    pub p50_ns: u64,
+    /// The same of 99 in a hundred.
+    pub p99_ns: u64,
+}
+
+/// How long a filter or app took in the requests that were timed.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+pub struct StageTimes {
+    /// The section that names it: `composite.v2`.
+    pub pipeline: String,
+    /// Its name there: `ratelimit`.
+    pub stage: String,
+    /// How many requests were timed in it.
+    pub count: u64,
+    /// Without the stages below it.
+    pub own: Times,
+    /// With them.
+    pub total: Times,
+}
+
+/// How long requests took.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+pub struct Timings {
+    /// Of each server as a whole.
+    pub servers: Vec<StageTimes>,
+    /// Of each stage in each pipeline.
+    pub stages: Vec<StageTimes>,
+}
+
 /// The process.
 pub trait Host: Send + Sync {
     /// What the log tells now.
@@ -147,6 +182,11 @@ pub trait Host: Send + Sync {
 
     /// What it uses.
     fn process(&self) -> Process;
+
+    /// How long requests took, of those that were timed.
+    fn timings(&self) -> Timings {
+        Timings::default()
+    }
 
     /// How often its files were read again.
     fn reloads(&self) -> Reloads;

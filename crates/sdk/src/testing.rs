@@ -128,7 +128,7 @@ impl Bench {
             Range { start: shift(at.start), end: shift(at.end) }
         });
         let mut context = Context::new(SocketAddr::from(([127, 0, 0, 1], 1)));
-        context.request_id = "req-test".into();
+        context.request_id = crate::RequestId::new("req-test");
         context.mounted = u32::try_from(mounted.len()).unwrap_or(0);
         context.caller = ask.caller.map(Arc::new);
         context.matched = Some(Match { route: found.0.clone(), params: params.collect() });

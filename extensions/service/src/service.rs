@@ -57,6 +57,11 @@ impl Service {
         Reply::member(StatusCode::OK, "strays", &shown.collect::<Vec<_>>())
     }
 
+    /// `{"timings": {"servers": […], "stages": [{"pipeline", "stage", "count", "own", "total"}]}}`.
+    pub async fn timings(self: Arc<Self>, _: Call) -> Result<Reply, Fault> {
+        Reply::member(StatusCode::OK, "timings", &self.deps.host.timings())
+    }
+
     /// `{"reconfig": null}`: 200 with the names of the clouds. 409: the file is broken, and where;
     /// nothing was changed.
     pub async fn reconfig(self: Arc<Self>, call: Call) -> Result<Reply, Fault> {

@@ -47,6 +47,7 @@ static FILTERS: &[FilterKind] = &[
 ];
 
 static APPS: &[AppKind] = &[
+    apps::metrics::KIND,
     apps::router::KIND,
     apps::versions::KIND,
     AppKind { name: "echo", needs: &[], public: true, mount: |_| None, factory: echo },
@@ -154,6 +155,7 @@ pub fn deps() -> BuildDeps {
         policy: Arc::new(Policy::default()),
         kept: crate::kept::Kept::default(),
         watched: crate::pipeline::Watched::default(),
+        host: Arc::new(crate::host::ThisProcess::new(&crate::cli::Options::default(), false)),
         routers: Mount::ALL.map(|mount| (mount, Arc::new(Router::new(mount, &[]).unwrap()))).into(),
     }
 }

@@ -3,10 +3,12 @@
 
 use std::{fs, path::Path};
 
-use super::catalog::{ask, environment, good, run};
+use pileus_sdk::{Body, Request};
+
+use super::catalog::{ask, deps, environment, good, run};
 use crate::{
     diagnostic::Report,
-    paste::{Files, describe, to_json},
+    paste::{Catalog, Files, Strategy, build, check, describe, to_json},
 };
 
 /// One server on port 0 with this app.
@@ -393,4 +395,44 @@ password_file = "shown"
     for shown in ["password = \"***\"", "admin_password = \"${pw}\"", "some_secret = \"***\"", "\"shown\""] {
         assert!(said.contains(shown), "{shown}: {said}");
     }
+}
+
+#[tokio::test]
+async fn what_is_timed_and_what_is_not_share_their_filters() {
+    let text = "[server.a]\nlisten = \"127.0.0.1:0\"\napp = \"map\"\n[composite.map]\nfactory = \"urlmap\"\n\
+                \"/\" = \"p\"\n\"/bare\" = \"versions\"\n[pipeline.p]\npipeline = [\"noauth\", \"ratelimit\", \
+                \"versions\"]\n[filter.ratelimit]\nlimits = [{ verb = \"GET\", value = 3, unit = \"day\" }]\n";
+    let mut report = Report::default();
+    let files = Files::from_text("test.toml", text, Path::new(""), &environment, &mut report).unwrap();
+    let strategy = Strategy { name: "token", place: None, known: true };
+    let plan = check(&files, &Catalog::COMPILED_IN, strategy, &mut report);
+    let deps = deps();
+    let built = build(&plan, &deps, &mut report);
+    assert_eq!(report.render(false), "0 errors, 0 warnings\n");
+    let ask = |timed: bool, path: &str| {
+        let mut request = Request::new(Body::Empty);
+        *request.uri_mut() = path.parse().unwrap();
+        let app = if timed { &built[0].timed } else { &built[0].app };
+        let answer = app.send(request).ready();
+        answer.ok().unwrap().map_or_else(|fault| fault.code().0.as_u16(), |it| it.status().as_u16())
+    };
+    let asked = [(true, "/x"), (false, "/x"), (true, "/x"), (true, "/x"), (false, "/x"), (true, "/bare")];
+    assert_eq!(asked.map(|(timed, path)| ask(timed, path)), [300, 300, 300, 429, 429, 200]);
+    let timings = deps.host.metrics.timings();
+    let counts = timings.stages.iter().map(|it| (it.pipeline.as_str(), it.stage.as_str(), it.count));
+    let expected = [
+        ("composite.map", "versions", 1),
+        ("pipeline.p", "noauth", 3),
+        ("pipeline.p", "ratelimit", 3),
+        ("pipeline.p", "versions", 2),
+    ];
+    assert_eq!(counts.collect::<Vec<_>>(), expected);
+    let whole = &timings.servers[0];
+    assert_eq!((whole.pipeline.as_str(), whole.stage.as_str(), whole.count), ("server.a", "a", 4));
+    // A pipeline that is built anew, as at a reload, goes on counting; one that is gone has no numbers.
+    let again = build(&plan, &deps, &mut report);
+    drop(built);
+    assert_eq!(deps.host.metrics.timings(), timings);
+    drop(again);
+    assert_eq!(deps.host.metrics.timings(), Default::default());
 }
