@@ -1,6 +1,9 @@
 //! The load benchmark: GET of one cloud through the whole token pipeline, against *floor* and
 //! *hand*, in one run on one machine. Prints ratios, start-up time and idle memory.
 //!
+//! *keystone* is Pileus with `auth_strategy = "keystone"`, and a token that is in the cache of `authtoken`: what
+//! a request costs that no Keystone is asked about.
+//!
 //! Every server has one worker thread on one core and the client has another core, so that what is
 //! measured is what a request costs the server. Short rounds alternate between the servers; a ratio
 //! is taken within a round and its median counts, so that a noisy neighbour disturbs all of them alike.
@@ -11,9 +14,13 @@
 use std::{
     env, fs,
     io::{BufRead, BufReader, Read, Write},
-    net::{SocketAddr, TcpStream},
+    net::{SocketAddr, TcpListener, TcpStream},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -23,6 +30,7 @@ use nix::{
     unistd::Pid,
 };
 use pileus_bench::{floor, hand};
+use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 const PEER: &str = "PILEUS_BENCH_PEER";
@@ -69,6 +77,7 @@ struct Server {
     name: &'static str,
     child: Child,
     address: SocketAddr,
+    token: String,
 }
 
 impl Drop for Server {
@@ -81,22 +90,35 @@ impl Drop for Server {
 fn run() {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let pileus = build();
-    let place = tempfile::tempdir().expect("a folder");
-    write_config(place.path());
+    let (place, other_place) =
+        (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
+    write_config(place.path(), None);
+    let (keystone, asked) = start_keystone();
+    write_config(other_place.path(), Some(keystone));
     for log in ["warn", "info"] {
-        let (server, token, startup) = start_pileus(&pileus, place.path(), log);
-        let body = first_answer(server.address, &token);
+        let (server, startup) = start_pileus("pileus", &pileus, place.path(), log, None);
+        let body = first_answer(&server);
         let idle_kib = memory_kib(server.child.id());
-        let servers =
-            [start_peer("floor", &token, &body, log), start_peer("hand", &token, &body, log), server];
-        let request = format!(
-            "GET /v2/default/clouds/local HTTP/1.1\r\nHost: {}\r\nX-Auth-Token: {token}\r\nAccept: application/json\r\n\r\n",
-            servers[2].address
-        );
+        let token = server.token.clone();
+        let (by_keystone, _) =
+            start_pileus("keystone", &pileus, other_place.path(), log, Some(keystone_token()));
+        // Whoever is asked, in the same words: only the token is another one.
+        let host = server.address;
+        let servers = [
+            start_peer("floor", &token, &body, log),
+            start_peer("hand", &token, &body, log),
+            server,
+            by_keystone,
+        ];
+        asked.store(0, Ordering::Relaxed);
         pin(Pid::from_raw(0), cores - 1);
         let mut rates: Vec<Vec<(f64, f64)>> = vec![Vec::new(); servers.len()];
         for round in 0..=ROUNDS {
             for (server, rates) in servers.iter().zip(&mut rates) {
+                let request = format!(
+                    "GET /v2/default/clouds/local HTTP/1.1\r\nHost: {host}\r\nX-Auth-Token: {}\r\nAccept: application/json\r\n\r\n",
+                    server.token
+                );
                 let measured = load(server, request.as_bytes());
                 // The first round warms up.
                 if round > 0 {
@@ -131,6 +153,8 @@ fn run() {
                 ratio(index, 1)
             );
         }
+        assert_eq!(asked.load(Ordering::Relaxed), 0, "the cache was not warm");
+        println!("\nauthtoken on a warm cache, of tokens: {:.3}", ratio(3, 2));
         if log == "warn" {
             println!(
                 "\nstart to first answer: {:.0} ms; idle memory: {:.1} MB",
@@ -152,9 +176,57 @@ fn build() -> PathBuf {
     exe.ancestors().nth(2).expect("target/release").join("pileus")
 }
 
+/// A token as long as those of Keystone.
+fn keystone_token() -> String {
+    let letters = "gAAAAABnQ0Jx_3fWm-9tZp1LhVrKcYdEuTqNsIoGaXwRbFjH8kM5v2C7yP6eS4zD0lU".chars().cycle();
+    letters.take(204).collect()
+}
+
+/// A Keystone that knows [`keystone_token`], and how often it was asked.
+fn start_keystone() -> (SocketAddr, Arc<AtomicU64>) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("an address");
+    let asked = Arc::new(AtomicU64::new(0));
+    let counts = asked.clone();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            counts.fetch_add(1, Ordering::Relaxed);
+            answer_as_keystone(stream.expect("a connection"));
+        }
+    });
+    (address, asked)
+}
+
+fn answer_as_keystone(stream: TcpStream) {
+    let mut lines = BufReader::new(&stream);
+    let (mut head, mut length) = (String::new(), 0);
+    while !head.ends_with("\r\n\r\n") {
+        let start = head.len();
+        assert!(lines.read_line(&mut head).expect("a line") > 0, "half a request: {head}");
+        if let Some(value) = head[start..].to_ascii_lowercase().strip_prefix("content-length:") {
+            length = value.trim().parse().expect("a length");
+        }
+    }
+    lines.read_exact(&mut vec![0; length]).expect("a body");
+    let domain = json!({ "id": "default", "name": "Default" });
+    let token = json!({ "token": {
+        "methods": ["password"], "audit_ids": ["3T2dc1CGQxyJsHdDu1xkcw"], "is_domain": false,
+        "issued_at": "2026-01-01T00:00:00.000000Z", "expires_at": "2100-01-01T00:00:00.000000Z",
+        "user": { "id": "admin", "name": "admin", "domain": domain, "password_expires_at": null },
+        "project": { "id": "default", "name": "default", "domain": domain },
+        "roles": [{ "id": "51cc68287d524c759f47c811e6463340", "name": "admin" },
+                  { "id": "9fe2ff9ee4384b1894a90878d3e92bab", "name": "member" }],
+    }})
+    .to_string();
+    let status = if head.starts_with("POST") { "201 Created" } else { "200 OK" };
+    let headers = "Content-Type: application/json\r\nX-Subject-Token: own";
+    let answer = format!("HTTP/1.1 {status}\r\n{headers}\r\nContent-Length: {}\r\n\r\n{token}", token.len());
+    (&stream).write_all(answer.as_bytes()).expect("written");
+}
+
 /// The shipped pipelines on free ports, with a limit that every GET has to pass. It puts no headers of its
 /// own into answers, as that of *hand* does not.
-fn write_config(place: &Path) {
+fn write_config(place: &Path, keystone: Option<SocketAddr>) {
     let paste = include_str!("../api-paste.toml");
     let mut text = String::new();
     for line in paste.lines() {
@@ -170,10 +242,23 @@ fn write_config(place: &Path) {
     let end = text[start + 1..].find("\n[").map_or(text.len(), |end| start + 1 + end);
     let limit = "[filter.ratelimit]\nfactory = \"ratelimit\"\nheaders = false\nlimits = [{ verb = \"GET\", uri = \"*\", regex = \".*\", value = 1000000000, unit = \"SECOND\" }]\n";
     text.replace_range(start..end, limit);
+    if let Some(address) = keystone {
+        text.push_str(&format!(
+            "\n[filter.authtoken]\nauth_url = \"http://{address}/v3\"\nusername = \"pileus\"\npassword = \"x\"\n\
+             project_name = \"service\"\ntoken_cache_time = 86400\n"
+        ));
+        fs::write(place.join("pileus.toml"), "auth_strategy = \"keystone\"\n").expect("a file");
+    }
     fs::write(place.join("api-paste.toml"), text).expect("a file");
 }
 
-fn start_pileus(exe: &Path, place: &Path, log: &str) -> (Server, String, Duration) {
+fn start_pileus(
+    name: &'static str,
+    exe: &Path,
+    place: &Path,
+    log: &str,
+    token: Option<String>,
+) -> (Server, Duration) {
     pin(Pid::from_raw(0), 0);
     let begun = Instant::now();
     let mut child = Command::new(exe)
@@ -186,11 +271,12 @@ fn start_pileus(exe: &Path, place: &Path, log: &str) -> (Server, String, Duratio
         .spawn()
         .expect("pileus runs");
     let address = heard(&mut child);
-    let token = fs::read_to_string(place.join("var/admin-token")).expect("a token").trim().to_owned();
-    first_answer(address, &token);
+    let own = || fs::read_to_string(place.join("var/admin-token")).expect("a token").trim().to_owned();
+    let server = Server { name, child, address, token: token.unwrap_or_else(own) };
+    first_answer(&server);
     let startup = begun.elapsed();
     std::thread::sleep(Duration::from_secs(2));
-    (Server { name: "pileus", child, address }, token, startup)
+    (server, startup)
 }
 
 fn start_peer(name: &'static str, token: &str, body: &str, log: &str) -> Server {
@@ -207,7 +293,7 @@ fn start_peer(name: &'static str, token: &str, body: &str, log: &str) -> Server 
     stdin.write_all(format!("{token}\n{body}").as_bytes()).expect("written");
     drop(stdin);
     let address = heard(&mut child);
-    Server { name, child, address }
+    Server { name, child, address, token: token.to_owned() }
 }
 
 /// Where the server says that its API listens.
@@ -224,7 +310,7 @@ fn heard(child: &mut Child) -> SocketAddr {
     address.split(['/', ' ']).next().expect("an address").parse().expect("an address")
 }
 
-fn first_answer(address: SocketAddr, token: &str) -> String {
+fn first_answer(Server { address, token, .. }: &Server) -> String {
     let mut stream = TcpStream::connect(address).expect("a connection");
     let request = format!(
         "GET /v2/default/clouds/local HTTP/1.1\r\nHost: {address}\r\nX-Auth-Token: {token}\r\nConnection: close\r\n\r\n"

@@ -26,6 +26,7 @@ pub mod policy;
 pub mod reload;
 pub mod router;
 pub mod serve;
+pub mod tls;
 pub mod tokens;
 
 use std::{
@@ -52,7 +53,7 @@ use crate::{
     host::ThisProcess,
     kept::Kept,
     paste::Plan,
-    pipeline::BuildDeps,
+    pipeline::{BuildDeps, Watched},
     policy::Policy,
     serve::Answering,
 };
@@ -114,12 +115,7 @@ pub fn check(options: &Options, report: &mut Report) -> Option<Checked> {
         let tls = server.settings.tls.as_ref()?;
         paths.extend(tls.paths().cloned());
         let keys = serve::Keys::read(tls, server.settings.http2);
-        let wrong = |error: serve::KeysError| {
-            server
-                .section
-                .wrong(&format!("tls.{}", error.setting), format!("`{}`: {}", error.setting, error.problem))
-        };
-        report.take(keys.map_err(wrong))
+        report.take(keys.map_err(|error| error.at(&server.section, Some("tls"))))
     });
     let keys: Vec<Option<serve::Keys>> = keys.collect();
     let clock: Arc<dyn Clock> = Arc::new(ManualClock::default());
@@ -130,7 +126,11 @@ pub fn check(options: &Options, report: &mut Report) -> Option<Checked> {
     paths.extend(files.policy.iter().flat_map(|main| policy::folders(main, &settings, &files.folder)));
     let policy_files =
         files.policy.map(|main| policy::collect(main, &settings, &files.folder, report)).unwrap_or_default();
-    let policy = assemble_policy(&policy_files, &settings, &job_defaults, host.clone(), report);
+    let mut policy = assemble_policy(&policy_files, &settings, &job_defaults, host.clone(), report);
+    if let Some(config) = &config {
+        paths.extend(settings.tls_files(&config.folder).paths().map(Path::to_path_buf));
+        report.take(policy.set_up_tls(config.policy(), &config.folder));
+    }
     let (config, plan) = (config?, plan?);
     if policy_files.is_empty() {
         return None;
@@ -151,9 +151,11 @@ pub fn check(options: &Options, report: &mut Report) -> Option<Checked> {
         policy: policy.clone(),
         routers: extensions.routers.clone(),
         kept: Kept::default(),
+        watched: Watched::default(),
         host: host.clone(),
     };
     paste::build(&plan, &deps, report);
+    paths.extend(deps.watched.paths());
     let (scheduler, credentials) = (scheduler?, credentials?);
     Some(Checked {
         config,
@@ -263,8 +265,8 @@ impl Checked {
                 report
             })?;
         let (policy, routers) = (self.policy.clone(), loaded.routers);
-        let (kept, host) = (kept.clone(), self.host.clone());
-        let deps = BuildDeps { clock, engine, policy, routers, kept, host };
+        let (kept, watched, host) = (kept.clone(), Watched::default(), self.host.clone());
+        let deps = BuildDeps { clock, engine, policy, routers, kept, watched, host };
         let built = paste::build(&self.plan, &deps, &mut report);
         if report.errors() > 0 || built.len() != self.plan.servers.len() {
             return Err(report);

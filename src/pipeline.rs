@@ -3,7 +3,11 @@
 //! Which order of filters makes sense is said here as data (`needs`, `gives`); the check itself
 //! and the assembling stand in [`crate::paste`].
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use pileus_model::{Clock, Engine};
 use pileus_sdk::{Filter, Mount, Stack};
@@ -55,6 +59,26 @@ pub struct Deps {
     pub router: Option<Arc<Router>>,
     /// What stages had in the pipeline before this one.
     pub kept: Kept,
+    /// Where a factory notes which files it has read.
+    pub watched: Watched,
+}
+
+/// Files that factories have read: where one of them changes, a reload is due. A file that a stage reads while it
+/// runs is none of them.
+#[derive(Debug, Clone, Default)]
+pub struct Watched(Arc<Mutex<Vec<PathBuf>>>);
+
+impl Watched {
+    /// Notes files, be they there or not.
+    pub fn note<'a>(&self, paths: impl IntoIterator<Item = &'a Path>) {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.extend(paths.into_iter().map(Path::to_path_buf));
+    }
+
+    /// All of them.
+    pub fn paths(&self) -> Vec<PathBuf> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
 }
 
 /// What building needs: from it every filter gets its [`Deps`].
@@ -70,6 +94,8 @@ pub struct BuildDeps {
     pub routers: BTreeMap<Mount, Arc<Router>>,
     /// What stages have in the pipelines that run.
     pub kept: Kept,
+    /// Which files factories have read.
+    pub watched: Watched,
     /// The process, and what it counts.
     pub host: Arc<ThisProcess>,
 }
@@ -83,6 +109,7 @@ impl BuildDeps {
             policy: self.policy.clone(),
             router: mount.and_then(|mount| self.routers.get(&mount)).cloned(),
             kept: self.kept.within(pipeline),
+            watched: self.watched.clone(),
         }
     }
 }

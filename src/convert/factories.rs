@@ -141,7 +141,7 @@ pub enum Setting {
     Gone(&'static str),
 }
 
-const TLS: &str = "TLS to Keystone is not there yet";
+const VERIFIED: &str = "the certificate of Keystone is always verified: name its authority with `cafile`";
 const KEPT: &str = "what Keystone says is kept in this process";
 const SIGNED: &str = "signed tokens went with version 2.0 of Keystone's API";
 const ASKED: &str = "Keystone is asked at `auth_url`, in version 3 of its API";
@@ -202,10 +202,10 @@ pub static SETTINGS: &[(&str, &str, Setting)] = &[
     ("authtoken", "signing_dir*", Setting::Gone(SIGNED)),
     ("authtoken", "enforce_token_bind", Setting::NotYet("tokens that are bound to something are not there yet")),
     ("authtoken", "service_type", Setting::NotYet("access rules are not there yet: a token with such rules is refused")),
-    ("authtoken", "insecure", Setting::NotYet(TLS)),
-    ("authtoken", "cafile", Setting::NotYet(TLS)),
-    ("authtoken", "certfile", Setting::NotYet(TLS)),
-    ("authtoken", "keyfile", Setting::NotYet(TLS)),
+    ("authtoken", "insecure", Setting::Gone(VERIFIED)),
+    ("authtoken", "cafile", Setting::Text("cafile")),
+    ("authtoken", "certfile", Setting::Text("certfile")),
+    ("authtoken", "keyfile", Setting::Text("keyfile")),
     ("*", "oslo_config_project", Setting::Gone(PROJECT)),
     ("*", "oslo_config_file", Setting::Gone(PROJECT)),
     ("*", "oslo_config_program", Setting::Gone(PROJECT)),

@@ -83,6 +83,7 @@ pub fn convert(input: &Input, notes: &mut Notes) -> Result<String, Vec<Diagnosti
         return Err(wrong);
     }
     check(&mut rules, notes);
+    by_tls(&mut rules, notes);
     unasked(&rules, notes);
     for rule in rules.iter().filter(|rule| !rule.told) {
         notes.add(&rule.place, rule.what(), Fate::Carried, "policy.json");
@@ -249,20 +250,12 @@ fn check(rules: &mut [Rule], notes: &mut Notes) {
         let all = checks(&rule.value);
         // Whether somebody might get in because a check is false.
         let not = rule.value.is_string() && all.iter().any(|word| word.eq_ignore_ascii_case("not"));
-        if all.iter().any(|check| check.starts_with("https:")) {
-            rule.shut(
-                Fate::NotYet,
-                "`https:` checks are not there yet, `http:` to a server of this host is",
-                notes,
-            );
-            continue;
-        }
         let mut strange: BTreeSet<String> = BTreeSet::new();
         for check in &all {
             let Some((kind, right)) = check.split_once(':') else { continue };
             let first = kind.split('.').next().unwrap_or_default();
             let name = first.starts_with(|it: char| it.is_alphabetic() || it == '_');
-            let literal = matches!(kind, "True" | "False" | "None" | "role" | "rule" | "http");
+            let literal = matches!(kind, "True" | "False" | "None" | "role" | "rule" | "http" | "https");
             if name && !literal && !CREDS.contains(&first) {
                 strange.insert(format!("no caller has `{first}`"));
             }
@@ -311,6 +304,17 @@ fn check(rules: &mut [Rule], notes: &mut Notes) {
                 }
             }
             return;
+        }
+    }
+}
+
+/// Says which rules ask a server whose certificate was perhaps not looked at.
+fn by_tls(rules: &mut [Rule], notes: &mut Notes) {
+    for rule in rules {
+        if checks(&rule.value).iter().any(|check| check.starts_with("https:")) {
+            let text = "the certificate of the server is always verified here: where the system does not trust its \
+                        authority, name that in [policy] of pileus.toml, with `remote_ssl_ca_crt_file`";
+            rule.tell(Fate::Differs, text, notes);
         }
     }
 }

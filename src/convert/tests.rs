@@ -156,6 +156,29 @@ fn keystone_may_be_chosen() {
 }
 
 #[test]
+fn tls_to_keystone_is_carried_over_and_never_unverified() {
+    let text = "[composite:main]\nuse = egg:Paste#urlmap\n/v2: api\n\n\
+                [pipeline:api]\npipeline = auth app\n\n\
+                [filter:auth]\npaste.filter_factory = keystonemiddleware.auth_token:filter_factory\n\
+                auth_url = https://keystone:5000\nusername = u\npassword = p\nproject_name = s\n\
+                cafile = /etc/ca.pem\ncertfile = /etc/p.pem\nkeyfile = /etc/p.key\ninsecure = True\n\n\
+                [app:app]\npaste.app_factory = nova.api.openstack.compute:APIRouter.factory\n";
+    let made = convert(&[Input { name: "api-paste.ini".into(), text: text.into() }], None);
+    let paste = &made.outputs.iter().find(|it| it.name == "api-paste.toml").unwrap().text;
+    for line in [
+        "auth_url = \"https://keystone:5000\"",
+        "cafile = \"/etc/ca.pem\"",
+        "certfile = \"/etc/p.pem\"",
+        "keyfile = \"/etc/p.key\"",
+    ] {
+        let said = |it: &str| it.split_whitespace().collect::<Vec<_>>().join(" ").starts_with(line);
+        assert!(paste.lines().any(said), "{line}: {paste}");
+    }
+    assert!(!paste.lines().any(|line| line.starts_with("insecure")), "{paste}");
+    assert!(said(&made).contains("is always verified: name its authority with `cafile`"), "{}", said(&made));
+}
+
+#[test]
 fn no_secret_is_written_or_shown() {
     for folder in folders() {
         let made = convert(&inputs(&folder), None);

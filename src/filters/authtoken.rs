@@ -20,7 +20,7 @@
 //! What is kept is found at once, and the request goes on in the same call. Everything else waits, and those
 //! who wait for one token wait for one question.
 //!
-//! Not there: TLS to Keystone, access rules of application credentials (such tokens are refused), token binding.
+//! Not there: access rules of application credentials (such tokens are refused), token binding.
 //!
 //! Source: keystonemiddleware, `auth_token`; reference §3.8.
 
@@ -47,6 +47,7 @@ use self::{
 };
 use crate::{
     diagnostic::Diagnostic,
+    filters::tokens::take_rare,
     paste::Section,
     pipeline::{Deps, Fact, FilterKind},
 };
@@ -67,7 +68,7 @@ const PAUSE: Duration = Duration::from_secs(2);
 
 /// Builds the stage.
 pub fn factory(section: &Section, deps: &Deps) -> Result<Filter, Diagnostic> {
-    let settings = Settings::read(section)?;
+    let settings = Settings::read(section, &deps.watched)?;
     let stage = Stage::new(settings, deps.clock.clone()).map_err(|error| {
         Diagnostic::error(format!("[{}] there is no randomness: {error}", section.name))
             .at(section.place.clone())
@@ -110,16 +111,18 @@ impl Stage {
 
     fn answer(self: &Arc<Self>, inner: &Stack, mut request: Request) -> Answer {
         let headers = request.headers_mut();
-        let (user, service) = (headers.remove(&X_AUTH_TOKEN), headers.remove(&X_SERVICE_TOKEN));
-        let Some(user) = user.filter(plausible) else {
-            return self.go(Err(Unknown::Invalid), inner, request);
-        };
+        let (user, service) = (headers.remove(&X_AUTH_TOKEN), take_rare(headers, &X_SERVICE_TOKEN));
+        let Some(user) = user else { return self.go(Err(Unknown::Invalid), inner, request) };
         if service.is_none() {
             match self.cache.find(&self.cache.key(user.as_bytes(), false), self.clock.now()) {
-                Found::Known(token) => return self.go(Ok(token.caller.clone()), inner, request),
+                Found::Known(caller) => return self.go(Ok(caller), inner, request),
                 Found::Refused => return self.go(Err(Unknown::Invalid), inner, request),
                 Found::Nothing => {}
             }
+        }
+        // What is known was looked at when it was asked about.
+        if !plausible(&user) {
+            return self.go(Err(Unknown::Invalid), inner, request);
         }
         let (stage, inner) = (self.clone(), inner.clone());
         Answer::soon(async move {

@@ -9,7 +9,11 @@
 //! Deciding is a walk over a tree, done at once; only where it comes to an `http:` check does the request
 //! wait for another server.
 
-use std::{borrow::Cow, path::Path as FilePath, sync::Arc};
+use std::{
+    borrow::Cow,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use pileus_sdk::{Answer, Caller, Fault, Filter, Match, Request, RequestId, Route};
 use serde::Deserialize;
@@ -37,7 +41,7 @@ pub const KIND: FilterKind = FilterKind {
 pub struct Config {
     /// A file of rules that decides nothing: where it would decide otherwise is logged and counted. Relative
     /// to the file that this stands in.
-    pub shadow: Option<String>,
+    pub shadow: Option<PathBuf>,
 }
 
 /// Builds the stage.
@@ -69,9 +73,9 @@ pub fn factory(section: &Section, deps: &Deps) -> Result<Filter, Diagnostic> {
 }
 
 /// Reads the second policy.
-fn shadow(file: &str, section: &Section, deps: &Deps) -> Result<Shadow, Diagnostic> {
-    let folder = FilePath::new(&section.place.source.name).parent().unwrap_or(FilePath::new(""));
-    let path = folder.join(file);
+fn shadow(file: &Path, section: &Section, deps: &Deps) -> Result<Shadow, Diagnostic> {
+    let path = section.beside("shadow", file);
+    deps.watched.note([&*path]);
     let name = path.display().to_string();
     let text = std::fs::read_to_string(&path)
         .map_err(|error| section.wrong("shadow", format!("`{name}` cannot be read: {error}")))?;
@@ -111,7 +115,7 @@ impl Stage {
         let matched = context.matched.as_ref().ok_or_else(|| Fault::internal("a request without a route"))?;
         let caller = context.known_caller()?;
         let route = &matched.route;
-        let target = Path { matched, path: request.uri().path() };
+        let target = InPath { matched, path: request.uri().path() };
         let rule = self.policy.rule(route.rule);
         let decision = self.policy.check(rule, &caller.creds, &target);
         if matches!(decision, Decision::Error(_)) && self.policy.asks_others(rule) {
@@ -177,19 +181,19 @@ impl Stage {
 }
 
 /// What the path says of the target: the parameters of its route, decoded.
-struct Path<'a> {
+struct InPath<'a> {
     matched: &'a Match,
     path: &'a str,
 }
 
-impl Target for Path<'_> {
+impl Target for InPath<'_> {
     fn get(&self, key: &str) -> Option<Field<'_>> {
         let value: Cow<'_, str> = self.matched.param(self.path, key)?;
         Some(Field::Text(value))
     }
 }
 
-impl Path<'_> {
+impl InPath<'_> {
     /// All of it, to be kept.
     fn attributes(&self) -> Map<String, Value> {
         let params = self.matched.route.params.iter();

@@ -3,7 +3,7 @@
 use std::{
     io::{self, Write},
     net::SocketAddr,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, OnceLock},
 };
 
 use http::Method;
@@ -15,6 +15,7 @@ use pileus_sdk::{
     Answer, Body, Caller, Context, Fault, Filter, Match, Mount, Request, Response, Route, Stack,
 };
 use serde_json::Value;
+use tracing::{Dispatch, subscriber::NoSubscriber};
 use tracing_subscriber::{filter::LevelFilter, fmt::MakeWriter};
 
 use crate::{
@@ -68,6 +69,7 @@ pub(super) fn deps() -> (Deps, ManualClock, Arc<Shown>) {
         policy: Arc::new(Policy::default()),
         router: None,
         kept: crate::kept::Kept::default(),
+        watched: crate::pipeline::Watched::default(),
     };
     (deps, clock, engine)
 }
@@ -159,6 +161,10 @@ impl<'a> MakeWriter<'a> for Log {
 
 impl Log {
     pub(super) fn start(&self, level: LevelFilter) -> tracing::subscriber::DefaultGuard {
+        // While there is one subscriber alone, `tracing` asks that of the thread which writes a line first
+        // whether anybody wants it: another test, which has none, would answer for this one.
+        static SECOND: OnceLock<Dispatch> = OnceLock::new();
+        SECOND.get_or_init(|| Dispatch::new(NoSubscriber::default()));
         let log = tracing_subscriber::fmt().json().without_time().with_max_level(level);
         tracing::subscriber::set_default(log.with_writer(self.clone()).finish())
     }

@@ -14,7 +14,7 @@ use std::{
     sync::{Arc, PoisonError, RwLock},
 };
 
-use http::{HeaderMap, HeaderName, header};
+use http::{HeaderMap, HeaderName, HeaderValue, header};
 use pileus_model::{Engine, Name, OrdMap, Token};
 use pileus_sdk::{Caller, Fault, Filter};
 use serde::Deserialize;
@@ -62,10 +62,7 @@ pub fn factory(section: &Section, deps: &Deps) -> Result<Filter, Diagnostic> {
 /// Who calls. Takes the token out of the request: nobody below needs it, and what is not there cannot
 /// leak. `X-Auth-Token` is looked at first, and if it is there, alone.
 fn caller(headers: &mut HeaderMap, identity: &Identity) -> Option<Arc<Caller>> {
-    let token = headers.remove(&X_AUTH_TOKEN);
-    // Seldom there: to look for it among a few names costs less than to hash it.
-    let has_other = headers.keys().any(|name| name == header::AUTHORIZATION);
-    let authorization = if has_other { headers.remove(header::AUTHORIZATION) } else { None };
+    let (token, authorization) = (headers.remove(&X_AUTH_TOKEN), take_rare(headers, &header::AUTHORIZATION));
     let secret = match (&token, &authorization) {
         (Some(token), _) => token.as_bytes(),
         (None, Some(authorization)) => {
@@ -78,6 +75,11 @@ fn caller(headers: &mut HeaderMap, identity: &Identity) -> Option<Arc<Caller>> {
         (None, None) => return None,
     };
     identity.caller(secret).filter(|_| !secret.is_empty())
+}
+
+/// Takes a header that is seldom there: to look for it among a few names costs less than to hash it.
+pub(super) fn take_rare(headers: &mut HeaderMap, name: &HeaderName) -> Option<HeaderValue> {
+    if headers.keys().any(|it| it == name) { headers.remove(name) } else { None }
 }
 
 type Hash = [u8; 32];

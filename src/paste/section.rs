@@ -1,7 +1,10 @@
 //! One section of a file, its settings inherited and interpolated, that still knows where each of
 //! them stands.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 use serde::de::DeserializeOwned;
 
@@ -43,6 +46,12 @@ impl Section {
     pub fn wrong(&self, key: &str, message: impl std::fmt::Display) -> Diagnostic {
         let place = self.value(key).map_or(&self.place, |value| &value.place);
         Diagnostic::error(format!("[{}] {message}", self.name)).at(place.clone())
+    }
+
+    /// A path that a setting names, as seen from the file that says it.
+    pub fn beside(&self, key: &str, path: &Path) -> PathBuf {
+        let said = self.settings.get(key).map_or(&self.place, |it| &it.value.place);
+        Path::new(&said.source.name).parent().unwrap_or(Path::new("")).join(path)
     }
 
     /// The value that `key` leads to, or the last one on the way.

@@ -298,8 +298,17 @@ fn the_shipped_settings_are_the_defaults() {
         crate::config::Config::from_text(&source.name, &source.text, "".as_ref(), &known, &mut report)
             .unwrap();
     assert_eq!(config.policy().parse::<Settings>().unwrap(), Settings::default());
-    for line in ["policy_dirs", "policy_defaults", "enforce_scope", "remote_timeout_s", "remote_content_type"]
-    {
+    for line in [
+        "policy_dirs",
+        "policy_defaults",
+        "enforce_scope",
+        "remote_timeout_s",
+        "remote_content_type",
+        "remote_ssl_ca_crt_file",
+        "remote_ssl_client_crt_file",
+        "remote_ssl_client_key_file",
+        "remote_ssl_verify_server_crt",
+    ] {
         assert!(source.text.contains(line), "{line}");
     }
 }

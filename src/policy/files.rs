@@ -14,7 +14,10 @@ use std::{
 use serde::Deserialize;
 
 use super::{read::ENDINGS, remote::ContentType};
-use crate::diagnostic::{Diagnostic, Report, Source};
+use crate::{
+    client::{self, File},
+    diagnostic::{Diagnostic, Report, Source},
+};
 
 /// What `[policy]` may say.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -26,10 +29,33 @@ pub struct Settings {
     pub policy_defaults: bool,
     /// Whether a token for something else than a route is for is refused.
     pub enforce_scope: bool,
-    /// How long a policy server (`http:`) may take, in seconds.
+    /// How long a policy server (`http:`, `https:`) may take, in seconds.
     pub remote_timeout_s: NonZeroU32,
     /// How a policy server is asked.
     pub remote_content_type: ContentType,
+    /// Authorities that may have signed the certificate of an `https:` server; none said: those of the system.
+    pub remote_ssl_ca_crt_file: Option<PathBuf>,
+    /// By what Pileus proves to such a server who it is; none said: not at all.
+    pub remote_ssl_client_crt_file: Option<PathBuf>,
+    /// The key of that certificate; none said: it stands in the same file.
+    pub remote_ssl_client_key_file: Option<PathBuf>,
+    /// There to be refused where it is false: files of other services say so.
+    pub remote_ssl_verify_server_crt: bool,
+}
+
+impl Settings {
+    /// The files of TLS. Relative paths start at `folder`, that of the settings.
+    pub fn tls_files(&self, folder: &Path) -> client::Files {
+        let file = |setting, path: &Option<PathBuf>| File {
+            setting,
+            path: path.as_ref().map(|path| folder.join(path)),
+        };
+        client::Files {
+            ca: file("remote_ssl_ca_crt_file", &self.remote_ssl_ca_crt_file),
+            certificate: file("remote_ssl_client_crt_file", &self.remote_ssl_client_crt_file),
+            key: file("remote_ssl_client_key_file", &self.remote_ssl_client_key_file),
+        }
+    }
 }
 
 impl Default for Settings {
@@ -40,6 +66,10 @@ impl Default for Settings {
             enforce_scope: true,
             remote_timeout_s: NonZeroU32::new(10).unwrap_or(NonZeroU32::MIN),
             remote_content_type: ContentType::default(),
+            remote_ssl_ca_crt_file: None,
+            remote_ssl_client_crt_file: None,
+            remote_ssl_client_key_file: None,
+            remote_ssl_verify_server_crt: true,
         }
     }
 }

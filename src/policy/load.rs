@@ -238,7 +238,7 @@ mod tests {
             (r#"{"a": "admin or role:b"}"#, "`admin` is no check", "admin", None),
             (r#"{"a": "role:a adn role:b"}"#, "missing before `adn`", "adn", None),
             (r#"{"a": ["adn"]}"#, "`adn` is no check", "adn", Some("did you mean `and`?")),
-            (r#"{"a": "https://x/y"}"#, "needs TLS", "https://x/y", None),
+            (r#"{"a": "https:x/y"}"#, "as in `https://127.0.0.1:8000/path`", "https:x/y", None),
             (r#"{"a": "@ or :x"}"#, "nothing on the left of the colon", ":x", None),
             (r#"{"a": "!role:x"}"#, "no name of a credential", "!role:x", None),
             (r#"{"a": "x:100%"}"#, "a `%` at the end", "x:100%", None),

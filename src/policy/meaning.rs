@@ -32,12 +32,10 @@ pub(super) fn leaf(policy: &Policy, rule: &Rule, seen: &Seen<'_>) -> Option<Diag
                     .help("on the right, `%(name)s` is what a route says of its target; on the left, a name without quotes is of the caller"),
             );
         }
-        Test::Http(url) if url.leaves_the_host() => {
+        Test::Http(url) if url.is_exposed() => {
             let told =
                 format!("{url} is another host, and is sent credentials that anybody on the way can read");
-            return Some(
-                Diagnostic::warning(told).help("ask a server on 127.0.0.1, or a proxy there that speaks TLS"),
-            );
+            return Some(Diagnostic::warning(told).help("ask it by `https:`, or a server on 127.0.0.1"));
         }
         Test::Http(url) => {
             let key =

@@ -51,7 +51,7 @@ pub use self::{
     shadow::Shadow,
     vectors::{Summary, run_files},
 };
-use crate::diagnostic::Place;
+use crate::{client::Tls, diagnostic::Place};
 
 /// The rule that decides where no other has the name.
 const DEFAULT: &str = "default";
@@ -63,6 +63,8 @@ pub struct Policy {
     names: HashMap<Box<str>, RuleId>,
     defaults: Arc<Defaults>,
     settings: Settings,
+    /// How policy servers are asked by TLS; there once [`Policy::set_up_tls`] was called and any is.
+    tls: Option<Tls>,
 }
 
 /// What every decision reads comes first, and stays together.

@@ -179,15 +179,10 @@ fn check(item: &Item, part: Range<usize>, problems: &mut Vec<Problem>) -> Check 
 fn test(kind: &str, right: &str) -> Test {
     match (kind, Kind::of(kind)) {
         ("rule", _) => Test::Rule { name: right.into(), to: None },
-        ("http", _) => match Url::parse(right) {
+        ("http" | "https", _) => match Url::parse(kind, right) {
             Ok(url) => Test::Http(Box::new(url)),
             Err(why) => Test::Unclear(why.into()),
         },
-        ("https", _) => Test::Unclear(
-            "`https:` needs TLS towards the policy server, which is not there: ask a server of this host by `http:`, or a \
-             proxy on it that speaks TLS"
-                .into(),
-        ),
         (_, Kind::Senseless(why)) => Test::Raises(why.into()),
         (_, kind) => match (kind, Format::parse(right)) {
             (_, Format::Bad(why)) => Test::Raises(why),

@@ -1,32 +1,34 @@
-//! `http:` checks: another server says whether the caller may.
+//! `http:` and `https:` checks: another server says whether the caller may.
 //!
 //! As in oslo.policy: a POST of the enforced rule, the target and the credentials, each as JSON, in a form
 //! or in one JSON object; the answer `True` allows, anything else does not. We differ where it is
 //! dangerous: the status has to be 200 (there a refusal with `True` in its body allows); what a client
 //! sends cannot leave its place in the URL, since every value put in is percent-encoded, and none may
 //! stand in the name of the host; and a server that is late, away or says too much is an error, which denies even
-//! below a `not`. `https:` does not exist.
+//! below a `not`. The certificate of an `https:` server is always verified (there it is not, unless one asks
+//! for it).
 //!
 //! The evaluator stays what it is, synchronous and pure: it is run with the answers that are there, ends
 //! at the first question that has none, and is run again. Source: oslo.policy, `_external.py`; reference §6.6.
 
-use std::time::Duration;
+use std::{path::Path, time::Duration};
 
-use bytes::Bytes;
-use http::{Method, Request, StatusCode, header, uri::Authority};
-use http_body_util::{BodyExt, Full, Limited};
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
+use http::{Method, Request, StatusCode, header};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
-use tokio::{net::TcpStream, time::timeout};
-use tokio_util::task::AbortOnDropHandle;
+use tokio::time::timeout;
 
 use super::{
     Decision, Field, Policy, RuleId, Target,
+    check::Test,
     eval::{Eval, Watch},
     format::Format,
+};
+use crate::{
+    client::{self, Endpoint, Tls},
+    diagnostic::Diagnostic,
+    paste::Section,
 };
 
 /// Most bytes of an answer; `True` has four.
@@ -53,18 +55,15 @@ pub enum ContentType {
 /// Where a check asks.
 #[derive(Debug, PartialEq)]
 pub(super) struct Url {
-    /// `127.0.0.1:8000`, as it is said.
-    authority: Box<str>,
-    host: Box<str>,
-    port: u16,
+    endpoint: Endpoint,
     /// `/may/%(project_id)s`, and the query.
     path: Format,
 }
 
 impl Url {
-    /// Understands what stands behind `http:`. `Err`: why not.
-    pub(super) fn parse(right: &str) -> Result<Self, String> {
-        let wrong = || "a policy server is named as in `http://127.0.0.1:8000/path`".to_owned();
+    /// Understands what stands behind `http:` or `https:`. `Err`: why not.
+    pub(super) fn parse(scheme: &str, right: &str) -> Result<Self, String> {
+        let wrong = || format!("a policy server is named as in `{scheme}://127.0.0.1:8000/path`");
         let rest = right.strip_prefix("//").ok_or_else(wrong)?;
         let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
         let (authority, path) = rest.split_at(end);
@@ -77,23 +76,22 @@ impl Url {
         if path.contains('#') {
             return Err("a `#` means nothing in the URL of a policy server".into());
         }
-        let parsed: Authority = authority.parse().map_err(|_| wrong())?;
-        let host = parsed.host().trim_start_matches('[').trim_end_matches(']');
-        if host.is_empty() || (authority.len() > parsed.host().len() && parsed.port_u16().is_none()) {
-            return Err(wrong());
-        }
+        let endpoint = Endpoint::new(scheme, authority).ok_or_else(wrong)?;
         let path = match Format::parse(&format!("{}{path}", if path.starts_with('/') { "" } else { "/" })) {
             Format::Bad(why) => return Err(why.into()),
             path => path,
         };
-        let port = parsed.port_u16().unwrap_or(80);
-        Ok(Self { authority: authority.into(), host: host.into(), port, path })
+        Ok(Self { endpoint, path })
     }
 
-    /// Whether the question leaves this host, for anybody on its way to read.
-    pub(super) fn leaves_the_host(&self) -> bool {
-        let loopback = self.host.parse::<std::net::IpAddr>().is_ok_and(|it| it.is_loopback());
-        !loopback && !self.host.eq_ignore_ascii_case("localhost")
+    /// Whether the question leaves this host for anybody on its way to read.
+    pub(super) fn is_exposed(&self) -> bool {
+        self.endpoint.is_remote() && !self.endpoint.is_secure()
+    }
+
+    /// Whether TLS is spoken.
+    pub(super) fn is_secure(&self) -> bool {
+        self.endpoint.is_secure()
     }
 
     /// The keys that its path takes from the target.
@@ -112,7 +110,7 @@ impl Url {
 
 impl std::fmt::Display for Url {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "http://{}", self.authority)
+        self.endpoint.fmt(f)
     }
 }
 
@@ -159,6 +157,33 @@ impl<'a> Watch<'a> for &mut Answers<'a> {
 }
 
 impl Policy {
+    /// Gets ready to ask servers by TLS, if any is to be asked so; files that `[policy]` names are read in any
+    /// case. Relative paths start at `folder`.
+    pub fn set_up_tls(&mut self, section: &Section, folder: &Path) -> Result<(), Diagnostic> {
+        if !self.settings.remote_ssl_verify_server_crt {
+            let key = "remote_ssl_verify_server_crt";
+            let wrong = section.wrong(key, "the certificate of a policy server is always verified");
+            return Err(
+                wrong.help("name the authority that signed it: `remote_ssl_ca_crt_file = \"ca.pem\"`")
+            );
+        }
+        let files = self.settings.tls_files(folder);
+        if files.paths().next().is_some() || self.asks_by_tls() {
+            self.tls = Some(Tls::read(&files).map_err(|error| error.at(section, None))?);
+        }
+        Ok(())
+    }
+
+    fn asks_by_tls(&self) -> bool {
+        let mut found = false;
+        for rule in &self.rules {
+            rule.check.leaves(&mut |seen| {
+                found |= matches!(&seen.leaf.test, Test::Http(url) if url.is_secure());
+            });
+        }
+        found
+    }
+
     /// Whether deciding this rule may take a question to another server.
     pub fn asks_others(&self, rule: RuleId) -> bool {
         self.get(rule).is_some_and(|rule| rule.asks)
@@ -219,27 +244,16 @@ impl Policy {
         target: &Map<String, Value>,
     ) -> Result<bool, String> {
         let (content_type, body) = body(self.settings.remote_content_type, rule, creds, target);
-        let url = question.url;
-        let request = Request::builder()
-            .method(Method::POST)
-            .uri(&question.path)
-            .header(header::HOST, &*url.authority)
-            .header(header::CONTENT_TYPE, content_type)
-            .header(header::CONNECTION, "close")
-            .body(Full::new(Bytes::from(body)))
-            .map_err(|error| format!("cannot be asked: {error}"))?;
-        let lost = |error: &dyn std::fmt::Display| format!("cannot be asked: {error}");
-        let stream = TcpStream::connect((&*url.host, url.port)).await.map_err(|error| lost(&error))?;
-        let (mut sender, connection) =
-            http1::handshake(TokioIo::new(stream)).await.map_err(|error| lost(&error))?;
-        // Ends with the question, however that ends.
-        let _connection = AbortOnDropHandle::new(tokio::spawn(connection));
-        let response = sender.send_request(request).await.map_err(|error| lost(&error))?;
+        let lost = |error| format!("cannot be asked: {error}");
+        let request = Request::builder().method(Method::POST).uri(&question.path);
+        let request = request.header(header::CONTENT_TYPE, content_type);
+        let mut connection = question.url.endpoint.connect(self.tls.as_ref()).await.map_err(lost)?;
+        let response = connection.ask(request, body.into()).await.map_err(lost)?;
         if response.status() != StatusCode::OK {
             return Err(format!("answered {}", response.status()));
         }
-        let said = Limited::new(response.into_body(), ANSWER_MAX).collect().await;
-        let said = said.map_err(|_| format!("broke off, or said more than {ANSWER_MAX} bytes"))?.to_bytes();
+        let said = client::read(response.into_body(), ANSWER_MAX).await;
+        let said = said.map_err(|_| format!("broke off, or said more than {ANSWER_MAX} bytes"))?;
         Ok(is_true(&said))
     }
 }

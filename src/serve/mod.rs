@@ -22,7 +22,7 @@ use tracing::info;
 use self::listener::Front;
 pub use self::{
     listener::{Bound, bind},
-    tls::{Keys, KeysError},
+    tls::Keys,
 };
 use crate::{
     metrics::ServerCounts,

@@ -5,14 +5,18 @@
 
 use std::{
     fs,
-    net::{SocketAddr, TcpListener},
+    io::{Read, Write},
+    net::{SocketAddr, TcpListener, TcpStream},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
 };
 
 use serde_json::{Value, json};
 
-use crate::support::{Place, QUICK, Reply, Server, await_some, send};
+use crate::{
+    certificates::{authority, certificate},
+    support::{Place, QUICK, Reply, Server, await_some, send, tls_server},
+};
 
 const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/keystone-up.sh");
 
@@ -146,15 +150,27 @@ fn project(name: &str) -> Value {
     json!({ "project": { "name": name, "domain": { "id": "default" } } })
 }
 
-/// The shipped pipelines, told to ask this Keystone; the first address of the list is a dead one.
+/// The shipped pipelines, told to ask this Keystone by TLS; the first address of the list is a dead one.
 fn place(keystone: &Keystone, credentials: &str) -> Place {
     let place = Place::new(&format!("auth_strategy = \"keystone\"\n{QUICK}"));
     let paste = fs::read_to_string(place.path().join("api-paste.toml")).expect("a file");
+    authority(place.path(), "ca");
+    certificate(place.path(), "ca", "keystone", "DNS:localhost");
+    let behind = keystone.address();
+    let port = tls_server(place.path(), "keystone", move |request| {
+        let mut answer = Vec::new();
+        let asked = TcpStream::connect(behind).and_then(|mut stream| {
+            stream.write_all(request)?;
+            stream.read_to_end(&mut answer)
+        });
+        // Nothing: it is dead, and so is what stands before it.
+        asked.map(|_| answer).unwrap_or_default()
+    });
     let section = format!(
-        "\n[filter.authtoken]\nauth_url = [\"http://127.0.0.1:{}/v3\", \"http://127.0.0.1:{}/v3\"]\n{credentials}\n\
+        "\n[filter.authtoken]\nauth_url = [\"http://127.0.0.1:{}/v3\", \"https://localhost:{port}/v3\"]\n\
+         cafile = \"ca.pem\"\n{credentials}\n\
          token_cache_time = 2\nwww_authenticate_uri = \"http://keystone.example:5000\"\n",
         free_port(),
-        keystone.port
     );
     place.write("api-paste.toml", &(paste + &section));
     place.write("svc-pw", "svc-pw\n");

@@ -11,7 +11,10 @@ use std::{
 
 use serde_json::{Value, json};
 
-use crate::support::{Place, Reply, Server, send};
+use crate::{
+    certificates::{authority, certificate},
+    support::{Place, Reply, Server, await_some, send, tls_server},
+};
 
 /// A place whose API takes `user:project` as a token, with these rules.
 fn development(policy: &str) -> Place {
@@ -380,4 +383,61 @@ fn a_shadow_policy_is_compared_and_decides_nothing() {
     for word in ["compared=32", "differences=31", "passed_over=1"] {
         assert!(sum.contains(word), "{word}: {sum}\n{log}");
     }
+}
+
+#[test]
+fn a_policy_server_is_believed_once_its_authority_is_named() {
+    let place = development("{}");
+    let folder = place.path();
+    for name in ["ca", "other"] {
+        authority(folder, name);
+    }
+    certificate(folder, "ca", "server", "DNS:localhost");
+    let port = tls_server(folder, "server", |_| b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nTrue".to_vec());
+    let rule = format!("https://localhost:{port}/may");
+    place.write("policy.json", &json!({ "clouds:index": rule }).to_string());
+    let config = fs::read_to_string(folder.join("pileus.toml")).expect("a file");
+    let trusts = |file: &str| {
+        place.write("pileus.toml", &format!("{config}\n[policy]\nremote_ssl_ca_crt_file = \"{file}\"\n"));
+    };
+    trusts("none.pem");
+    let (status, _, stderr) = place.run(&["check"]);
+    assert!(status.code() == Some(78) && stderr.contains("none.pem: "), "{stderr}");
+    assert!(stderr.contains("pileus.toml:"), "{stderr}");
+    trusts("trusted.pem");
+    let trust = |name: &str| fs::copy(folder.join(format!("{name}.pem")), folder.join("trusted.pem"));
+    trust("other").expect("a copy");
+    let server = place.serve();
+    let status = || by(&server, "ann:west", "GET", "/v2/west/clouds", "").status;
+    assert_eq!(status(), 403, "signed by an authority that is not named");
+    // The file is another one: it is seen by itself.
+    trust("ca").expect("a copy");
+    await_some("the new authority", || match status() {
+        200 => Ok(()),
+        other => Err(other),
+    });
+    let (_, log) = server.stop();
+    assert!(log.contains("UnknownIssuer"), "{log}");
+}
+
+#[test]
+fn a_shadow_policy_that_has_changed_is_read_again() {
+    let place = development("{}");
+    let paste = fs::read_to_string(place.path().join("api-paste.toml")).expect("a file");
+    place.write("api-paste.toml", &format!("{paste}\n[filter.policy]\nshadow = \"policy-next.json\"\n"));
+    place.write("policy-next.json", "{}");
+    let server = place.serve();
+    let reloads = || {
+        let reply = by(&server, "admin:ops", "GET", "/v2/ops/service", "");
+        reply.json()["service"]["reloads"].clone()
+    };
+    for (text, key) in [(r#"{"clouds:index": "role:admin"}"#, "done"), ("{", "failed")] {
+        let before = reloads()[key].as_u64();
+        place.write("policy-next.json", text);
+        await_some(key, || {
+            let seen = reloads();
+            if seen[key].as_u64() > before { Ok(()) } else { Err(seen) }
+        });
+    }
+    assert!(reloads()["last"]["problem"].as_str().is_some_and(|it| it.contains("policy-next.json:1")));
 }

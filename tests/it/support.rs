@@ -5,7 +5,7 @@ use std::{
     collections::HashSet,
     fs,
     io::{BufRead, BufReader, Read, Write},
-    net::{SocketAddr, TcpStream},
+    net::{SocketAddr, TcpListener, TcpStream},
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     sync::{Mutex, mpsc},
@@ -13,8 +13,10 @@ use std::{
     time::{Duration, Instant},
 };
 
+use pileus::{paste::TlsSettings, serve::Keys};
 use serde_json::Value;
 use tempfile::TempDir;
+use tokio_rustls::rustls::{ServerConnection, StreamOwned};
 
 /// How long anything may take before a test gives up; nothing sleeps that long.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -292,7 +294,7 @@ pub fn free_address() -> SocketAddr {
     let turn = NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
     let first = std::process::id() as usize * 37 + turn * 100;
     let mut ports = (0..100).map(|step| 20_000 + ((first + step) % 12_000) as u16);
-    let free = ports.find_map(|port| std::net::TcpListener::bind(("127.0.0.1", port)).ok());
+    let free = ports.find_map(|port| TcpListener::bind(("127.0.0.1", port)).ok());
     free.expect("a free port").local_addr().expect("its address")
 }
 
@@ -334,6 +336,43 @@ pub fn send(to: SocketAddr, method: &str, path: &str, headers: &[&str], body: &s
     request.push_str("\r\n");
     request.push_str(body);
     raw(to, request.as_bytes()).unwrap_or_else(|| panic!("no answer to {method} {path}"))
+}
+
+/// A server that speaks TLS with `NAME.pem` and `NAME.key` of the folder, and answers each request with what
+/// `answer` makes of it; answers with its port.
+pub fn tls_server(folder: &Path, name: &str, answer: impl Fn(&[u8]) -> Vec<u8> + Send + 'static) -> u16 {
+    let file = |end: &str| folder.join(format!("{name}.{end}"));
+    let tls = TlsSettings { certificate: file("pem"), key: file("key"), client_ca: None };
+    let keys = Keys::read(&tls, false).expect("keys");
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = listener.local_addr().expect("an address").port();
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let session = ServerConnection::new(keys.acceptor().config().clone()).expect("a session");
+            let mut stream = StreamOwned::new(session, stream.expect("a connection"));
+            // Who does not agree is not answered.
+            let Some(request) = request(&mut stream) else { continue };
+            stream.write_all(&answer(&request)).ok();
+            stream.conn.send_close_notify();
+            stream.flush().ok();
+        }
+    });
+    port
+}
+
+/// A whole request; `None` where it breaks off.
+fn request(stream: &mut impl Read) -> Option<Vec<u8>> {
+    let (mut request, mut part) = (Vec::new(), [0; 4096]);
+    loop {
+        let read = stream.read(&mut part).ok().filter(|read| *read > 0)?;
+        request.extend_from_slice(&part[..read]);
+        let Some(end) = request.windows(4).position(|it| it == b"\r\n\r\n") else { continue };
+        let head = String::from_utf8_lossy(&request[..end]).to_lowercase();
+        let length = head.lines().find_map(|line| line.strip_prefix("content-length:")?.trim().parse().ok());
+        if request.len() >= end + 4 + length.unwrap_or(0) {
+            return Some(request);
+        }
+    }
 }
 
 /// Any bytes on a connection of their own; `None` where no answer came back.

@@ -10,37 +10,10 @@ use std::{
 
 use serde_json::json;
 
-use crate::support::{Place, QUICK, Server, await_some, free_address, raw};
-
-/// Runs `openssl` in a folder.
-fn openssl(folder: &Path, args: &str) {
-    let output =
-        Command::new("openssl").args(args.split(' ')).current_dir(folder).output().expect("openssl runs");
-    assert!(output.status.success(), "openssl {args}: {}", String::from_utf8_lossy(&output.stderr));
-}
-
-/// An authority, and a certificate of it for `localhost`, as `NAME.pem` and `NAME.key`.
-fn authority(folder: &Path, authority: &str) {
-    let curve = "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes";
-    openssl(
-        folder,
-        &format!(
-            "req -x509 {curve} -subj /CN={authority} -days 2 -keyout {authority}.key -out {authority}.pem"
-        ),
-    );
-}
-
-fn certificate(folder: &Path, authority: &str, name: &str) {
-    let curve = "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes";
-    fs::write(folder.join("ext"), "subjectAltName = DNS:localhost\n").expect("a file");
-    openssl(folder, &format!("req {curve} -subj /CN={name} -keyout {name}.key -out {name}.csr"));
-    openssl(
-        folder,
-        &format!(
-            "x509 -req -in {name}.csr -CA {authority}.pem -CAkey {authority}.key -CAcreateserial -days 2 -extfile ext -out {name}.pem"
-        ),
-    );
-}
+use crate::{
+    certificates::{authority, certificate},
+    support::{Place, QUICK, Server, await_some, free_address, raw},
+};
 
 /// What comes back to one request through TLS; an empty text where there is no agreement.
 fn ask(folder: &Path, to: SocketAddr, more: &str, request: &str) -> String {
@@ -71,10 +44,10 @@ fn a_listener_speaks_tls_and_renews_its_certificate() {
     let place = Place::new(QUICK);
     let folder = place.path();
     authority(folder, "ca");
-    certificate(folder, "ca", "server");
-    certificate(folder, "ca", "renewed");
+    certificate(folder, "ca", "server", "DNS:localhost");
+    certificate(folder, "ca", "renewed", "DNS:localhost");
     authority(folder, "clients");
-    certificate(folder, "clients", "ada");
+    certificate(folder, "clients", "ada", "DNS:localhost");
     let server = place.serve();
     let to = free_address();
     let paste = fs::read_to_string(folder.join("api-paste.toml")).expect("the file");

@@ -12,6 +12,7 @@ use std::{
 
 use hmac::{Hmac, KeyInit, Mac};
 use pileus_model::{Clock, Time};
+use pileus_sdk::Caller;
 use sha2::Sha256;
 use tokio::{runtime::Handle, sync::watch};
 
@@ -30,9 +31,9 @@ const REFUSED: Duration = Duration::from_secs(10);
 const SHARDS: usize = 16;
 
 /// What is known of a token now.
-pub enum Found {
+pub enum Found<T> {
     /// It is good.
-    Known(Arc<Token>),
+    Known(T),
     /// It is not.
     Refused,
     /// Somebody has to ask.
@@ -82,12 +83,18 @@ impl Cache {
         mac.finalize().into_bytes().into()
     }
 
-    /// What is known of a token.
-    pub fn find(&self, key: &Key, now: Time) -> Found {
-        self.shard(key).read().unwrap_or_else(PoisonError::into_inner).find(key, now)
+    /// Whose a token is, if that is known.
+    pub fn find(&self, key: &Key, now: Time) -> Found<Arc<Caller>> {
+        let shard = self.shard(key).read().unwrap_or_else(PoisonError::into_inner);
+        match shard.find(key, now) {
+            // Every request of a token counts its references: of its caller, and of nothing else.
+            Found::Known(token) => Found::Known(token.caller.clone()),
+            Found::Refused => Found::Refused,
+            Found::Nothing => Found::Nothing,
+        }
     }
 
-    /// The same, or what is heard of it: by a question that somebody else began, or else by this one. It is
+    /// What is known of a token, or else what is heard of it: by a question that somebody else began, or else by this one. It is
     /// asked in a task of its own, so that a client who hangs up takes it from nobody.
     pub async fn find_or_ask<F, A>(self: &Arc<Self>, key: Key, clock: &Arc<dyn Clock>, begin: F) -> Outcome
     where
@@ -97,7 +104,7 @@ impl Cache {
         let mut answer = {
             let mut shard = self.write(&key);
             match shard.find(&key, clock.now()) {
-                Found::Known(token) => return Outcome::Valid(token),
+                Found::Known(token) => return Outcome::Valid(token.clone()),
                 Found::Refused => return Outcome::Invalid,
                 Found::Nothing => {}
             }
@@ -167,9 +174,9 @@ impl Cache {
 }
 
 impl Shard {
-    fn find(&self, key: &Key, now: Time) -> Found {
+    fn find(&self, key: &Key, now: Time) -> Found<&Arc<Token>> {
         if let Some(known) = self.known.get(key).filter(|known| now < known.until) {
-            return Found::Known(known.token.clone());
+            return Found::Known(&known.token);
         }
         match self.refused.get(key) {
             Some(until) if now < *until => Found::Refused,

@@ -1,11 +1,6 @@
 //! The settings of `[filter.authtoken]`. Their names are keystonemiddleware's where they have a meaning.
 
-use std::{
-    fmt,
-    num::NonZeroU32,
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{fmt, num::NonZeroU32, path::PathBuf, time::Duration};
 
 use serde::{
     Deserialize, Deserializer,
@@ -17,7 +12,12 @@ use super::{
     keystone::{Credentials, Password, Reach, Secret},
     wire::{Address, Patience},
 };
-use crate::{diagnostic::Diagnostic, paste::Section};
+use crate::{
+    client::{File, Files, Tls},
+    diagnostic::Diagnostic,
+    paste::Section,
+    pipeline::Watched,
+};
 
 /// What a section with `factory = "authtoken"` may say.
 #[derive(Debug, Deserialize)]
@@ -55,6 +55,15 @@ struct Config {
     /// A service token without one of them is not good.
     #[serde(default = "yes")]
     service_token_roles_required: bool,
+    /// Authorities that may have signed Keystone's certificate. Else those of the system.
+    cafile: Option<PathBuf>,
+    /// By what this service proves who it is already in TLS.
+    certfile: Option<PathBuf>,
+    keyfile: Option<PathBuf>,
+    /// There to be refused: files of other services say it.
+    #[serde(default)]
+    insecure: bool,
+    /// With the agreement on TLS.
     #[serde(default = "default_connect_timeout")]
     http_connect_timeout_s: NonZeroU32,
     #[serde(default = "default_request_timeout")]
@@ -129,11 +138,15 @@ pub struct Settings {
 
 impl Settings {
     /// Reads the section; says everything that is wrong with it.
-    pub fn read(section: &Section) -> Result<Self, Diagnostic> {
+    pub fn read(section: &Section, watched: &Watched) -> Result<Self, Diagnostic> {
         let config: Config = section.parse()?;
         let mut problems = Vec::new();
         let addresses = addresses(section, &config.auth_url.0, &mut problems);
         let credentials = credentials(section, &config, &mut problems);
+        let files = tls_files(section, &config);
+        watched.note(files.paths());
+        let secure = addresses.iter().any(Address::is_secure);
+        let tls = tls(section, config.insecure, &files, secure, &mut problems);
         let uri = config.www_authenticate_uri.or_else(|| addresses.first().map(|it| it.url.clone()));
         let uri = uri.unwrap_or_default();
         if !uri.bytes().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\\')) {
@@ -155,7 +168,7 @@ impl Settings {
             request: seconds(config.http_request_timeout_s),
         };
         Ok(Self {
-            reach: Reach { addresses, credentials, patience },
+            reach: Reach { addresses, credentials, tls, patience },
             cache_time: Duration::from_secs(config.token_cache_time.into()),
             cache_max_entries: config.token_cache_max_entries.get() as usize,
             delay_auth_decision: config.delay_auth_decision,
@@ -171,23 +184,50 @@ fn addresses(section: &Section, urls: &[String], problems: &mut Vec<Diagnostic>)
         problems.push(why.clone());
     } else if urls.is_empty() {
         let wrong = section.wrong("auth_url", "`auth_url` is missing: where Keystone is");
-        problems.push(wrong.help("say `auth_url = \"http://HOST:5000/v3\"`, or a list of them"));
+        problems.push(wrong.help("say `auth_url = \"https://HOST:5000/v3\"`, or a list of them"));
     }
     let mut addresses = Vec::new();
     for (at, url) in urls.iter().enumerate() {
         match Address::read(url) {
             Ok(address) => addresses.push(address),
             Err(why) => {
-                let wrong =
-                    section.wrong(&format!("auth_url.{at}"), format!("the address of Keystone {why}"));
-                problems.push(match url.trim().starts_with("https:") {
-                    true => wrong.help("name an address of Keystone that speaks plain HTTP on a network you trust, or put a proxy on this host that speaks TLS to Keystone"),
-                    false => wrong,
-                });
+                let text = format!("the address of Keystone {why}");
+                problems.push(section.wrong(&format!("auth_url.{at}"), text));
             }
         }
     }
     addresses
+}
+
+fn tls_files(section: &Section, config: &Config) -> Files {
+    let file = |setting, path: &Option<PathBuf>| File {
+        setting,
+        path: path.as_ref().map(|path| section.beside(setting, path)),
+    };
+    Files {
+        ca: file("cafile", &config.cafile),
+        certificate: file("certfile", &config.certfile),
+        key: file("keyfile", &config.keyfile),
+    }
+}
+
+/// How TLS is spoken, if it is to be. Files that are named are read in any case.
+fn tls(
+    section: &Section,
+    insecure: bool,
+    files: &Files,
+    wanted: bool,
+    problems: &mut Vec<Diagnostic>,
+) -> Option<Tls> {
+    if insecure {
+        let wrong = section.wrong("insecure", "the certificate of Keystone is always verified");
+        problems.push(wrong.help("name the authority that signed it: `cafile = \"${here}/ca.pem\"`"));
+        return None;
+    }
+    if !wanted && files.paths().next().is_none() {
+        return None;
+    }
+    Tls::read(files).map_err(|error| problems.push(error.at(section, None))).ok()
 }
 
 fn credentials(section: &Section, config: &Config, problems: &mut Vec<Diagnostic>) -> Option<Credentials> {
@@ -230,7 +270,7 @@ fn credentials(section: &Section, config: &Config, problems: &mut Vec<Diagnostic
         }
         (Some(password), None) => Some(Password::Said(password)),
         (None, Some(path)) => {
-            let password = Password::File(beside(section, path));
+            let password = Password::File(section.beside("password_file", path));
             if let Err(why) = password.read() {
                 problems.push(section.wrong("password_file", format!("`password_file`: {why}")));
             }
@@ -261,10 +301,4 @@ fn credentials(section: &Section, config: &Config, problems: &mut Vec<Diagnostic
         project: project?,
         project_domain: of_project,
     })
-}
-
-/// Seen from the file that names it.
-fn beside(section: &Section, path: &Path) -> PathBuf {
-    let of = section.settings.get("password_file").map(|it| &it.value.place).unwrap_or(&section.place);
-    Path::new(&of.source.name).parent().unwrap_or(Path::new("")).join(path)
 }

@@ -27,6 +27,7 @@ use super::{
     token::{self, Token},
     wire::{self, Address, Patience, Question, Reply},
 };
+use crate::client::Tls;
 
 /// Questions that are asked at a time; the next one waits.
 const AT_ONCE: usize = 64;
@@ -80,6 +81,8 @@ pub struct Reach {
     /// At least one.
     pub addresses: Vec<Address>,
     pub credentials: Credentials,
+    /// There wherever an address asks for it.
+    pub tls: Option<Tls>,
     pub patience: Patience,
 }
 
@@ -236,7 +239,8 @@ impl Keystone {
         for step in 0..addresses.len() {
             let at = first.wrapping_add(step) % addresses.len();
             let Some(address) = addresses.get(at) else { break };
-            match wire::ask(address, question.clone(), self.reach.patience, &*self.clock).await {
+            let Reach { tls, patience, .. } = &self.reach;
+            match wire::ask(address, question.clone(), tls.as_ref(), *patience, &*self.clock).await {
                 Ok(reply) if reply.status.is_server_error() => {
                     silent = false;
                     troubles.push(format!("{} answered {}", address.url, reply.status));

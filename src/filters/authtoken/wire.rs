@@ -1,15 +1,13 @@
-//! One question to one Keystone, over plain HTTP: one connection, no redirects, no proxies; bounded in time
-//! and size.
+//! One question to one Keystone, bounded in time and size.
 
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri, header};
-use http_body_util::{BodyExt, Full, Limited};
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
 use pileus_model::Clock;
-use tokio::{net::TcpStream, select};
+use tokio::select;
+
+use crate::client::{self, Endpoint, Tls};
 
 /// Most bytes of an answer's body. Asked without the catalogue, a token's document has about one kilobyte.
 const ANSWER_MAX: usize = 1 << 20;
@@ -19,28 +17,19 @@ const ANSWER_MAX: usize = 1 << 20;
 pub struct Address {
     /// `http://host:5000/v3`, for people.
     pub url: String,
-    host: String,
-    port: u16,
-    authority: String,
+    endpoint: Endpoint,
     path: String,
 }
 
 impl Address {
-    /// Reads `http://HOST[:PORT][/PATH]`; the version need not be said. An error says what is wrong with it.
+    /// Reads `http://HOST[:PORT][/PATH]`, or `https:`; the version need not be said. An error says what is wrong
+    /// with it.
     pub fn read(text: &str) -> Result<Self, &'static str> {
-        const WANTED: &str = "is no URL of the form http://HOST:PORT/v3";
+        const WANTED: &str = "is no URL of the form https://HOST:PORT/v3 or http://HOST:PORT/v3";
         let uri: Uri = text.trim().parse().map_err(|_| WANTED)?;
-        match uri.scheme_str() {
-            Some("http") => {}
-            Some("https") => return Err("asks for TLS, which is not there yet towards Keystone"),
-            _ => return Err(WANTED),
-        }
-        let authority = uri.authority().ok_or(WANTED)?;
-        if authority.as_str().contains('@') || uri.query().is_some() {
-            return Err(WANTED);
-        }
-        let host = authority.host().trim_start_matches('[').trim_end_matches(']').to_owned();
-        if host.is_empty() {
+        let (scheme, authority) = uri.scheme_str().zip(uri.authority()).ok_or(WANTED)?;
+        let endpoint = Endpoint::new(scheme, authority.as_str()).ok_or(WANTED)?;
+        if uri.query().is_some() {
             return Err(WANTED);
         }
         let path = uri.path().trim_end_matches('/');
@@ -48,14 +37,12 @@ impl Address {
             return Err("names version 2.0 of Keystone's API, which nobody serves any more");
         }
         let path = if path.ends_with("/v3") { path.to_owned() } else { format!("{path}/v3") };
-        // `Authority` takes any digits for a port, and forgets those that are none.
-        let said = authority.as_str().strip_prefix(authority.host()).unwrap_or_default();
-        let port = match said.strip_prefix(':') {
-            Some(said) => said.parse().ok().filter(|port| *port != 0).ok_or(WANTED)?,
-            None => 80,
-        };
-        let authority = authority.as_str().to_owned();
-        Ok(Self { url: format!("http://{authority}{path}"), host, port, authority, path })
+        Ok(Self { url: format!("{endpoint}{path}"), endpoint, path })
+    }
+
+    /// Whether it speaks TLS.
+    pub fn is_secure(&self) -> bool {
+        self.endpoint.is_secure()
     }
 }
 
@@ -82,6 +69,7 @@ pub struct Reply {
 /// How long anything may take.
 #[derive(Debug, Clone, Copy)]
 pub struct Patience {
+    /// Until there is a connection, with TLS where that is spoken.
     pub connect: Duration,
     pub request: Duration,
 }
@@ -90,35 +78,26 @@ pub struct Patience {
 pub async fn ask(
     address: &Address,
     question: Question,
+    tls: Option<&Tls>,
     patience: Patience,
     clock: &dyn Clock,
 ) -> Result<Reply, String> {
     let mut request = Request::builder()
         .method(question.method)
         .uri(format!("{}{}", address.path, question.path))
-        .header(header::HOST, &address.authority)
-        .header(header::CONNECTION, "close")
-        .header(header::ACCEPT, "application/json")
-        .header(header::USER_AGENT, concat!("pileus/", env!("CARGO_PKG_VERSION")));
+        .header(header::ACCEPT, "application/json");
     if let Some((own, subject)) = question.tokens {
         request = request.header("x-auth-token", own).header("x-subject-token", subject);
     }
     if !question.body.is_empty() {
         request = request.header(header::CONTENT_TYPE, "application/json");
     }
-    let request = request.body(Full::new(question.body)).map_err(|error| error.to_string())?;
-    let connect = TcpStream::connect((address.host.as_str(), address.port));
-    let stream = within(clock, patience.connect, "no connection", connect).await?;
-    let stream = stream.map_err(|error| error.to_string())?;
+    let connect = address.endpoint.connect(tls);
+    let mut connection = within(clock, patience.connect, "no connection", connect).await??;
     let exchange = async {
-        let (mut sender, connection) =
-            http1::handshake(TokioIo::new(stream)).await.map_err(|error| error.to_string())?;
-        // Ends with the exchange.
-        tokio::spawn(connection);
-        let response = sender.send_request(request).await.map_err(|error| error.to_string())?;
-        let (head, body) = response.into_parts();
-        let body = Limited::new(body, ANSWER_MAX).collect().await.map_err(|error| error.to_string())?;
-        Ok(Reply { status: head.status, headers: head.headers, body: body.to_bytes() })
+        let (head, body) = connection.ask(request, question.body).await?.into_parts();
+        let body = client::read(body, ANSWER_MAX).await?;
+        Ok(Reply { status: head.status, headers: head.headers, body })
     };
     within(clock, patience.request, "no answer", exchange).await?
 }

@@ -154,6 +154,7 @@ pub fn deps() -> BuildDeps {
         engine: Arc::new(Idle),
         policy: Arc::new(Policy::default()),
         kept: crate::kept::Kept::default(),
+        watched: crate::pipeline::Watched::default(),
         host: Arc::new(crate::host::ThisProcess::new(&crate::cli::Options::default(), false)),
         routers: Mount::ALL.map(|mount| (mount, Arc::new(Router::new(mount, &[]).unwrap()))).into(),
     }

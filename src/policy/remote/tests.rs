@@ -6,8 +6,18 @@ use std::{
     thread,
 };
 
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpListener as AsyncListener,
+};
+
 use super::*;
-use crate::policy::{Settings, tests::load};
+use crate::{
+    paste::TlsSettings,
+    policy::{Settings, tests::load},
+    serve::Keys,
+    tls::testing::{authority, certificate, expired},
+};
 
 /// A policy server that answers each question with the next of these texts, and keeps what it was asked.
 /// One that answers nothing says so by an empty text, and keeps the connection.
@@ -167,7 +177,9 @@ async fn only_what_is_reached_is_asked_and_each_question_once() {
 #[test]
 fn what_is_no_policy_server_is_said_so() {
     for (rule, said) in [
-        ("https://127.0.0.1/x", "needs TLS"),
+        ("https:x", "a policy server is named as in `https:"),
+        ("https://a..b/", "a policy server is named as in"),
+        ("https://[::g]/", "a policy server is named as in"),
         ("http:x", "a policy server is named as in"),
         ("http://", "a policy server is named as in"),
         ("http:///x", "a policy server is named as in"),
@@ -189,10 +201,119 @@ fn what_is_no_policy_server_is_said_so() {
             assert!(!policy.check(policy.rule("a"), &json!({}), &Map::new()).allowed(), "{rule}");
         }
     }
-    for rule in
-        ["http://127.0.0.1", "http://127.0.0.1:80?x", "http://[::1]:8000/x", "http://localhost/%(id)s"]
-    {
+    for rule in [
+        "http://127.0.0.1",
+        "http://127.0.0.1:80?x",
+        "http://[::1]:8000/x",
+        "http://localhost/%(id)s",
+        "https://h.x/y",
+        "https://[::1]/x",
+    ] {
         let (_, told) = load(&json!({"a": rule}).to_string());
         assert_eq!(told, [], "{rule}");
+    }
+}
+
+/// A policy server that speaks TLS and says yes to everybody.
+async fn secure_server(keys: Keys) -> u16 {
+    let listener = AsyncListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        loop {
+            let (stream, _) = listener.accept().await.unwrap();
+            let Ok(mut stream) = keys.acceptor().accept(stream).await else { continue };
+            let mut part = [0; 4096];
+            if stream.read(&mut part).await.is_ok() {
+                stream.write_all(said("200 OK", "True").as_bytes()).await.ok();
+                stream.shutdown().await.ok();
+            }
+        }
+    });
+    port
+}
+
+#[tokio::test]
+async fn a_server_has_to_be_who_it_says_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    for name in ["ca", "other", "clients"] {
+        authority(folder, name);
+    }
+    certificate(folder, "ca", "server", "DNS:localhost,IP:127.0.0.1");
+    certificate(folder, "ca", "elsewhere", "DNS:policy.example.org");
+    expired(folder, "ca", "expired", "DNS:localhost");
+    certificate(folder, "clients", "pileus", "DNS:pileus");
+    let by_ca = "remote_ssl_ca_crt_file = 'ca.pem'\n";
+    let known = format!(
+        "{by_ca}remote_ssl_client_crt_file = 'pileus.pem'\nremote_ssl_client_key_file = 'pileus.key'\n"
+    );
+    // whose certificate the server shows, whether it wants one of a client, the settings, the host, what is decided
+    let cases = [
+        ("server", false, by_ca, "localhost", "allow"),
+        ("server", false, by_ca, "127.0.0.1", "allow"),
+        ("server", false, "remote_ssl_ca_crt_file = 'other.pem'", "localhost", "UnknownIssuer"),
+        ("elsewhere", false, by_ca, "localhost", "not valid for name"),
+        ("elsewhere", false, by_ca, "127.0.0.1", "not valid for name"),
+        ("expired", false, by_ca, "localhost", "expired"),
+        ("server", true, &known, "localhost", "allow"),
+        ("server", true, by_ca, "localhost", "CertificateRequired"),
+    ];
+    for (name, wants_client, settings, host, decided) in cases {
+        let tls = TlsSettings {
+            certificate: folder.join(format!("{name}.pem")),
+            key: folder.join(format!("{name}.key")),
+            client_ca: wants_client.then(|| folder.join("clients.pem")),
+        };
+        let port = secure_server(Keys::read(&tls, false).unwrap()).await;
+        for rule in [format!("https://{host}:{port}/"), format!("not https://{host}:{port}/")] {
+            let section = Section::from_text("policy", settings);
+            let mut policy = rules(json!({ "a": rule }), section.parse().unwrap());
+            policy.set_up_tls(&section, folder).unwrap();
+            let decision = asked(&policy, json!({})).await;
+            let expected = if rule.starts_with("not") && decided == "allow" { "deny" } else { decided };
+            assert!(decision.to_string().contains(expected), "{name}, {settings}, {rule}: {decision}");
+            assert_eq!(decision.allowed(), expected == "allow");
+        }
+    }
+    // One that speaks no TLS, and nobody who would: no credentials go over the line.
+    let (port, heard, _end) = server(&["HTTP/1.1 400 Bad Request\r\n\r\n"]);
+    let section = Section::from_text("policy", by_ca);
+    let mut policy = rules(json!({"a": format!("https://localhost:{port}/")}), section.parse().unwrap());
+    assert!(asked(&policy, json!({})).await.to_string().contains("TLS is not set up"));
+    policy.set_up_tls(&section, folder).unwrap();
+    policy.settings.remote_timeout_s = NonZeroU32::MIN;
+    assert!(matches!(asked(&policy, json!({})).await, Decision::Error(_)));
+    assert!(heard.lock().unwrap().is_empty());
+}
+
+#[test]
+fn what_is_wrong_with_the_files_of_tls_is_said() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    authority(folder, "ca");
+    certificate(folder, "ca", "pileus", "DNS:pileus");
+    for (settings, said) in [
+        ("remote_ssl_ca_crt_file = 'ca.pem'", ""),
+        ("remote_ssl_verify_server_crt = true", ""),
+        ("remote_ssl_verify_server_crt = false", "is always verified"),
+        ("remote_ssl_ca_crt_file = 'none.pem'", "none.pem: "),
+        ("remote_ssl_ca_crt_file = 'ca.key'", "ca.key: holds no certificate"),
+        ("remote_ssl_client_key_file = 'ca.key'", "means nothing without `remote_ssl_client_crt_file`"),
+        ("remote_ssl_ca_crt_file = 'ca.pem'\nremote_ssl_client_crt_file = 'pileus.pem'", "pileus.pem: "),
+        (
+            "remote_ssl_ca_crt_file = 'ca.pem'\nremote_ssl_client_crt_file = 'pileus.pem'\n\
+             remote_ssl_client_key_file = 'ca.key'",
+            "ca.key: is not the key of",
+        ),
+    ] {
+        let section = Section::from_text("policy", settings);
+        let mut policy = rules(json!({}), section.parse().unwrap());
+        match policy.set_up_tls(&section, folder) {
+            Ok(()) => assert_eq!(said, "", "{settings}"),
+            Err(told) => {
+                assert!(!said.is_empty() && told.message.contains(said), "{settings}: {told:?}");
+                assert!(told.place.is_some_and(|place| place.span.start > 0), "at the value");
+            }
+        }
     }
 }

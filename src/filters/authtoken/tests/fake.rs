@@ -17,6 +17,8 @@ use pileus_model::{Clock, ManualClock, Time};
 use serde_json::{Value, json};
 use tokio::{net::TcpListener, sync::Semaphore};
 
+use crate::serve::Keys;
+
 /// How it answers.
 #[derive(Debug, Clone, Copy)]
 pub enum Mode {
@@ -60,6 +62,11 @@ pub struct Fake {
 
 impl Fake {
     pub async fn start(clock: &ManualClock) -> Self {
+        Self::start_with(clock, None).await
+    }
+
+    /// One that speaks TLS, with keys.
+    pub async fn start_with(clock: &ManualClock, keys: Option<Keys>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let state = State {
             mode: Mode::Well,
@@ -86,7 +93,14 @@ impl Fake {
                     let it = it.clone();
                     async move { Ok::<_, Infallible>(it.answer(request).await) }
                 });
-                tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(stream), service));
+                let Some(keys) = keys.clone() else {
+                    tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(stream), service));
+                    continue;
+                };
+                tokio::spawn(async move {
+                    let Ok(stream) = keys.acceptor().accept(stream).await else { return };
+                    http1::Builder::new().serve_connection(TokioIo::new(stream), service).await.ok();
+                });
             }
         });
         fake

@@ -3,6 +3,7 @@
 mod fake;
 mod refusals;
 mod settings;
+mod tls;
 
 use std::net::SocketAddr;
 
@@ -13,7 +14,10 @@ use serde_json::{Value, json};
 
 use self::fake::{Fake, HOUR, Mode};
 use super::*;
-use crate::filters::testing::{Log, build, deps, request};
+use crate::{
+    filters::testing::{Log, build, deps, request},
+    pipeline::Watched,
+};
 
 fn secs(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
@@ -259,7 +263,8 @@ async fn the_cache_is_bounded_and_strangers_push_nobody_out() {
     let fake = Fake::start(&clock).await;
     let section =
         Section::from_text("filter.authtoken", &settings(&[fake.address], "token_cache_max_entries = 32"));
-    let stage = Stage::new(Settings::read(&section).unwrap(), deps.clock.clone()).unwrap();
+    let stage =
+        Stage::new(Settings::read(&section, &Watched::default()).unwrap(), deps.clock.clone()).unwrap();
     let token = |name: String| HeaderValue::try_from(name).unwrap();
     for at in 0..200 {
         fake.know(&format!("t{at}"), "u1", &[]);

@@ -3,7 +3,7 @@
 use super::*;
 
 fn said(text: &str) -> Vec<String> {
-    match Settings::read(&Section::from_text("filter.authtoken", text)) {
+    match Settings::read(&Section::from_text("filter.authtoken", text), &Watched::default()) {
         Ok(_) => Vec::new(),
         Err(first) => {
             let mut report = crate::diagnostic::Report::default();
@@ -20,7 +20,7 @@ fn what_is_missing_or_wrong_is_said_all_at_once() {
     let credential =
         "auth_url = 'http://k'\napplication_credential_id = 'i'\napplication_credential_secret = 's'\n";
     let with = |more: &str| format!("{fine}{more}\n");
-    let cases: [(String, &[&str]); 26] = [
+    let cases: [(String, &[&str]); 28] = [
         (fine.into(), &[]),
         (credential.into(), &[]),
         (
@@ -37,7 +37,9 @@ fn what_is_missing_or_wrong_is_said_all_at_once() {
         (fine.replace("password = 'p'\n", ""), &["or `password_file`"]),
         (fine.replace("'http://k:5000/v3'", "7"), &["expected a URL or a list of URLs, found `7`"]),
         (fine.replace("'http://k:5000/v3'", "['http://k', 'ftp://k', 'k']"), &["is no URL", "is no URL"]),
-        (fine.replace("http:", "https:"), &["asks for TLS, which is not there yet"]),
+        (with("insecure = false"), &[]),
+        (with("insecure = true"), &["name the authority that signed it: `cafile = "]),
+        (with("cafile = '/nowhere/ca.pem'"), &["`cafile`: /nowhere/ca.pem: "]),
         (fine.replace("http://k", "http://me:pw@k"), &["is no URL"]),
         (fine.replace("/v3", "/v2.0"), &["names version 2.0"]),
         (fine.replace("//k", "//[::1]"), &[]),
@@ -112,13 +114,13 @@ fn the_shipped_file_shows_every_setting_with_its_default() {
     let lines = crate::paste::SHIPPED.lines().skip_while(|line| *line != "# [filter.authtoken]").skip(1);
     let shown: Vec<&str> = lines.map_while(|line| line.strip_prefix("# ")).collect();
     let read = |text: &str| {
-        let settings = Settings::read(&Section::from_text("filter.authtoken", text));
+        let settings = Settings::read(&Section::from_text("filter.authtoken", text), &Watched::default());
         settings.map(|it| format!("{it:?}")).map_err(|it| it.message)
     };
     assert_eq!(read(&shown.join("\n")), read(&shown[..4].join("\n")));
     let unknown = read(&format!("{}\nx = 1", shown.join("\n"))).unwrap_err();
     let known: Vec<&str> = unknown.split('`').skip(3).step_by(2).collect();
-    assert_eq!(known.len(), 19, "{unknown}");
+    assert_eq!(known.len(), 23, "{unknown}");
     let text = shown.join("\n").replace("…_secret", "application_credential_secret");
     for setting in known {
         assert!(text.contains(setting), "{setting} is not shown");

@@ -1,0 +1,71 @@
+//! What both ends of TLS have in common: files in PEM, and what is wrong with them.
+//!
+//! The end that listens is `serve/tls.rs`, the one that calls `client/tls.rs`. Files are read when settings
+//! are checked, and again at a reload: connections that are open go on with what they began with.
+
+#[cfg(test)]
+pub(crate) mod testing;
+
+use std::{fmt, path::Path, sync::Arc};
+
+use tokio_rustls::rustls::{
+    RootCertStore,
+    crypto::{CryptoProvider, aws_lc_rs},
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+};
+
+use crate::{diagnostic::Diagnostic, paste::Section};
+
+/// Which setting leads to nothing good, and why. Says no key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TlsError {
+    /// The setting: `certificate`, `cafile`.
+    pub setting: &'static str,
+    /// Why.
+    pub problem: String,
+}
+
+impl TlsError {
+    pub(crate) fn new(setting: &'static str, path: &Path, why: impl fmt::Display) -> Self {
+        Self { setting, problem: format!("{}: {why}", path.display()) }
+    }
+
+    /// At the setting in the section, or in a table of it.
+    pub(crate) fn at(self, section: &Section, table: Option<&str>) -> Diagnostic {
+        let Self { setting, problem } = self;
+        let key = table.map_or_else(|| setting.to_owned(), |table| format!("{table}.{setting}"));
+        section.wrong(&key, format!("`{setting}`: {problem}"))
+    }
+}
+
+/// All certificates of a file; at least one.
+pub(crate) fn certificates(
+    setting: &'static str,
+    path: &Path,
+) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let all = CertificateDer::pem_file_iter(path).and_then(Iterator::collect::<Result<Vec<_>, _>>);
+    let all = all.map_err(|error| TlsError::new(setting, path, error))?;
+    match all.is_empty() {
+        true => Err(TlsError::new(setting, path, "holds no certificate in PEM")),
+        false => Ok(all),
+    }
+}
+
+/// The first private key of a file.
+pub(crate) fn private_key(setting: &'static str, path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
+    PrivateKeyDer::from_pem_file(path).map_err(|error| TlsError::new(setting, path, error))
+}
+
+/// The authorities of a file.
+pub(crate) fn authorities(setting: &'static str, path: &Path) -> Result<Arc<RootCertStore>, TlsError> {
+    let mut roots = RootCertStore::empty();
+    for certificate in certificates(setting, path)? {
+        roots.add(certificate).map_err(|error| TlsError::new(setting, path, error))?;
+    }
+    Ok(Arc::new(roots))
+}
+
+/// Whose cryptography it is.
+pub(crate) fn provider() -> Arc<CryptoProvider> {
+    Arc::new(aws_lc_rs::default_provider())
+}
