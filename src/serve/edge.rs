@@ -2,15 +2,20 @@
 
 use std::{
     convert::Infallible,
+    net::SocketAddr,
+    pin::Pin,
+    sync::Arc,
     task::{self, Poll},
     time::Duration,
 };
 
 use http::{HeaderMap, HeaderName, Method, Version, header};
 use hyper::body::{Body as _, Incoming};
-use pileus_sdk::{Answer, Body, Context, Fault, Media, Request, Response, Stack};
+use pileus_model::BoxFuture;
+use pileus_sdk::{Answer, Body, Context, Draining, Fault, Media, Peer, Request, Response, Stack};
 use tokio::time::timeout;
 
+use super::guard::BusyGuard;
 use crate::filters::request_id;
 
 /// Headers that say who calls. Whatever a client sends in them is dropped, under every spelling
@@ -32,18 +37,51 @@ const IDENTITY: [&str; 11] = [
     "x-user",
 ];
 
+/// The connection that a request came on.
+pub struct Line {
+    /// Who is at the other end.
+    pub peer: Peer,
+    /// The address of our end, where it has one.
+    pub local: Option<SocketAddr>,
+    /// Whether it speaks TLS.
+    pub secure: bool,
+    /// Tells when the server drains.
+    pub draining: Arc<Draining>,
+}
+
+/// What hyper waits for. Most answers are there at once, and then it waits for nothing and costs neither
+/// an allocation nor a timer.
+pub enum Answered {
+    /// There; `None` once it was taken.
+    Now(Option<Response>),
+    /// Awaited.
+    Later(BoxFuture<Response>),
+}
+
+impl Future for Answered {
+    type Output = Result<Response, Infallible>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Self::Output> {
+        match &mut *self {
+            Self::Now(response) => response.take().map_or(Poll::Pending, |it| Poll::Ready(Ok(it))),
+            Self::Later(awaited) => awaited.as_mut().poll(cx).map(Ok),
+        }
+    }
+}
+
 /// Answers one request. Never fails: a fault that rose past every stage is written here.
 ///
-/// Most answers are there at once, and then this waits for nothing and costs no timer. hyper, before it
-/// asks for an answer, makes room to read on: in the same buffer, if no request holds bytes of it any
-/// more, else in a new one of some kilobytes. Not so on HTTP/2, where this is called in the connection's
-/// task: there each request is worked on in one of its own, which asks for the answer.
+/// hyper, before it asks for an answer, makes room to read on: in the same buffer, if no request holds
+/// bytes of it any more, else in a new one of some kilobytes. So what can be done is done before this
+/// returns. Not so on HTTP/2, where this is called in the connection's task: there each request is
+/// worked on in one of its own, which asks for the answer.
 pub fn answer(
     request: http::Request<Incoming>,
-    context: Context,
+    line: &Line,
     app: &Stack,
     limit: Duration,
-) -> impl Future<Output = Result<Response, Infallible>> + Send + use<> {
+    in_flight: BusyGuard,
+) -> Answered {
     let http2 = request.version() == Version::HTTP_2;
     let (mut head, body) = request.into_parts();
     let glance = Glance::at(&head.headers);
@@ -55,26 +93,48 @@ pub fn answer(
     let media = if plain { Media::Json } else { Media::wanted(path, &head.headers) };
     // HTTP/2 says it in the target, and hyper has seen to that.
     let hosts = if head.version < Version::HTTP_11 { 0..=1 } else { 1..=1 };
-    let misdirected = !http2 && !hosts.contains(&glance.hosts);
-    let body = if body.is_end_stream() { Body::Empty } else { Body::Stream(Box::pin(Lent(body))) };
-    let mut request = Request::with(http::Request::from_parts(head, body), context);
-    request.context_mut().media = media;
-    let begun = match (misdirected, http2) {
-        (true, _) => Ok(Answer::now(Err(Fault::BadRequest(HOST_ONCE.into())))),
-        (false, true) => Err((app.clone(), request)),
-        (false, false) => Ok(begin(app, request)),
-    };
-    async move {
-        let answer = begun.unwrap_or_else(|(app, request)| begin(&app, request));
-        let answered = match answer.ready() {
-            Ok(answered) => answered,
-            Err(awaited) => timeout(limit, awaited).await.unwrap_or_else(|_| {
-                let reason = format!("The request was not answered within {} s.", limit.as_secs());
-                Err(Fault::Unavailable { reason, retry_after: Duration::from_secs(1) })
-            }),
-        };
-        Ok(answered.unwrap_or_else(|fault| request_id::named(fault, media)))
+    if !http2 && !hosts.contains(&glance.hosts) {
+        let refused = Err(Fault::BadRequest(HOST_ONCE.into()));
+        return Answered::Now(Some(written(refused, media, in_flight)));
     }
+    let body = if body.is_end_stream() { Body::Empty } else { Body::Stream(Box::pin(Lent(body))) };
+    let draining = Some(line.draining.clone());
+    let (local, secure) = (line.local, line.secure);
+    let context = Context { media, local, secure, draining, ..Context::new(line.peer) };
+    let request = Request::from_parts(head, body, context);
+    if http2 {
+        let app = app.clone();
+        return Answered::Later(Box::pin(async move {
+            match begin(&app, request).ready() {
+                Ok(answer) => written(answer, media, in_flight),
+                Err(awaited) => written(in_time(awaited, limit).await, media, in_flight),
+            }
+        }));
+    }
+    match begin(app, request).ready() {
+        Ok(answer) => Answered::Now(Some(written(answer, media, in_flight))),
+        Err(awaited) => {
+            Answered::Later(Box::pin(async move { written(in_time(awaited, limit).await, media, in_flight) }))
+        }
+    }
+}
+
+async fn in_time(awaited: BoxFuture<Result<Response, Fault>>, limit: Duration) -> Result<Response, Fault> {
+    timeout(limit, awaited).await.unwrap_or_else(|_| {
+        let reason = format!("The request was not answered within {} s.", limit.as_secs());
+        Err(Fault::Unavailable { reason, retry_after: Duration::from_secs(1) })
+    })
+}
+
+/// As it goes out. A connection whose answer is still on its way is not idle.
+fn written(answer: Result<Response, Fault>, media: Media, mut in_flight: BusyGuard) -> Response {
+    let mut response = answer.unwrap_or_else(|fault| request_id::named(fault, media));
+    in_flight.answered(response.status());
+    if matches!(response.body(), Body::Stream(_)) {
+        let body = std::mem::take(response.body_mut());
+        *response.body_mut() = hold(body, in_flight);
+    }
+    response
 }
 
 fn begin(app: &Stack, request: Request) -> Answer {
@@ -153,7 +213,7 @@ fn is_identity(name: &str) -> bool {
 }
 
 /// Keeps `guard` until a streamed body has ended; else lets go of it at once.
-pub fn hold<G: Send + Unpin + 'static>(body: Body, guard: G) -> Body {
+fn hold<G: Send + Unpin + 'static>(body: Body, guard: G) -> Body {
     match body {
         Body::Stream(stream) => Body::Stream(Box::pin(Held { stream, _guard: guard })),
         body => body,

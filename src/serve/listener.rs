@@ -1,6 +1,6 @@
 //! One listener: from an open socket to connections that are served.
 
-use std::{cell::RefCell, io, net::SocketAddr, num::NonZeroU32, sync::Arc, time::Duration};
+use std::{cell::RefCell, io, num::NonZeroU32, sync::Arc, time::Duration};
 
 use arc_swap::{ArcSwap, Cache};
 use hyper::service::service_fn;
@@ -8,7 +8,7 @@ use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::{conn::auto, graceful::GracefulShutdown},
 };
-use pileus_sdk::{Context, Draining, Peer, Stack};
+use pileus_sdk::{Draining, Peer, Stack};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     sync::watch,
@@ -18,14 +18,12 @@ use tokio::{
 use tracing::{debug, info, warn};
 
 use super::{
-    Answering, edge,
+    Answering,
+    edge::{self, Line},
     guard::{Busy, Guard, Patience},
     socket::{Socket, Stream},
 };
-use crate::{
-    metrics::ServerCounts,
-    paste::{Listen, ServerSettings},
-};
+use crate::paste::{Listen, ServerSettings};
 
 /// A listener that was bound and has not accepted anything yet.
 #[derive(Debug)]
@@ -169,63 +167,49 @@ fn connection(
     let handshake = seconds(settings.header_timeout_s);
     async move {
         let _open = open;
-        let call = Caller { peer, local, secure: keys.is_some(), counts, draining, front };
+        let line = Line { peer, local, secure: keys.is_some(), draining };
+        let busy = Busy::new(counts);
         let stream = match stream {
-            Stream::Unix(stream) => return converse(stream, patience, call, builder, watcher).await,
+            Stream::Unix(stream) => {
+                return converse(stream, patience, line, busy, front, builder, watcher).await;
+            }
             Stream::Tcp(stream) => stream,
         };
         // Answers are small and wanted at once; a socket that refuses this works all the same.
         stream.set_nodelay(true).ok();
         let Some(keys) = keys else {
-            return converse(stream, patience, call, builder, watcher).await;
+            return converse(stream, patience, line, busy, front, builder, watcher).await;
         };
         match timeout(handshake, keys.acceptor().accept(stream)).await {
-            Ok(Ok(stream)) => converse(stream, patience, call, builder, watcher).await,
+            Ok(Ok(stream)) => converse(stream, patience, line, busy, front, builder, watcher).await,
             Ok(Err(error)) => debug!(%peer, %error, "a client and the listener could not agree on TLS"),
             Err(_) => debug!(%peer, "a client took too long for TLS"),
         }
     }
 }
 
-/// Who is at the other end of a connection, and what answers him.
-struct Caller {
-    peer: Peer,
-    local: Option<SocketAddr>,
-    secure: bool,
-    counts: Arc<ServerCounts>,
-    draining: Arc<Draining>,
-    front: Arc<ArcSwap<Front>>,
-}
-
 /// Serves a connection to its end.
 async fn converse<S>(
     stream: S,
     patience: Patience,
-    call: Caller,
+    line: Line,
+    busy: Busy,
+    front: Arc<ArcSwap<Front>>,
     builder: Arc<auto::Builder<TokioExecutor>>,
     watcher: hyper_util::server::graceful::Watcher,
 ) where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let Caller { peer, local, secure, counts, draining, front } = call;
-    let busy = Busy::new(counts);
+    let peer = line.peer;
     let socket = TokioIo::new(Guard::new(stream, patience, busy.clone()));
     // A look at the front costs a comparison, until there is another one.
     let front = RefCell::new(Cache::new(front));
     let service = service_fn(move |request| {
-        let (mut in_flight, turn) = busy.enter();
+        let (in_flight, turn) = busy.enter();
         let mut front = front.borrow_mut();
         let front = front.load();
         let limit = seconds(front.settings.request_timeout_s);
-        let context = Context { local, secure, draining: Some(draining.clone()), ..Context::new(peer) };
-        let answer = edge::answer(request, context, front.app(turn), limit);
-        async move {
-            // A connection whose answer still comes is not idle.
-            answer.await.map(|answer| {
-                in_flight.answered(answer.status());
-                answer.map(|body| edge::hold(body, in_flight))
-            })
-        }
+        edge::answer(request, &line, front.app(turn), limit, in_flight)
     });
     let connection = builder.serve_connection(socket, service).into_owned();
     if let Err(error) = watcher.watch(connection).await {

@@ -33,6 +33,11 @@ impl Request {
     /// A request as it came, with what the server knows of it.
     pub fn with(request: http::Request<Body>, context: Context) -> Self {
         let (head, body) = request.into_parts();
+        Self::from_parts(head, body, context)
+    }
+
+    /// From its three parts.
+    pub fn from_parts(head: Parts, body: Body, context: Context) -> Self {
         Self { top: Box::new(Top { head, context }), body }
     }
 
