@@ -34,9 +34,9 @@ use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 const PEER: &str = "PILEUS_BENCH_PEER";
-const ROUNDS: usize = 25;
+const ROUNDS: usize = 75;
 const CONNECTIONS: usize = 32;
-const ROUND: Duration = Duration::from_millis(600);
+const ROUND: Duration = Duration::from_millis(200);
 
 fn main() {
     match env::var(PEER).as_deref() {
