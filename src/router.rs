@@ -21,6 +21,19 @@ use crate::diagnostic::Diagnostic;
 struct Leaf {
     first: Arc<Route>,
     verbs: BTreeMap<&'static str, Arc<Route>>,
+    /// Which segments of the path are its parameters.
+    places: Box<[usize]>,
+}
+
+/// `/{project_id}/clouds/{id}`: 0 and 2. `None` where a parameter is more or less than a segment.
+fn places(path: &str) -> Option<Box<[usize]>> {
+    let segments = path.strip_prefix('/')?.split('/').enumerate();
+    let params = segments.filter(|(_, segment)| segment.contains(['{', '}']));
+    let whole = |segment: &str| {
+        let name = segment.strip_prefix('{').and_then(|rest| rest.strip_suffix('}'));
+        name.is_some_and(|name| !name.contains(['{', '}', '*']))
+    };
+    params.map(|(at, segment)| whole(segment).then_some(at)).collect()
 }
 
 /// What a method and a path lead to.
@@ -72,7 +85,8 @@ impl Router {
             let taken = match (leaf, route.verb) {
                 (None, verb) => {
                     let verbs = verb.map(|verb| (verb, route.clone())).into_iter().collect();
-                    leaves.insert((index, &route.path), Leaf { first: route.clone(), verbs });
+                    let places = places(&route.path).unwrap_or_default();
+                    leaves.insert((index, &route.path), Leaf { first: route.clone(), verbs, places });
                     None
                 }
                 (Some(leaf), Some(verb)) if !leaf.verbs.is_empty() => leaf.verbs.insert(verb, route.clone()),
@@ -158,16 +172,38 @@ impl Router {
         let found = self.matcher(request.method()).and_then(|matcher| matcher.at(below).ok());
         let Some(found) = found else { return Err(self.no_route(request.method(), below)) };
         // The parameters are slices of the path: keep where they stand, not copies of them.
-        let start = path.as_ptr() as usize;
+        let mounted = path.len() - below.len();
         let mut params = Vec::with_capacity(found.params.len());
-        for name in &found.value.first.params {
-            let Some(value) = found.params.get(name) else { return Err(Fault::NoRoute) };
+        let mut keep = |start: usize, value: &str| {
             // What is no text is the name of nothing, and no rule may be asked about it.
             if value.as_bytes().contains(&b'%') && percent_decode_str(value).decode_utf8().is_err() {
-                return Err(if **name == *"project_id" { not_the_callers() } else { Fault::NoRoute });
+                let of_project = self.mount == Mount::Tenant && params.is_empty();
+                return Err(if of_project { not_the_callers() } else { Fault::NoRoute });
             }
-            let at = (value.as_ptr() as usize).saturating_sub(start) as u32;
-            params.push(at..at + value.len() as u32);
+            let start = (mounted + start) as u32;
+            params.push(start..start + value.len() as u32);
+            Ok(())
+        };
+        if found.value.places.len() == found.params.len() {
+            // One pass over the path: to look each of them up by its name costs twice as much.
+            let (mut start, mut at) = (1, 0);
+            for place in &found.value.places {
+                loop {
+                    let rest = below.get(start..).ok_or(Fault::NoRoute)?;
+                    let length = rest.bytes().position(|byte| byte == b'/').unwrap_or(rest.len());
+                    let (segment, from) = (&rest[..length], start);
+                    (start, at) = (start + length + 1, at + 1);
+                    if at > *place {
+                        keep(from, segment)?;
+                        break;
+                    }
+                }
+            }
+        } else {
+            for name in &found.value.first.params {
+                let value = found.params.get(name).ok_or(Fault::NoRoute)?;
+                keep((value.as_ptr() as usize).saturating_sub(below.as_ptr() as usize), value)?;
+            }
         }
         let leaf = found.value;
         let route = if leaf.verbs.is_empty() {
