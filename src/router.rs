@@ -310,3 +310,25 @@ impl fmt::Debug for Router {
         write!(f, "Router({}, {} routes)", self.mount.as_str(), self.routes.len())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parameters_that_are_whole_segments_are_known_by_their_place() {
+        let cases: [(&str, Option<&[usize]>); 8] = [
+            ("/{project_id}/clouds/{id}", Some(&[0, 2])),
+            ("/{project_id}/clouds/{cloud_id}/vms/{id}", Some(&[0, 2, 4])),
+            ("/clusters", Some(&[])),
+            ("/", Some(&[])),
+            ("/clusters/{id}.json", None),
+            ("/v{version}/clouds", None),
+            ("/files/{*path}", None),
+            ("/{a}{b}", None),
+        ];
+        for (path, wanted) in cases {
+            assert_eq!(places(path).as_deref(), wanted, "{path}");
+        }
+    }
+}
