@@ -32,6 +32,7 @@ fuzz_target!(|input: (bool, &str)| {
         policy: Default::default(),
         routers: Default::default(),
         kept: Default::default(),
+        watched: Default::default(),
         host: std::sync::Arc::new(pileus::host::ThisProcess::new(&Default::default(), false)),
     };
     let built = paste::build(&plan, &deps, &mut report);

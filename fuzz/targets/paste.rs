@@ -24,6 +24,7 @@ fuzz_target!(|text: &str| {
             policy: Arc::default(),
             routers: Default::default(),
             kept: Default::default(),
+            watched: Default::default(),
             host: std::sync::Arc::new(pileus::host::ThisProcess::new(&Default::default(), false)),
         };
         let built = paste::build(&plan, &deps, &mut report);
