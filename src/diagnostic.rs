@@ -142,33 +142,41 @@ impl Diagnostic {
     }
 }
 
-/// The text, with stars for what a key calls a password or a secret: what is wrong with a file goes into
-/// the log. Every place stays where it was.
+/// The text, with stars for what a key calls a password or a secret, and for a password in a URL: what is
+/// wrong with a file goes into the log. Every place stays where it was.
 fn covered(text: &str) -> Cow<'_, str> {
-    let is_secret = |line: &str| {
-        line.split_once('=').is_some_and(|(key, value)| {
-            let key = key.trim().trim_matches('"');
-            let names = ["pass", "pasw", "secret"].iter().any(|word| key.contains(word));
-            names
-                && !key.ends_with("_file")
-                && !value.trim_start().starts_with("\"${")
-                && !key.starts_with('#')
-        })
-    };
-    if !text.lines().any(is_secret) {
+    if text.lines().all(|line| secret_at(line).is_none()) {
         return Cow::Borrowed(text);
     }
     let stars = |letter: char| match letter.is_whitespace() {
         true => letter.to_string(),
         false => "*".repeat(letter.len_utf8()),
     };
-    let line = |line: &str| match line.split_once('=') {
-        Some((key, value)) if is_secret(line) => {
-            format!("{key}={}", value.chars().map(stars).collect::<String>())
-        }
-        _ => line.to_owned(),
+    let line = |line: &str| match secret_at(line).and_then(|at| line.split_at_checked(at)) {
+        Some((open, secret)) => open.to_owned() + &secret.chars().map(stars).collect::<String>(),
+        None => line.to_owned(),
     };
     Cow::Owned(text.split_inclusive('\n').map(line).collect())
+}
+
+/// Where on a line something secret begins; all behind it is taken for it.
+fn secret_at(line: &str) -> Option<usize> {
+    if line.trim_start().starts_with('#') {
+        return None;
+    }
+    let said = line.match_indices('=').find_map(|(at, _)| {
+        // A key of its own line, or of a table on one line.
+        let key = line[..at].rsplit(['{', ',']).next()?.trim().trim_matches('"');
+        let named = ["pass", "pasw", "secret"].iter().any(|word| key.contains(word));
+        let elsewhere = key.ends_with("_file") || line[at + 1..].trim_start().starts_with("\"${");
+        (named && !elsewhere).then_some(at + 1)
+    });
+    let in_url = line.match_indices("://").find_map(|(at, mark)| {
+        let start = at + mark.len();
+        let user = line[start..].split(['/', '"', '\'', ' ']).next()?.rsplit_once('@')?.0;
+        Some(start + user.find(':')? + 1)
+    });
+    said.into_iter().chain(in_url).min()
 }
 
 /// The candidate that `word` was most likely meant to be; `None` where none is near.
@@ -327,6 +335,9 @@ error: [filter.limit] unknown field `brust`, expected `burst`
             ("pasword=7\nclient_secret = 'x y'", "pasword=*\nclient_secret = ** **"),
             ("password = \"${env:X}\"\npassword_file = \"x\"", ""),
             ("# a password = x\nbypass", ""),
+            ("set = { a = 1, db_password = \"x\" }", "set = { a = 1, db_password = *** *"),
+            ("auth_url = \"http://me:hunter2@host/v3\"", "auth_url = \"http://me:****************"),
+            ("a = \"http://[::1]:5000/v3\" # me@host", ""),
         ];
         for (text, expected) in cases {
             let found = covered(text);
