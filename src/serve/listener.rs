@@ -1,12 +1,15 @@
 //! One listener: from an open socket to connections that are served.
 
-use std::{cell::RefCell, io, num::NonZeroU32, sync::Arc, time::Duration};
+use std::{cell::RefCell, future::poll_fn, io, num::NonZeroU32, pin::pin, sync::Arc, time::Duration};
 
 use arc_swap::{ArcSwap, Cache};
-use hyper::service::service_fn;
+use hyper::{
+    server::conn::{http1, http2},
+    service::service_fn,
+};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
-    server::{conn::auto, graceful::GracefulShutdown},
+    server::graceful::GracefulConnection,
 };
 use pileus_sdk::{Draining, Peer, Stack};
 use tokio::{
@@ -86,8 +89,7 @@ impl Bound {
         mut stopped: watch::Receiver<bool>,
     ) {
         let mut settings = self.settings;
-        let mut builder = Arc::new(builder(&settings));
-        let graceful = GracefulShutdown::new();
+        let mut protocols = Arc::new(Protocols::new(&settings));
         let mut connections = JoinSet::new();
         let drains = stopped.clone();
         let draining: Arc<Draining> = Arc::new(move || {
@@ -104,7 +106,7 @@ impl Bound {
                 Some(_) = connections.join_next(), if !connections.is_empty() => continue,
                 Ok(()) = changed.changed() => {
                     settings = front.load().settings.clone();
-                    builder = Arc::new(self::builder(&settings));
+                    protocols = Arc::new(Protocols::new(&settings));
                     if let Err(error) = self.socket.change(&settings) {
                         warn!(server = self.name, %error, "the socket stays as it is");
                     }
@@ -126,16 +128,16 @@ impl Bound {
                 &settings,
                 draining.clone(),
                 front.clone(),
-                builder.clone(),
-                graceful.watcher(),
+                protocols.clone(),
+                stopped.clone(),
             ));
         }
         drop(self.socket);
-        let patience = seconds(settings.drain_timeout_s);
         let open = connections.len();
-        tokio::select! {
-            () = graceful.shutdown() => debug!(server = self.name, open, "drained"),
-            () = tokio::time::sleep(patience) => {
+        let drained = async { while connections.join_next().await.is_some() {} };
+        match timeout(seconds(settings.drain_timeout_s), drained).await {
+            Ok(()) => debug!(server = self.name, open, "drained"),
+            Err(_) => {
                 warn!(server = self.name, connections = connections.len(), "cut after the drain time-out");
             }
         }
@@ -150,8 +152,8 @@ fn connection(
     settings: &ServerSettings,
     draining: Arc<Draining>,
     front: Arc<ArcSwap<Front>>,
-    builder: Arc<auto::Builder<TokioExecutor>>,
-    watcher: hyper_util::server::graceful::Watcher,
+    protocols: Arc<Protocols>,
+    stopped: watch::Receiver<bool>,
 ) -> impl Future<Output = ()> + Send + 'static {
     let patience = Patience {
         idle: seconds(settings.idle_timeout_s),
@@ -171,17 +173,17 @@ fn connection(
         let busy = Busy::new(counts);
         let stream = match stream {
             Stream::Unix(stream) => {
-                return converse(stream, patience, line, busy, front, builder, watcher).await;
+                return converse(stream, patience, line, busy, front, protocols, stopped).await;
             }
             Stream::Tcp(stream) => stream,
         };
         // Answers are small and wanted at once; a socket that refuses this works all the same.
         stream.set_nodelay(true).ok();
         let Some(keys) = keys else {
-            return converse(stream, patience, line, busy, front, builder, watcher).await;
+            return converse(stream, patience, line, busy, front, protocols, stopped).await;
         };
         match timeout(handshake, keys.acceptor().accept(stream)).await {
-            Ok(Ok(stream)) => converse(stream, patience, line, busy, front, builder, watcher).await,
+            Ok(Ok(stream)) => converse(stream, patience, line, busy, front, protocols, stopped).await,
             Ok(Err(error)) => debug!(%peer, %error, "a client and the listener could not agree on TLS"),
             Err(_) => debug!(%peer, "a client took too long for TLS"),
         }
@@ -195,13 +197,20 @@ async fn converse<S>(
     line: Line,
     busy: Busy,
     front: Arc<ArcSwap<Front>>,
-    builder: Arc<auto::Builder<TokioExecutor>>,
-    watcher: hyper_util::server::graceful::Watcher,
+    protocols: Arc<Protocols>,
+    stopped: watch::Receiver<bool>,
 ) where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let peer = line.peer;
-    let socket = TokioIo::new(Guard::new(stream, patience, busy.clone()));
+    let mut socket = Guard::new(stream, patience, busy.clone());
+    let http2 = match &protocols.http2 {
+        Some(http2) => match socket.begins_http2().await {
+            Ok(begins) => begins.then_some(http2),
+            Err(error) => return debug!(%peer, %error, "a connection ended before its first request"),
+        },
+        None => None,
+    };
     // A look at the front costs a comparison, until there is another one.
     let front = RefCell::new(Cache::new(front));
     let service = service_fn(move |request| {
@@ -211,33 +220,70 @@ async fn converse<S>(
         let limit = seconds(front.settings.request_timeout_s);
         edge::answer(request, &line, front.app(turn), limit, in_flight)
     });
-    let connection = builder.serve_connection(socket, service).into_owned();
-    if let Err(error) = watcher.watch(connection).await {
-        debug!(%peer, error = %error, "a connection ended early");
+    let socket = TokioIo::new(socket);
+    let ended = match http2 {
+        Some(http2) => to_the_end(http2.serve_connection(socket, service), stopped).await,
+        None => to_the_end(protocols.http1.serve_connection(socket, service), stopped).await,
+    };
+    if let Err(error) = ended {
+        debug!(%peer, %error, "a connection ended early");
     }
 }
 
-fn builder(it: &ServerSettings) -> auto::Builder<TokioExecutor> {
-    let mut builder = auto::Builder::new(TokioExecutor::new());
-    // No `header_read_timeout`: the guard around the socket does it for less. No `pipeline_flush`:
-    // with it hyper buffers without a bound for a client that does not read.
-    builder
-        .http1()
-        .timer(TokioTimer::new())
-        .header_read_timeout(None)
-        .max_buf_size(it.max_header_bytes.get() as usize);
-    // hyper has room for its default on the stack, and makes more of it anew for every request.
-    if it.max_headers.get() != HYPERS_MAX_HEADERS {
-        builder.http1().max_headers(it.max_headers.get() as usize);
+/// Serves a connection until its client ends it; once the server is told to stop, until the requests that
+/// have begun are answered.
+async fn to_the_end<C: GracefulConnection>(
+    connection: C,
+    mut stopped: watch::Receiver<bool>,
+) -> Result<(), C::Error> {
+    let news = stopped.clone();
+    let mut stop = pin!(stopped.wait_for(|stopped| *stopped));
+    let mut connection = pin!(connection);
+    let (mut heard, mut awaited) = (false, false);
+    poll_fn(|cx| {
+        // Asked once, it knows whom to wake: this task. A look whether there is news costs a tenth of asking
+        // again, and nearly all wakes are about requests.
+        if !heard && (!awaited || news.has_changed().unwrap_or(true)) {
+            awaited = true;
+            heard = stop.as_mut().poll(cx).is_ready();
+            if heard {
+                connection.as_mut().graceful_shutdown();
+            }
+        }
+        connection.as_mut().poll(cx)
+    })
+    .await
+}
+
+/// How both versions of HTTP are spoken.
+struct Protocols {
+    http1: http1::Builder,
+    /// `None`: not at all.
+    http2: Option<http2::Builder<TokioExecutor>>,
+}
+
+impl Protocols {
+    fn new(it: &ServerSettings) -> Self {
+        // No `header_read_timeout`: the guard around the socket does it for less. No `pipeline_flush`:
+        // with it hyper buffers without a bound for a client that does not read.
+        let mut http1 = http1::Builder::new();
+        http1
+            .timer(TokioTimer::new())
+            .header_read_timeout(None)
+            .max_buf_size(it.max_header_bytes.get() as usize);
+        // hyper has room for its default on the stack, and makes more of it anew for every request.
+        if it.max_headers.get() != HYPERS_MAX_HEADERS {
+            http1.max_headers(it.max_headers.get() as usize);
+        }
+        let mut http2 = http2::Builder::new(TokioExecutor::new());
+        http2
+            .timer(TokioTimer::new())
+            .max_concurrent_streams(MAX_STREAMS)
+            .max_header_list_size(it.max_header_bytes.get())
+            .max_pending_accept_reset_streams(20)
+            .max_local_error_reset_streams(100)
+            .keep_alive_interval(Duration::from_secs(30))
+            .keep_alive_timeout(Duration::from_secs(20));
+        Self { http1, http2: it.http2.then_some(http2) }
     }
-    builder
-        .http2()
-        .timer(TokioTimer::new())
-        .max_concurrent_streams(MAX_STREAMS)
-        .max_header_list_size(it.max_header_bytes.get())
-        .max_pending_accept_reset_streams(20)
-        .max_local_error_reset_streams(100)
-        .keep_alive_interval(Duration::from_secs(30))
-        .keep_alive_timeout(Duration::from_secs(20));
-    if it.http2 { builder } else { builder.http1_only() }
 }
