@@ -16,11 +16,11 @@ use serde::de::IgnoredAny;
 
 use crate::diagnostic::Diagnostic;
 
-/// What a path and a method lead to: a route, or, where `verbs` is not empty, the one of them that
+/// What a path and a method lead to: the number of a route, or, where `verbs` is not empty, the one of them that
 /// the body's one key chooses (`POST …/action`).
 struct Leaf {
-    first: Arc<Route>,
-    verbs: BTreeMap<&'static str, Arc<Route>>,
+    first: usize,
+    verbs: BTreeMap<&'static str, usize>,
     /// Which segments of the path are its parameters.
     places: Box<[usize]>,
 }
@@ -75,7 +75,7 @@ impl Router {
         let mut methods: Vec<Method> = Vec::new();
         let mut problems = Vec::new();
         let routes: Vec<_> = routes.iter().filter(|route| route.mount == mount).cloned().collect();
-        for route in &routes {
+        for (number, route) in routes.iter().enumerate() {
             let index = methods.iter().position(|method| method == route.method);
             let index = index.unwrap_or_else(|| {
                 methods.push(route.method.clone());
@@ -84,22 +84,24 @@ impl Router {
             let leaf = leaves.get_mut(&(index, route.path.as_str()));
             let taken = match (leaf, route.verb) {
                 (None, verb) => {
-                    let verbs = verb.map(|verb| (verb, route.clone())).into_iter().collect();
+                    let verbs = verb.map(|verb| (verb, number)).into_iter().collect();
                     let places = places(&route.path).unwrap_or_default();
-                    leaves.insert((index, &route.path), Leaf { first: route.clone(), verbs, places });
+                    leaves.insert((index, &route.path), Leaf { first: number, verbs, places });
                     None
                 }
-                (Some(leaf), Some(verb)) if !leaf.verbs.is_empty() => leaf.verbs.insert(verb, route.clone()),
-                (Some(leaf), _) => Some(leaf.first.clone()),
+                (Some(leaf), Some(verb)) if !leaf.verbs.is_empty() => leaf.verbs.insert(verb, number),
+                (Some(leaf), _) => Some(leaf.first),
             };
-            if let Some(other) = taken {
-                problems.push(clash(route, &other, "the same path and method"));
+            if let Some(other) = taken.and_then(|other| routes.get(other)) {
+                problems.push(clash(route, other, "the same path and method"));
             }
         }
         let mut matchers: Vec<_> = methods.into_iter().map(|it| (it, matchit::Router::new())).collect();
         for ((index, path), leaf) in leaves {
-            let route = leaf.first.clone();
-            if let Err(error) = matchers[index].1.insert(path, leaf) {
+            let first = leaf.first;
+            if let Err(error) = matchers[index].1.insert(path, leaf)
+                && let Some(route) = routes.get(first)
+            {
                 problems.push(Diagnostic::error(format!(
                     "extension `{}`: the route {} {path} cannot be added: {error}",
                     route.extension, route.method,
@@ -154,16 +156,22 @@ impl Router {
         let found = found.ok_or_else(|| self.no_route(method, path))?;
         let decoded = |value: &str| percent_decode_str(value).decode_utf8_lossy().into_owned();
         let params = found.params.iter().map(|(name, value)| (name.to_owned(), decoded(value).into()));
+        let verbs = found.value.verbs.values().filter_map(|number| self.routes.get(*number));
         Ok(Found {
-            route: &found.value.first,
-            verbs: found.value.verbs.values().map(|route| &**route).collect(),
+            route: self.route(found.value.first)?,
+            verbs: verbs.map(|route| &**route).collect(),
             params: params.collect(),
         })
     }
 
     /// The route of a method and a path below the mount, for tests.
     pub fn find_path(&self, method: &Method, path: &str) -> Option<&Arc<Route>> {
-        Some(&self.matcher(method)?.at(path).ok()?.value.first)
+        self.routes.get(self.matcher(method)?.at(path).ok()?.value.first)
+    }
+
+    /// The route of this number: that of a leaf is always one of ours.
+    fn route(&self, number: usize) -> Result<&Arc<Route>, Fault> {
+        self.routes.get(number).ok_or(Fault::NoRoute)
     }
 
     fn find(&self, request: &Request) -> Result<Match, Fault> {
@@ -200,19 +208,19 @@ impl Router {
                 }
             }
         } else {
-            for name in &found.value.first.params {
+            for name in &self.route(found.value.first)?.params {
                 let value = found.params.get(name).ok_or(Fault::NoRoute)?;
                 keep((value.as_ptr() as usize).saturating_sub(below.as_ptr() as usize), value)?;
             }
         }
         let leaf = found.value;
-        let route = if leaf.verbs.is_empty() {
-            &leaf.first
+        let number = if leaf.verbs.is_empty() {
+            leaf.first
         } else {
             let body = request.body().bytes();
             choose(&leaf.verbs, &body.ok_or_else(|| Fault::internal("no sizelimit above the router"))?)?
         };
-        Ok(Match { route: route.clone(), params })
+        Ok(Match { route: self.route(number)?.clone(), number, params })
     }
 
     fn matcher(&self, method: &Method) -> Option<&matchit::Router<Leaf>> {
@@ -246,11 +254,13 @@ impl Router {
     fn answer(&self, mut request: Request) -> Answer {
         let called = self.matched(&mut request).and_then(|()| {
             let matched = request.context().matched.as_ref();
-            let handler = matched.map(|matched| matched.route.handler.clone()).ok_or(Fault::NoRoute)?;
-            Ok((handler, Call::new(request)?))
+            // A stage above may have matched it with a router of its own: then its routes are not ours.
+            let ours = matched
+                .and_then(|it| self.routes.get(it.number).filter(|route| Arc::ptr_eq(route, &it.route)));
+            Ok((ours.ok_or(Fault::NoRoute)?, Call::new(request)?))
         });
         match called {
-            Ok((handler, call)) => handler(call),
+            Ok((route, call)) => (route.handler)(call),
             Err(fault) => Answer::now(Err(fault)),
         }
     }
@@ -262,7 +272,7 @@ fn not_the_callers() -> Fault {
 }
 
 /// `POST …/action` needs exactly one key, which names the action.
-fn choose<'a>(verbs: &'a BTreeMap<&'static str, Arc<Route>>, body: &[u8]) -> Result<&'a Arc<Route>, Fault> {
+fn choose(verbs: &BTreeMap<&'static str, usize>, body: &[u8]) -> Result<usize, Fault> {
     let known = || verbs.keys().map(|verb| format!("`{verb}`")).collect::<Vec<_>>().join(", ");
     let keys: BTreeMap<Cow<'_, str>, IgnoredAny> = serde_json::from_slice(body).map_err(|error| {
         Fault::BadRequest(format!(
@@ -272,7 +282,7 @@ fn choose<'a>(verbs: &'a BTreeMap<&'static str, Arc<Route>>, body: &[u8]) -> Res
     })?;
     let mut names = keys.keys();
     match (names.next(), names.next()) {
-        (Some(name), None) => verbs.get(name.as_ref()).ok_or_else(|| {
+        (Some(name), None) => verbs.get(name.as_ref()).copied().ok_or_else(|| {
             Fault::BadRequest(format!("There is no such action: {name}. There are {}.", known()))
         }),
         _ => Err(Fault::BadRequest(format!(

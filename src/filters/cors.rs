@@ -104,7 +104,7 @@ pub fn factory(section: &Section, _: &Deps) -> Result<Filter, Diagnostic> {
                 Ok(response)
             });
         };
-        let (id, media) = (request.context().request_id.clone(), request.context().media);
+        let (id, media) = (request.context().request_id, request.context().media);
         inner.send(request).map(move |answer| {
             let mut response = answer.unwrap_or_else(|fault| {
                 let mut response = into_response(fault, media, &id);

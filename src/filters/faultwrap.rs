@@ -58,7 +58,7 @@ pub enum Format {
 pub fn factory(section: &Section, _: &Deps) -> Result<Filter, Diagnostic> {
     let Config { format } = section.parse()?;
     Ok(Filter::around(move |inner, request| {
-        let (id, media) = (request.context().request_id.clone(), request.context().media);
+        let (id, media) = (request.context().request_id, request.context().media);
         // What a panic leaves half done is dropped: this request's answer, and nothing else.
         let answer = catch_unwind(AssertUnwindSafe(|| inner.send(request)));
         let mut answer = answer.unwrap_or_else(|panic| Answer::now(Err(panicked(&*panic))));

@@ -23,7 +23,7 @@ use crate::{
     diagnostic::{Diagnostic, Source},
     paste::Section,
     pipeline::{Deps, Fact, FilterKind},
-    policy::{Decision, Field, Policy, Shadow, Target},
+    policy::{Decision, Field, Policy, RuleId, Shadow, Target},
 };
 
 /// What the pipeline knows of it.
@@ -51,7 +51,9 @@ pub fn factory(section: &Section, deps: &Deps) -> Result<Filter, Diagnostic> {
     let router = router
         .ok_or_else(|| section.wrong("factory", "`policy` needs a router at the end of its pipeline"))?;
     let shadow = config.shadow.map(|file| shadow(&file, section, deps)).transpose()?;
-    let stage = Arc::new(Stage { policy: deps.policy.clone(), shadow });
+    let rule = |route: &Arc<Route>| (route.clone(), deps.policy.rule(route.rule));
+    let rules = router.routes().iter().map(rule).collect();
+    let stage = Arc::new(Stage { policy: deps.policy.clone(), rules, shadow });
     Ok(Filter::around(move |inner, mut request| {
         let decided = router.matched(&mut request).and_then(|()| stage.enforce(&request));
         match decided {
@@ -90,6 +92,8 @@ fn shadow(file: &Path, section: &Section, deps: &Deps) -> Result<Shadow, Diagnos
 
 struct Stage {
     policy: Arc<Policy>,
+    /// The rule of each of the router's routes, in their order.
+    rules: Vec<(Arc<Route>, RuleId)>,
     shadow: Option<Shadow>,
 }
 
@@ -108,22 +112,23 @@ struct Asks {
 }
 
 impl Stage {
-    /// Asks the rule of the request's route. The rule is found by one look into a hash map, whose cost
-    /// does not depend on how many there are.
+    /// Asks the rule of the request's route. The route's number tells which that is; only where a stage
+    /// above matched it with a router of its own, it is found by its name.
     fn enforce(&self, request: &Request) -> Result<Enforced, Fault> {
         let context = request.context();
         let matched = context.matched.as_ref().ok_or_else(|| Fault::internal("a request without a route"))?;
         let caller = context.known_caller()?;
         let route = &matched.route;
         let target = InPath { matched, path: request.uri().path() };
-        let rule = self.policy.rule(route.rule);
+        let rule = self.rules.get(matched.number).filter(|(it, _)| Arc::ptr_eq(it, route));
+        let rule = rule.map_or_else(|| self.policy.rule(route.rule), |(_, rule)| *rule);
         let decision = self.policy.check(rule, &caller.creds, &target);
         if matches!(decision, Decision::Error(_)) && self.policy.asks_others(rule) {
             return Ok(Enforced::Asks(Box::new(Asks {
                 route: route.clone(),
                 caller: caller.clone(),
                 target: target.attributes(),
-                request_id: context.request_id.clone(),
+                request_id: context.request_id,
             })));
         }
         self.conclude(route, caller, &target, &decision, &context.request_id)?;
@@ -220,7 +225,7 @@ mod tests {
     }
 
     fn enforce(policy: &Arc<Policy>, request: &Request) -> Result<(), Fault> {
-        let stage = Stage { policy: policy.clone(), shadow: None };
+        let stage = Stage { policy: policy.clone(), rules: Vec::new(), shadow: None };
         match stage.enforce(request)? {
             Enforced::Allowed => Ok(()),
             Enforced::Asks(_) => panic!("it asks"),

@@ -39,7 +39,7 @@ pub fn factory(section: &Section, _: &Deps) -> Result<Filter, Diagnostic> {
     let Config {} = section.parse()?;
     Ok(Filter::around(|inner, mut request| {
         let id = fresh();
-        request.context_mut().request_id = id.clone();
+        request.context_mut().request_id = id;
         let media = request.context().media;
         let mut answer = inner.send(request);
         if let Some(response) = answer.response_mut() {
@@ -75,9 +75,14 @@ pub(crate) fn named(fault: Fault, media: Media) -> Response {
 
 /// Puts the id into both headers, unless they are there.
 pub(super) fn stamp(headers: &mut HeaderMap, id: &RequestId) {
-    if !id.value().is_empty() {
-        headers.entry(&COMPUTE).or_insert_with(|| id.value().clone());
-        headers.entry(&OPENSTACK).or_insert_with(|| id.value().clone());
+    // Answers have a header or two: to look at all of them costs less than to hash a name.
+    let lacks = |headers: &HeaderMap, name: &HeaderName| headers.keys().all(|it| it != name);
+    let Some(value) = id.value() else { return };
+    if lacks(headers, &COMPUTE) {
+        headers.append(COMPUTE.clone(), value.clone());
+    }
+    if lacks(headers, &OPENSTACK) {
+        headers.append(OPENSTACK.clone(), value);
     }
 }
 
@@ -95,7 +100,7 @@ pub(super) fn global(headers: &HeaderMap) -> Option<&str> {
         .then_some(id)
 }
 
-/// `req-` and a new random UUID: one allocation.
+/// `req-` and a new random UUID.
 fn fresh() -> RequestId {
     let mut text = *b"req-00000000-0000-0000-0000-000000000000";
     let uuid = uuid::Builder::from_random_bytes(random()).into_uuid();

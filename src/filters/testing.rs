@@ -132,7 +132,7 @@ pub(super) fn matched(mut request: Request, rule: &'static str) -> Request {
         about: "",
         handler: Arc::new(|_| Answer::now(Err(Fault::NoRoute))),
     };
-    let found = Match { route: Arc::new(route), params: vec![range(2), range(4)] };
+    let found = Match { route: Arc::new(route), number: 0, params: vec![range(2), range(4)] };
     request.context_mut().matched = Some(found);
     request
 }

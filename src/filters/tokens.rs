@@ -84,10 +84,16 @@ pub(super) fn take_rare(headers: &mut HeaderMap, name: &HeaderName) -> Option<He
 
 type Hash = [u8; 32];
 
-/// Knows callers by their tokens.
+/// Knows callers by their tokens: each under some bytes of the hash, which tell an onlooker nothing that he
+/// could use. The last word is a comparison whose time does not depend on what is compared.
 struct Identity {
     engine: Arc<dyn Engine>,
-    callers: [RwLock<HashMap<Hash, Known, BuildHasherDefault<Taken>>>; SHARDS],
+    callers: [RwLock<HashMap<u64, Known, BuildHasherDefault<Taken>>>; SHARDS],
+}
+
+/// Not of the first byte, which has chosen the shard.
+fn some(hash: &Hash) -> u64 {
+    hash.last_chunk().map_or(0, |some| u64::from_ne_bytes(*some))
 }
 
 /// The hash of a hash: some bytes of it. Nobody can choose them without finding secrets for them.
@@ -104,6 +110,10 @@ impl Hasher for Taken {
         if let Some(some) = bytes.get(1..).and_then(|rest| rest.first_chunk()) {
             self.0 = u64::from_ne_bytes(*some);
         }
+    }
+
+    fn write_u64(&mut self, some: u64) {
+        self.0 = some;
     }
 }
 
@@ -129,9 +139,7 @@ impl Identity {
         let hash: Hash = Sha256::digest(secret).into();
         let view = self.engine.view();
         let callers = &self.callers[usize::from(hash[0]) % SHARDS];
-        if let Some(known) = callers.read().unwrap_or_else(PoisonError::into_inner).get(&hash)
-            // Found by a hash, which tells an onlooker nothing that he could use; the last word is a
-            // comparison whose time does not depend on what is compared.
+        if let Some(known) = callers.read().unwrap_or_else(PoisonError::into_inner).get(&some(&hash))
             && same(&known.hash, &hash)
             && known.tokens.ptr_eq(&view.tokens)
         {
@@ -145,13 +153,13 @@ impl Identity {
         let known = Known { hash, tokens: view.tokens.clone(), caller: caller.clone() };
         let mut callers = callers.write().unwrap_or_else(PoisonError::into_inner);
         if callers.len() >= MAX_CALLERS / SHARDS {
-            // Only those whose token is known come in here: a stranger cannot fill it.
+            // Only those whose token is known come in: a stranger cannot fill it.
             callers.retain(|_, known| known.tokens.ptr_eq(&view.tokens));
             if callers.len() >= MAX_CALLERS / SHARDS {
                 callers.clear();
             }
         }
-        callers.insert(hash, known);
+        callers.insert(some(&hash), known);
         Some(caller)
     }
 }

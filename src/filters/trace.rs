@@ -117,7 +117,7 @@ impl Report {
         let context = request.context_mut();
         context.seen = Some(seen.clone());
         context.note();
-        let (id, peer) = (context.request_id.clone(), context.peer);
+        let (id, peer) = (context.request_id, context.peer);
         let start_us = clock.now_us();
         Box::new(Self { clock, start_us, method, uri, id, global, peer, seen, status: None, bytes: 0 })
     }

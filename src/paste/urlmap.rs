@@ -178,7 +178,7 @@ impl Node {
                 return found;
             }
             let rest = path.get(at..)?;
-            let start = at + rest.len() - rest.trim_start_matches('/').len();
+            let start = at + rest.bytes().take_while(|byte| *byte == b'/').count();
             let rest = path.get(start..)?;
             let end = rest.bytes().position(|byte| byte == b'/').unwrap_or(rest.len());
             let segment = rest.get(..end).filter(|segment| !segment.is_empty());

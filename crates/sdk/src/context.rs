@@ -60,30 +60,50 @@ impl fmt::Debug for Caller {
     }
 }
 
-/// The name of a request, as both headers of Nova have it: one allocation, shared by all who hold it.
-#[derive(Clone, PartialEq, Eq)]
-pub struct RequestId(HeaderValue);
+/// The name of a request: `req-` and a UUID. As large as that and no larger, so that who keeps it copies it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct RequestId {
+    text: [u8; Self::MAX],
+    length: u8,
+}
 
 impl RequestId {
-    /// From a text that is a header's value; empty where it is none.
-    pub fn new(text: impl AsRef<[u8]> + Send + 'static) -> Self {
-        HeaderValue::from_maybe_shared(Bytes::from_owner(text)).map(Self).unwrap_or_default()
+    /// The length of `req-` and a UUID, in bytes.
+    pub const MAX: usize = 40;
+
+    /// From a text; empty where it is longer than [`RequestId::MAX`].
+    pub fn new(text: impl AsRef<[u8]>) -> Self {
+        let (mut id, text) = (Self::default(), text.as_ref());
+        if let Some(room) = id.text.get_mut(..text.len()) {
+            room.copy_from_slice(text);
+            id.length = text.len() as u8;
+        }
+        id
     }
 
     /// `req-…`.
     pub fn as_str(&self) -> &str {
-        self.0.to_str().unwrap_or_default()
+        self.text
+            .get(..self.length.into())
+            .and_then(|text| std::str::from_utf8(text).ok())
+            .unwrap_or_default()
     }
 
-    /// As a header has it.
-    pub fn value(&self) -> &HeaderValue {
-        &self.0
+    /// As a header has it; `None` where it is empty, or no header may say it. One allocation, shared by all clones of the value.
+    pub fn value(&self) -> Option<HeaderValue> {
+        // A text that has its whole room need not be cut, and an array knows its length.
+        let text = if usize::from(self.length) == Self::MAX {
+            Bytes::from_owner(self.text)
+        } else {
+            Bytes::copy_from_slice(self.as_str().as_bytes())
+        };
+        HeaderValue::from_maybe_shared(text).ok().filter(|value| !value.is_empty())
     }
 }
 
 impl Default for RequestId {
     fn default() -> Self {
-        Self(HeaderValue::from_static(""))
+        Self { text: [0; Self::MAX], length: 0 }
     }
 }
 
@@ -98,6 +118,8 @@ impl fmt::Debug for RequestId {
 pub struct Match {
     /// The route.
     pub route: Arc<Route>,
+    /// Which of its router's routes it is.
+    pub number: usize,
     /// Where its parameters stand in the request's path: still percent-encoded, in the order of
     /// [`Route::params`].
     pub params: Vec<Range<u32>>,

@@ -84,7 +84,8 @@ impl Reply {
     fn whole(status: StatusCode, content_type: &'static str, bytes: impl Into<Bytes>) -> Self {
         let mut response = Response::new(Body::from(bytes.into()));
         *response.status_mut() = status;
-        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+        // There is none yet.
+        response.headers_mut().append(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
         Self(response)
     }
 }

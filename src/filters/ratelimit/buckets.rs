@@ -44,13 +44,17 @@ impl Rate {
     }
 
     fn level(&self, bucket: &Bucket, now: Time) -> u64 {
-        let passed = u64::try_from(now.since(bucket.last).as_millis()).unwrap_or(u64::MAX);
+        let passed = u64::try_from(now.0.saturating_sub(bucket.last.0)).unwrap_or(0);
         bucket.water.saturating_sub(passed.saturating_mul(self.value))
     }
 
     /// How long a request has to wait, in milliseconds, rounded up; 0: not at all.
     fn wait_ms(&self, bucket: &Bucket, now: Time) -> u64 {
-        (self.level(bucket, now) + self.unit_ms).saturating_sub(self.capacity()).div_ceil(self.value)
+        match (self.level(bucket, now) + self.unit_ms).saturating_sub(self.capacity()) {
+            // Nearly always. A division costs as much as the rest.
+            0 => 0,
+            over => over.div_ceil(self.value),
+        }
     }
 
     /// How full the bucket is, in parts of `u32::MAX`.
@@ -130,7 +134,8 @@ impl Buckets {
     /// Empty buckets for at most about `max_keys` callers.
     pub(super) fn new(rates: Vec<Rate>, max_keys: usize) -> Self {
         // So many locks that two requests seldom meet, but none with a handful of callers.
-        let shards = (max_keys / 1024).clamp(1, 64);
+        // A power of two, so that a key finds its own without a division.
+        let shards = (max_keys / 1024).clamp(1, 64).next_power_of_two();
         Self {
             rates,
             hasher: RandomState::new(),
@@ -156,7 +161,7 @@ impl Buckets {
     ) -> Result<(), (usize, u64)> {
         let chosen = || self.rates.iter().enumerate().filter(|(index, _)| limits & (1 << index) != 0);
         let mut shard = self.shard(key).lock().unwrap_or_else(PoisonError::into_inner);
-        if !shard.contains_key(&key) && shard.len() >= self.most {
+        if shard.len() >= self.most && !shard.contains_key(&key) {
             self.make_room(&mut shard, now);
         }
         let buckets = shard.entry(key).or_insert_with(|| vec![Bucket::default(); self.rates.len()].into());
@@ -188,7 +193,7 @@ impl Buckets {
     }
 
     fn shard(&self, key: Key) -> &Mutex<Shard> {
-        &self.shards[(key.0 % self.shards.len() as u64) as usize]
+        &self.shards[key.0 as usize & (self.shards.len() - 1)]
     }
 
     /// Forgets idle callers; where they are too few, the emptiest as well, an eighth of all at once,
