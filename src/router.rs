@@ -11,7 +11,7 @@ use std::{borrow::Cow, collections::BTreeMap, fmt, sync::Arc};
 
 use http::Method;
 use percent_encoding::percent_decode_str;
-use pileus_sdk::{Answer, Call, Context, Fault, Match, Mount, Request, Route, Stack};
+use pileus_sdk::{Answer, Call, Context, Fault, Match, Mount, Places, Request, Route, Stack};
 use serde::de::IgnoredAny;
 
 use crate::diagnostic::Diagnostic;
@@ -181,7 +181,7 @@ impl Router {
         let Some(found) = found else { return Err(self.no_route(request.method(), below)) };
         // The parameters are slices of the path: keep where they stand, not copies of them.
         let mounted = path.len() - below.len();
-        let mut params = Vec::with_capacity(found.params.len());
+        let mut params = Places::new();
         let mut keep = |start: usize, value: &str| {
             // What is no text is the name of nothing, and no rule may be asked about it.
             if value.as_bytes().contains(&b'%') && percent_decode_str(value).decode_utf8().is_err() {

@@ -47,7 +47,7 @@ use self::{
 };
 use crate::{
     diagnostic::Diagnostic,
-    filters::tokens::take_rare,
+    filters::tokens::take_secrets,
     paste::Section,
     pipeline::{Deps, Fact, FilterKind},
 };
@@ -110,8 +110,7 @@ impl Stage {
     }
 
     fn answer(self: &Arc<Self>, inner: &Stack, mut request: Request) -> Answer {
-        let headers = request.headers_mut();
-        let (user, service) = (headers.remove(&X_AUTH_TOKEN), take_rare(headers, &X_SERVICE_TOKEN));
+        let [user, service] = take_secrets(request.headers_mut(), [&X_AUTH_TOKEN, &X_SERVICE_TOKEN]);
         let Some(user) = user else { return self.go(Err(Unknown::Invalid), inner, request) };
         if service.is_none() {
             match self.cache.find(&self.cache.key(user.as_bytes(), false), self.clock.now()) {

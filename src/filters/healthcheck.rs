@@ -72,7 +72,7 @@ fn default_path() -> String {
 
 /// Builds the stage.
 pub fn factory(section: &Section, deps: &Deps) -> Result<Filter, Diagnostic> {
-    let health = Health::new(section, deps.clock.clone())?;
+    let health = Arc::new(Health::new(section, deps.clock.clone())?);
     Ok(Filter::around(move |inner, request| {
         let asked = request.uri().path() == health.path
             && matches!(*request.method(), Method::GET | Method::HEAD)

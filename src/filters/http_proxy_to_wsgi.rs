@@ -13,7 +13,10 @@
 //! header of the family that the proxy neither sets nor drops. None of them is seen by the stages below.
 //! Source: RFC 7239; oslo.middleware, `http_proxy_to_wsgi.py`, which believes everybody.
 
-use std::net::{IpAddr, SocketAddr};
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
 
 use http::{HeaderMap, HeaderName, HeaderValue, Uri, header, uri::PathAndQuery};
 use pileus_sdk::{Filter, Peer, Request};
@@ -60,7 +63,7 @@ enum Family {
 
 /// Builds the stage.
 pub fn factory(section: &Section, _: &Deps) -> Result<Filter, Diagnostic> {
-    let config: Config = section.parse()?;
+    let config = Arc::new(section.parse::<Config>()?);
     Ok(Filter::gate(move |request| {
         if request.headers().keys().any(is_forwarded) {
             let peer = request.context().peer;

@@ -81,7 +81,8 @@ pub fn factory(section: &Section, deps: &Deps) -> Result<Filter, Diagnostic> {
     let retry_after = Duration::from_secs(config.retry_after_s.get().into());
     let (message, roles) = (config.message, config.roles);
     let always = config.closed.then(|| Arc::<str>::from(message.as_str()));
-    let sign = config.file.map(|path| Sign { path, clock: deps.clock.clone(), seen: Mutex::default() });
+    let sign = |path| Arc::new(Sign { path, clock: deps.clock.clone(), seen: Mutex::default() });
+    let sign = config.file.map(sign);
     Ok(Filter::gate(move |request| {
         let closed = always.clone().or_else(|| sign.as_ref()?.look(&message));
         match closed {

@@ -132,7 +132,8 @@ pub(super) fn matched(mut request: Request, rule: &'static str) -> Request {
         about: "",
         handler: Arc::new(|_| Answer::now(Err(Fault::NoRoute))),
     };
-    let found = Match { route: Arc::new(route), number: 0, params: vec![range(2), range(4)] };
+    let found =
+        Match { route: Arc::new(route), number: 0, params: [range(2), range(4)].into_iter().collect() };
     request.context_mut().matched = Some(found);
     request
 }

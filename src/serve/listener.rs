@@ -183,7 +183,9 @@ fn connection(
             return converse(stream, patience, line, busy, front, protocols, stopped).await;
         };
         match timeout(handshake, keys.acceptor().accept(stream)).await {
-            Ok(Ok(stream)) => converse(stream, patience, line, busy, front, protocols, stopped).await,
+            Ok(Ok(stream)) => {
+                Box::pin(converse(stream, patience, line, busy, front, protocols, stopped)).await;
+            }
             Ok(Err(error)) => debug!(%peer, %error, "a client and the listener could not agree on TLS"),
             Err(_) => debug!(%peer, "a client took too long for TLS"),
         }
@@ -222,7 +224,8 @@ async fn converse<S>(
     });
     let socket = TokioIo::new(socket);
     let ended = match http2 {
-        Some(http2) => to_the_end(http2.serve_connection(socket, service), stopped).await,
+        // Large, and seldom: in its own room, so that the others need none for it.
+        Some(http2) => Box::pin(to_the_end(http2.serve_connection(socket, service), stopped)).await,
         None => to_the_end(protocols.http1.serve_connection(socket, service), stopped).await,
     };
     if let Err(error) = ended {

@@ -3,7 +3,10 @@
 use std::{
     collections::{BTreeMap, HashSet},
     path::PathBuf,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use arc_swap::ArcSwap;
@@ -43,6 +46,8 @@ pub struct Hub {
     pub fleet: Fleet,
     pub office: Office,
     pub view: ArcSwap<View>,
+    /// Of the newest view, for who only wants to know whether there is another; set after the view is there.
+    pub newest: AtomicU64,
     /// The newest view's sequence number; sent after the view is there.
     pub seq: watch::Sender<u64>,
     /// The newest events.
@@ -174,6 +179,10 @@ impl Door {
 impl Engine for Door {
     fn view(&self) -> Arc<View> {
         self.0.view.load_full()
+    }
+
+    fn seq(&self) -> u64 {
+        self.0.newest.load(Ordering::Acquire)
     }
 
     fn submit(&self, command: Command, by: Actor) -> BoxFuture<Result<Receipt, Refusal>> {

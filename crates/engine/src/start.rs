@@ -4,7 +4,7 @@ use std::{
     collections::{BTreeMap, BTreeSet, HashSet},
     num::NonZeroU64,
     path::PathBuf,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, atomic::AtomicU64},
     time::Duration,
 };
 
@@ -121,6 +121,7 @@ pub(crate) async fn start_upon(
         fleet: Fleet::new(drivers),
         office: Office::new(config.credentials, &config.state_dir),
         seq: watch::Sender::new(view.seq),
+        newest: AtomicU64::new(view.seq),
         view: ArcSwap::from_pointee(view),
         tail: crate::tail::Tail::default(),
         surveying: Arc::default(),

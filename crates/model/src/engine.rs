@@ -35,6 +35,12 @@ pub trait Engine: Send + Sync {
     /// A consistent picture: for every GET.
     fn view(&self) -> Arc<View>;
 
+    /// The newest view's `seq`, or for a moment that of the one before: for who keeps what he has made of a
+    /// view, and wants to know whether there is another. Costs a look.
+    fn seq(&self) -> u64 {
+        self.view().seq
+    }
+
     /// Asks for a change; answers once it is durable, or was refused and changed nothing. Runs to
     /// its end even when the future is dropped.
     fn submit(&self, command: Command, by: Actor) -> BoxFuture<Result<Receipt, Refusal>>;

@@ -288,7 +288,7 @@ impl Params {
 
 #[cfg(test)]
 mod tests {
-    use std::{ops::Range, sync::Arc};
+    use std::sync::Arc;
 
     use super::*;
     use crate::{
@@ -345,7 +345,7 @@ mod tests {
         if let Some(host) = host {
             request.headers_mut().insert(header::HOST, host.parse().unwrap());
         }
-        let params: Vec<Range<u32>> = vec![4..9, 17..18];
+        let params = crate::Places::from_iter([4..9, 17..18]);
         let context = request.context_mut();
         context.mounted = 3;
         context.secure = secure;

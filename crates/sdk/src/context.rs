@@ -14,6 +14,7 @@ use http::HeaderValue;
 use percent_encoding::percent_decode_str;
 use pileus_model::{Actor, BoxFuture, Name, RequestKey};
 use serde_json::Value;
+use smallvec::SmallVec;
 
 use crate::{Decide, Fault, Media, Mount, Route};
 
@@ -113,6 +114,9 @@ impl fmt::Debug for RequestId {
     }
 }
 
+/// Where parameters stand in a path, in bytes. Four need no allocation.
+pub type Places = SmallVec<[Range<u32>; 4]>;
+
 /// The route that a request matched.
 #[derive(Debug, Clone)]
 pub struct Match {
@@ -122,7 +126,7 @@ pub struct Match {
     pub number: usize,
     /// Where its parameters stand in the request's path: still percent-encoded, in the order of
     /// [`Route::params`].
-    pub params: Vec<Range<u32>>,
+    pub params: Places,
 }
 
 impl Match {

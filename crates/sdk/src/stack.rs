@@ -94,7 +94,7 @@ impl Filter {
     /// A stage that looks at a request on its way down, and lets it pass or refuses.
     pub fn gate<F>(gate: F) -> Self
     where
-        F: Fn(&mut Request) -> Result<(), Fault> + Send + Sync + 'static,
+        F: Fn(&mut Request) -> Result<(), Fault> + Clone + Send + Sync + 'static,
     {
         Self::around(move |inner, mut request| match gate(&mut request) {
             Ok(()) => inner.send(request),
@@ -102,12 +102,12 @@ impl Filter {
         })
     }
 
-    /// A stage that decides for each request how the stack below answers it, if at all.
+    /// A stage that decides for each request how the stack below answers it, if at all. It is cloned for each
+    /// pipeline that it stands in.
     pub fn around<F>(stage: F) -> Self
     where
-        F: Fn(&Stack, Request) -> Answer + Send + Sync + 'static,
+        F: Fn(&Stack, Request) -> Answer + Clone + Send + Sync + 'static,
     {
-        let stage = Arc::new(stage);
         Self(Arc::new(move |inner| {
             let stage = stage.clone();
             Stack::forward(move |request| stage(&inner, request))

@@ -6,7 +6,7 @@
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
 };
 
 use pileus_model::{Actor, Command, Event, Kind, Receipt, Refusal, Time, View};
@@ -97,6 +97,7 @@ async fn write(hub: &Hub, items: Vec<Item>, ids: &mut Ids) -> usize {
             hub.tail.push(Arc::unwrap_or_clone(batch).events);
             let view = Arc::new(view);
             hub.view.store(view.clone());
+            hub.newest.store(view.seq, Ordering::Release);
             hub.seq.send_replace(view.seq);
             view
         })
