@@ -181,10 +181,10 @@ impl Router {
         let Some(found) = found else { return Err(self.no_route(request.method(), below)) };
         // The parameters are slices of the path: keep where they stand, not copies of them.
         let mounted = path.len() - below.len();
-        let mut params = Places::new();
+        let (mut params, escaped) = (Places::new(), below.as_bytes().contains(&b'%'));
         let mut keep = |start: usize, value: &str| {
             // What is no text is the name of nothing, and no rule may be asked about it.
-            if value.as_bytes().contains(&b'%') && percent_decode_str(value).decode_utf8().is_err() {
+            if escaped && percent_decode_str(value).decode_utf8().is_err() {
                 let of_project = self.mount == Mount::Tenant && params.is_empty();
                 return Err(if of_project { not_the_callers() } else { Fault::NoRoute });
             }
@@ -220,7 +220,7 @@ impl Router {
             let body = request.body().bytes();
             choose(&leaf.verbs, &body.ok_or_else(|| Fault::internal("no sizelimit above the router"))?)?
         };
-        Ok(Match { route: self.route(number)?.clone(), number, params })
+        Ok(Match { route: self.route(number)?.clone(), number, params, escaped })
     }
 
     fn matcher(&self, method: &Method) -> Option<&matchit::Router<Leaf>> {

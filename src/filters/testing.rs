@@ -132,8 +132,12 @@ pub(super) fn matched(mut request: Request, rule: &'static str) -> Request {
         about: "",
         handler: Arc::new(|_| Answer::now(Err(Fault::NoRoute))),
     };
-    let found =
-        Match { route: Arc::new(route), number: 0, params: [range(2), range(4)].into_iter().collect() };
+    let found = Match {
+        route: Arc::new(route),
+        number: 0,
+        params: [range(2), range(4)].into_iter().collect(),
+        escaped: true,
+    };
     request.context_mut().matched = Some(found);
     request
 }

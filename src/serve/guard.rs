@@ -20,10 +20,6 @@ use tokio::{
 
 use crate::metrics::ServerCounts;
 
-/// The longest answer that is put together before it is written, in bytes. Two pieces of one that is
-/// short (its head, its body) cost the system half a microsecond more than one, the copy a tenth of that.
-const JOINED_MAX: usize = 4096;
-
 /// With what a client begins that speaks HTTP/2 (RFC 9113, §3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
@@ -112,8 +108,6 @@ pub struct Guard<S> {
     /// What was read to find that out, and is read again.
     ahead: Vec<u8>,
     write_since: Option<Instant>,
-    /// Where the pieces of a short answer are put together.
-    joined: Vec<u8>,
     timer: Pin<Box<Sleep>>,
     /// Whether the timer knows whom to wake: the one task that ever looks at this socket.
     armed: bool,
@@ -132,7 +126,6 @@ impl<S> Guard<S> {
             http2: false,
             ahead: Vec::new(),
             write_since: None,
-            joined: Vec::new(),
             timer,
             armed: false,
         }
@@ -252,15 +245,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Guard<S> {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let this = &mut *self;
-        let total: usize = bufs.iter().map(|buf| buf.len()).sum();
-        let polled = if total <= JOINED_MAX {
-            this.joined.clear();
-            bufs.iter().for_each(|buf| this.joined.extend_from_slice(buf));
-            Pin::new(&mut this.socket).poll_write(cx, &this.joined)
-        } else {
-            Pin::new(&mut this.socket).poll_write_vectored(cx, bufs)
-        };
+        let polled = Pin::new(&mut self.socket).poll_write_vectored(cx, bufs);
         self.wrote(cx, polled)
     }
 

@@ -15,6 +15,10 @@ pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 /// A stream of frames, behind one allocation.
 pub type Stream = Pin<Box<dyn http_body::Body<Data = Bytes, Error = BoxError> + Send>>;
 
+/// The largest piece of a whole body that is handed out at once, in bytes: a server that puts head and body
+/// together, to write them at once, needs no more room than for that.
+const PIECE: usize = 16 * 1024;
+
 /// A request's body is a stream until `sizelimit` has read it; a reply's is whole unless it is long.
 #[derive(Default)]
 pub enum Body {
@@ -105,9 +109,11 @@ impl http_body::Body for Body {
             Self::Empty => Poll::Ready(None),
             Self::Stream(stream) => stream.as_mut().poll_frame(cx),
             Self::Whole(bytes) => {
-                let bytes = std::mem::take(bytes);
-                *self = Self::Empty;
-                Poll::Ready(Some(Ok(Frame::data(bytes))))
+                let piece = bytes.split_to(bytes.len().min(PIECE));
+                if bytes.is_empty() {
+                    *self = Self::Empty;
+                }
+                Poll::Ready(Some(Ok(Frame::data(piece))))
             }
         }
     }
@@ -136,6 +142,30 @@ impl fmt::Debug for Body {
             Self::Empty => f.write_str("Empty"),
             Self::Whole(bytes) => write!(f, "Whole({} bytes)", bytes.len()),
             Self::Stream(_) => f.write_str("Stream"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body::Body as _;
+
+    use super::*;
+
+    #[test]
+    fn a_whole_body_comes_in_pieces_of_its_bytes() {
+        for (length, pieces) in [(1, 1), (PIECE, 1), (PIECE + 1, 2), (3 * PIECE, 3)] {
+            let bytes: Vec<u8> = (0..length).map(|at| at as u8).collect();
+            let (mut body, mut got) = (Body::from(bytes.clone()), Vec::new());
+            let mut cx = Context::from_waker(std::task::Waker::noop());
+            for index in 0..pieces {
+                assert_eq!(body.size_hint().exact(), Some((length - got.len()) as u64));
+                assert!(!body.is_end_stream(), "{length}: {index}");
+                let Poll::Ready(Some(Ok(frame))) = Pin::new(&mut body).poll_frame(&mut cx) else { panic!() };
+                got.extend_from_slice(frame.data_ref().unwrap());
+            }
+            assert!(body.is_end_stream() && got == bytes, "{length}");
+            assert!(matches!(Pin::new(&mut body).poll_frame(&mut cx), Poll::Ready(None)));
         }
     }
 }

@@ -349,7 +349,7 @@ mod tests {
         let context = request.context_mut();
         context.mounted = 3;
         context.secure = secure;
-        context.matched = Some(Match { route, number: 0, params });
+        context.matched = Some(Match { route, number: 0, params, escaped: true });
         Call::new(request).unwrap()
     }
 

@@ -127,6 +127,8 @@ pub struct Match {
     /// Where its parameters stand in the request's path: still percent-encoded, in the order of
     /// [`Route::params`].
     pub params: Places,
+    /// Whether there is a percent sign in the path: nearly all names are sent as they are.
+    pub escaped: bool,
 }
 
 impl Match {
@@ -138,23 +140,19 @@ impl Match {
 
     /// The decoded value of a path parameter; `None` where it is no UTF-8.
     pub fn param<'a>(&self, path: &'a str, name: &str) -> Option<Cow<'a, str>> {
-        decoded(path, self.place(name)?)
+        self.decoded(path, self.place(name)?)
     }
 
     /// The project that the path begins with, where its route is a tenant's.
     pub fn project<'a>(&self, path: &'a str) -> Option<Cow<'a, str>> {
         let is_tenants = self.route.mount == Mount::Tenant;
-        decoded(path, self.params.first().filter(|_| is_tenants)?)
+        self.decoded(path, self.params.first().filter(|_| is_tenants)?)
     }
-}
 
-fn decoded<'a>(path: &'a str, range: &Range<u32>) -> Option<Cow<'a, str>> {
-    let raw = path.get(range.start as usize..range.end as usize)?;
-    // Nearly all names are sent as they are.
-    if !raw.as_bytes().contains(&b'%') {
-        return Some(Cow::Borrowed(raw));
+    fn decoded<'a>(&self, path: &'a str, range: &Range<u32>) -> Option<Cow<'a, str>> {
+        let raw = path.get(range.start as usize..range.end as usize)?;
+        if self.escaped { percent_decode_str(raw).decode_utf8().ok() } else { Some(Cow::Borrowed(raw)) }
     }
-    percent_decode_str(raw).decode_utf8().ok()
 }
 
 /// What the stage that reports a request wants to know of it when the reply is there: by then the

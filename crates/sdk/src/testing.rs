@@ -131,7 +131,8 @@ impl Bench {
         context.request_id = crate::RequestId::new("req-test");
         context.mounted = u32::try_from(mounted.len()).unwrap_or(0);
         context.caller = ask.caller.map(Arc::new);
-        context.matched = Some(Match { route: found.0.clone(), number: 0, params: params.collect() });
+        context.matched =
+            Some(Match { route: found.0.clone(), number: 0, params: params.collect(), escaped: true });
         context.policy = Some(self.policy.clone());
         let mut request = http::Request::new(Body::from(ask.body));
         *request.method_mut() = ask.method;
