@@ -41,7 +41,7 @@ use serde_json::{Map, Value};
 
 pub(crate) use self::kind::nearest;
 use self::{
-    check::Check,
+    check::{Check, Leaf, Test},
     eval::{Eval, Truth},
 };
 pub use self::{
@@ -199,7 +199,14 @@ impl Policy {
         if let Some(refused) = rule.refuses(creds) {
             return refused;
         }
-        let outcome = Eval::new(self, creds, target, ()).decide(&rule.check);
+        // Most rules of routes say nothing but the name of another one.
+        let check = match &rule.check {
+            Check::Leaf(Leaf { test: Test::Rule { to: Some(to), .. }, .. }) => {
+                self.get(*to).map(|it| &it.check)
+            }
+            _ => None,
+        };
+        let outcome = Eval::new(self, creds, target, ()).decide(check.unwrap_or(&rule.check));
         rule.decision(outcome)
     }
 

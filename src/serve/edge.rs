@@ -83,25 +83,26 @@ pub fn answer(
     in_flight: BusyGuard,
 ) -> Answered {
     let http2 = request.version() == Version::HTTP_2;
-    let (mut head, body) = request.into_parts();
-    let glance = Glance::at(&head.headers);
+    let (head, body) = request.into_parts();
+    let body = if body.is_end_stream() { Body::Empty } else { Body::Stream(Box::pin(Lent(body))) };
+    // Where it is looked at: it is large, and moved once.
+    let mut request = Request::from_parts(head, body, Context::new(line.peer));
+    let glance = Glance::at(request.headers());
     if glance.claims_identity {
-        drop_identity(&mut head.headers);
+        drop_identity(request.headers_mut());
     }
-    let path = head.uri.path();
+    let path = request.uri().path();
     let plain = !glance.chooses_media && !path.ends_with(".xml");
-    let media = if plain { Media::Json } else { Media::wanted(path, &head.headers) };
+    let media = if plain { Media::Json } else { Media::wanted(path, request.headers()) };
     // HTTP/2 says it in the target, and hyper has seen to that.
-    let hosts = if head.version < Version::HTTP_11 { 0..=1 } else { 1..=1 };
+    let hosts = if request.version() < Version::HTTP_11 { 0..=1 } else { 1..=1 };
     if !http2 && !hosts.contains(&glance.hosts) {
         let refused = Err(Fault::BadRequest(HOST_ONCE.into()));
         return Answered::Now(Some(written(refused, media, in_flight)));
     }
-    let body = if body.is_end_stream() { Body::Empty } else { Body::Stream(Box::pin(Lent(body))) };
-    let draining = Some(line.draining.clone());
-    let (local, secure) = (line.local, line.secure);
-    let context = Context { media, local, secure, draining, ..Context::new(line.peer) };
-    let request = Request::from_parts(head, body, context);
+    let context = request.context_mut();
+    (context.media, context.local, context.secure) = (media, line.local, line.secure);
+    context.draining = Some(line.draining.clone());
     if http2 {
         let app = app.clone();
         return Answered::Later(Box::pin(async move {

@@ -101,7 +101,11 @@ impl Call {
     pub(crate) fn host(&self) -> Option<&str> {
         match self.head().uri.authority() {
             Some(authority) => Some(authority.as_str()),
-            None => self.head().headers.get(header::HOST).and_then(|host| host.to_str().ok()),
+            // Among a few names it is found sooner than hashed.
+            None => {
+                let host = self.head().headers.iter().find(|(name, _)| *name == header::HOST);
+                host.and_then(|(_, host)| host.to_str().ok())
+            }
         }
     }
 

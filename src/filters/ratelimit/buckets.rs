@@ -161,10 +161,11 @@ impl Buckets {
     ) -> Result<(), (usize, u64)> {
         let chosen = || self.rates.iter().enumerate().filter(|(index, _)| limits & (1 << index) != 0);
         let mut shard = self.shard(key).lock().unwrap_or_else(PoisonError::into_inner);
-        if shard.len() >= self.most && !shard.contains_key(&key) {
-            self.make_room(&mut shard, now);
-        }
-        let buckets = shard.entry(key).or_insert_with(|| vec![Bucket::default(); self.rates.len()].into());
+        let shard = &mut *shard;
+        let buckets = match shard.get_mut(&key) {
+            Some(known) => known,
+            None => self.first(shard, key, now),
+        };
         let waits = chosen().map(|(index, rate)| (rate.wait_ms(&buckets[index], now), index));
         let refused = waits.max().filter(|(wait, _)| *wait > 0);
         for (index, rate) in chosen() {
@@ -194,6 +195,15 @@ impl Buckets {
 
     fn shard(&self, key: Key) -> &Mutex<Shard> {
         &self.shards[key.0 as usize & (self.shards.len() - 1)]
+    }
+
+    /// The buckets of somebody who has none.
+    #[cold]
+    fn first<'a>(&self, shard: &'a mut Shard, key: Key, now: Time) -> &'a mut [Bucket] {
+        if shard.len() >= self.most {
+            self.make_room(shard, now);
+        }
+        shard.entry(key).or_insert_with(|| vec![Bucket::default(); self.rates.len()].into())
     }
 
     /// Forgets idle callers; where they are too few, the emptiest as well, an eighth of all at once,
