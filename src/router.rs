@@ -236,6 +236,7 @@ impl Router {
     }
 
     /// 405 where the path has other methods, else 404.
+    #[cold]
     fn no_route(&self, method: &Method, below: &str) -> Fault {
         let mut allow = String::new();
         for (other, matcher) in &self.methods {
@@ -264,12 +265,13 @@ impl Router {
         });
         match called {
             Ok((route, call)) => (route.handler)(call),
-            Err(fault) => Answer::now(Err(fault)),
+            Err(fault) => Answer::refused(fault),
         }
     }
 }
 
 /// A project in the path that is not the caller's, in Nova's words.
+#[cold]
 fn not_the_callers() -> Fault {
     Fault::BadRequest("Malformed request url".into())
 }

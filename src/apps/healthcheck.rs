@@ -25,7 +25,7 @@ fn factory(section: &Section, deps: &BuildDeps) -> Result<Stack, Diagnostic> {
     Ok(Stack::forward(move |request| {
         let below = request.uri().path().get(request.context().mounted as usize..);
         if !health.answers(&request) || !matches!(below, Some("" | "/")) {
-            return Answer::now(Err(Fault::NoRoute));
+            return Answer::refused(Fault::NoRoute);
         }
         Answer::now(match *request.method() {
             Method::GET | Method::HEAD => Ok(health.answer(&request)),

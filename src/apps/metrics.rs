@@ -32,11 +32,11 @@ fn factory(section: &Section, deps: &BuildDeps) -> Result<Stack, Diagnostic> {
     Ok(Stack::forward(move |request| {
         let below = request.uri().path().get(request.context().mounted as usize..);
         if !matches!(below, Some("" | "/")) {
-            return Answer::now(Err(Fault::NoRoute));
+            return Answer::refused(Fault::NoRoute);
         }
         if !matches!(*request.method(), Method::GET | Method::HEAD) {
             let method = request.method().clone();
-            return Answer::now(Err(Fault::MethodNotAllowed { method, allow: "GET, HEAD".into() }));
+            return Answer::refused(Fault::MethodNotAllowed { method, allow: "GET, HEAD".into() });
         }
         let sources = sources.clone();
         Answer::later(async move {

@@ -148,10 +148,10 @@ impl Stage {
                     answer => answer,
                 })
             }
-            Err(Unknown::Invalid) => Answer::now(Err(Fault::Unauthorized { challenge: challenge() })),
+            Err(Unknown::Invalid) => Answer::refused(Fault::Unauthorized { challenge: challenge() }),
             Err(Unknown::Unavailable) => {
                 let reason = "The identity service, which knows tokens, does not answer.".into();
-                Answer::now(Err(Fault::Unavailable { reason, retry_after: PAUSE }))
+                Answer::refused(Fault::Unavailable { reason, retry_after: PAUSE })
             }
         }
     }

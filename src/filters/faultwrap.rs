@@ -61,7 +61,7 @@ pub fn factory(section: &Section, _: &Deps) -> Result<Filter, Diagnostic> {
         let (id, media) = (request.context().request_id, request.context().media);
         // What a panic leaves half done is dropped: this request's answer, and nothing else.
         let answer = catch_unwind(AssertUnwindSafe(|| inner.send(request)));
-        let mut answer = answer.unwrap_or_else(|panic| Answer::now(Err(panicked(&*panic))));
+        let mut answer = answer.unwrap_or_else(|panic| Answer::refused(panicked(&*panic)));
         if answer.response_mut().is_some() {
             return answer;
         }

@@ -76,7 +76,7 @@ pub fn factory(section: &Section, _: &Deps) -> Result<Filter, Diagnostic> {
                 None => return handshake(&request).into(),
                 Some(token) => match caller(token) {
                     Some(caller) => Arc::new(caller),
-                    None => return Answer::now(Err(Fault::Unauthorized { challenge: None })),
+                    None => return Answer::refused(Fault::Unauthorized { challenge: None }),
                 },
             },
         };

@@ -69,7 +69,7 @@ pub fn factory(section: &Section, deps: &Deps) -> Result<Filter, Diagnostic> {
                     inner.send(request).await
                 })
             }
-            Err(fault) => Answer::now(Err(fault)),
+            Err(fault) => Answer::refused(fault),
         }
     }))
 }

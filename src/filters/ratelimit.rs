@@ -119,7 +119,7 @@ pub fn factory(section: &Section, deps: &Deps) -> Result<Filter, Diagnostic> {
     Ok(Filter::around(move |inner, mut request| {
         let told = match limiter.admit(&request) {
             Ok(told) => told,
-            Err(fault) => return Answer::now(Err(fault)),
+            Err(fault) => return Answer::refused(fault),
         };
         request.context_mut().rate_limits = Some(document.clone());
         match told {

@@ -67,7 +67,7 @@ pub fn factory(section: &Section, deps: &Deps) -> Result<Filter, Diagnostic> {
             }
         };
         if length > limit {
-            return Answer::now(Err(Fault::TooLarge { limit }));
+            return Answer::refused(Fault::TooLarge { limit });
         }
         match std::mem::take(request.body_mut()) {
             Body::Stream(stream) if !stream.is_end_stream() => {

@@ -152,7 +152,7 @@ pub fn urlmap(mounts: impl IntoIterator<Item = (Key, Stack)>) -> Stack {
                 request.context_mut().mounted = mounted;
                 app.send(request)
             }
-            None => Answer::now(Err(Fault::NoRoute)),
+            None => Answer::refused(Fault::NoRoute),
         }
     })
 }

@@ -141,7 +141,7 @@ fn written(answer: Result<Response, Fault>, media: Media, mut in_flight: BusyGua
 fn begin(app: &Stack, request: Request) -> Answer {
     if *request.method() == Method::CONNECT {
         // Any 2xx to it would promise a tunnel.
-        return Answer::now(Err(Fault::MethodNotAllowed { method: Method::CONNECT, allow: String::new() }));
+        return Answer::refused(Fault::MethodNotAllowed { method: Method::CONNECT, allow: String::new() });
     }
     app.send(request)
 }
@@ -192,6 +192,7 @@ impl Glance {
 }
 
 /// Removes every header that claims an identity.
+#[cold]
 pub fn drop_identity(headers: &mut HeaderMap) {
     let names: Vec<HeaderName> = headers.keys().filter(|name| claims_identity(name)).cloned().collect();
     for name in names {

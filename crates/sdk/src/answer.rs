@@ -25,6 +25,12 @@ impl Answer {
         Self(State::Now(Some(answer)))
     }
 
+    /// A refusal. It is the seldom case: what leads to it is kept out of the way of what passes.
+    #[cold]
+    pub fn refused(fault: Fault) -> Self {
+        Self::now(Err(fault))
+    }
+
     /// One that has to be waited for.
     pub fn later<F>(answer: F) -> Self
     where

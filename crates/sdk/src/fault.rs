@@ -126,11 +126,13 @@ impl Fault {
     }
 
     /// A policy rule said no.
+    #[cold]
     pub fn denied(rule: &str) -> Self {
         Self::Forbidden(format!("Policy doesn't allow {rule} to be performed."))
     }
 
     /// An internal fault from a text.
+    #[cold]
     pub fn internal(cause: impl Into<BoxError>) -> Self {
         Self::Internal(cause.into())
     }

@@ -98,7 +98,7 @@ impl Filter {
     {
         Self::around(move |inner, mut request| match gate(&mut request) {
             Ok(()) => inner.send(request),
-            Err(fault) => Answer::now(Err(fault)),
+            Err(fault) => Answer::refused(fault),
         })
     }
 
