@@ -65,14 +65,20 @@ pub fn factory(section: &Section, _: &Deps) -> Result<Filter, Diagnostic> {
         if answer.response_mut().is_some() {
             return answer;
         }
-        match answer.ready() {
-            Ok(answer) => Answer::now(Ok(wrapped(answer, format, media, &id))),
-            Err(inner) => {
-                let unpanicked = Unpanicked { inner };
-                Answer::later(async move { Ok(wrapped(unpanicked.await, format, media, &id)) })
-            }
-        }
+        rewrapped(answer, format, media, id)
     }))
+}
+
+/// The same for what is no response yet.
+#[inline(never)]
+fn rewrapped(answer: Answer, format: Format, media: Media, id: RequestId) -> Answer {
+    match answer.ready() {
+        Ok(answer) => Answer::now(Ok(wrapped(answer, format, media, &id))),
+        Err(inner) => {
+            let unpanicked = Unpanicked { inner };
+            Answer::later(async move { Ok(wrapped(unpanicked.await, format, media, &id)) })
+        }
+    }
 }
 
 /// An answer that is awaited; a panic meanwhile is a fault.

@@ -15,7 +15,7 @@ use std::{
     sync::Arc,
 };
 
-use pileus_sdk::{Answer, Caller, Fault, Filter, Match, Request, RequestId, Route};
+use pileus_sdk::{Answer, Caller, Fault, Filter, Match, Request, RequestId, Route, Stack};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
@@ -61,17 +61,20 @@ pub fn factory(section: &Section, deps: &Deps) -> Result<Filter, Diagnostic> {
                 stage.leave(&mut request);
                 inner.send(request)
             }
-            Ok(Enforced::Asks(asks)) => {
-                let (stage, inner) = (stage.clone(), inner.clone());
-                Answer::later(async move {
-                    stage.ask(*asks).await?;
-                    stage.leave(&mut request);
-                    inner.send(request).await
-                })
-            }
+            Ok(Enforced::Asks(asks)) => asked(stage.clone(), *asks, inner.clone(), request),
             Err(fault) => Answer::refused(fault),
         }
     }))
+}
+
+/// Sends the request on once another server has said yes.
+#[inline(never)]
+fn asked(stage: Arc<Stage>, asks: Asks, inner: Stack, mut request: Request) -> Answer {
+    Answer::later(async move {
+        stage.ask(asks).await?;
+        stage.leave(&mut request);
+        inner.send(request).await
+    })
 }
 
 /// Reads the second policy.

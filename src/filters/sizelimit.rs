@@ -18,7 +18,7 @@ use bytes::Bytes;
 use http::header;
 use http_body::Body as _;
 use pileus_model::{BoxFuture, Clock};
-use pileus_sdk::{Answer, Body, Fault, Filter, body::Stream};
+use pileus_sdk::{Answer, Body, Fault, Filter, Request, Stack, body::Stream};
 use serde::Deserialize;
 
 use crate::{
@@ -55,46 +55,47 @@ const fn default_timeout() -> NonZeroU32 {
 pub fn factory(section: &Section, deps: &Deps) -> Result<Filter, Diagnostic> {
     let config: Config = section.parse()?;
     let clock = deps.clock.clone();
-    Ok(Filter::around(move |inner, mut request| {
-        let limit = config.max_request_body_size.get();
-        let length = match request.body() {
-            Body::Empty => 0,
-            Body::Whole(bytes) => bytes.len() as u64,
-            Body::Stream(stream) => {
-                let said = request.headers().get(header::CONTENT_LENGTH);
-                let said = said.and_then(|length| length.to_str().ok()?.parse().ok());
-                stream.size_hint().lower().max(said.unwrap_or(0))
-            }
-        };
-        if length > limit {
-            return Answer::refused(Fault::TooLarge { limit });
+    Ok(Filter::around(move |inner, request| match request.body() {
+        Body::Empty => inner.send(request),
+        Body::Whole(bytes) => {
+            let limit = config.max_request_body_size.get();
+            let fits = bytes.len() as u64 <= limit;
+            if fits { inner.send(request) } else { Answer::refused(Fault::TooLarge { limit }) }
         }
-        match std::mem::take(request.body_mut()) {
-            Body::Stream(stream) if !stream.is_end_stream() => {
-                let inner = inner.clone();
-                let mut reading = Reading {
-                    stream,
-                    first: Bytes::new(),
-                    rest: Vec::new(),
-                    length: usize::try_from(length).unwrap_or(0),
-                    limit,
-                    clock: clock.clone(),
-                    timeout: Duration::from_secs(config.body_timeout_s.get().into()),
-                    alarm: None,
-                };
-                Answer::soon(async move {
-                    let bytes = poll_fn(|cx| reading.poll_read(cx)).await?;
-                    *request.body_mut() = bytes.into();
-                    inner.send(request).await
-                })
-            }
-            Body::Stream(_) => inner.send(request),
-            body => {
-                *request.body_mut() = body;
-                inner.send(request)
-            }
-        }
+        Body::Stream(_) => read(inner, request, &config, &clock),
     }))
+}
+
+/// Reads the body before it sends the request on.
+#[inline(never)]
+fn read(inner: &Stack, mut request: Request, config: &Config, clock: &Arc<dyn Clock>) -> Answer {
+    let Body::Stream(stream) = std::mem::take(request.body_mut()) else { return inner.send(request) };
+    let limit = config.max_request_body_size.get();
+    let said = request.headers().get(header::CONTENT_LENGTH);
+    let said = said.and_then(|length| length.to_str().ok()?.parse().ok());
+    let length: u64 = stream.size_hint().lower().max(said.unwrap_or(0));
+    if length > limit {
+        return Answer::refused(Fault::TooLarge { limit });
+    }
+    if stream.is_end_stream() {
+        return inner.send(request);
+    }
+    let inner = inner.clone();
+    let mut reading = Reading {
+        stream,
+        first: Bytes::new(),
+        rest: Vec::new(),
+        length: usize::try_from(length).unwrap_or(0),
+        limit,
+        clock: clock.clone(),
+        timeout: Duration::from_secs(config.body_timeout_s.get().into()),
+        alarm: None,
+    };
+    Answer::soon(async move {
+        let bytes = poll_fn(|cx| reading.poll_read(cx)).await?;
+        *request.body_mut() = bytes.into();
+        inner.send(request).await
+    })
 }
 
 /// A body that is being read.

@@ -104,27 +104,42 @@ pub fn answer(
     (context.media, context.local, context.secure) = (media, line.local, line.secure);
     context.draining = Some(line.draining.clone());
     if http2 {
-        let app = app.clone();
-        return Answered::Later(Box::pin(async move {
-            match begin(&app, request).ready() {
-                Ok(answer) => written(answer, media, in_flight),
-                Err(awaited) => written(in_time(awaited, limit).await, media, in_flight),
-            }
-        }));
+        return later(app.clone(), request, limit, media, in_flight);
     }
     match begin(app, request).ready() {
         Ok(answer) => Answered::Now(Some(written(answer, media, in_flight))),
-        Err(awaited) => {
-            Answered::Later(Box::pin(async move { written(in_time(awaited, limit).await, media, in_flight) }))
-        }
+        Err(awaited) => in_time(awaited, limit, media, in_flight),
     }
 }
 
-async fn in_time(awaited: BoxFuture<Result<Response, Fault>>, limit: Duration) -> Result<Response, Fault> {
-    timeout(limit, awaited).await.unwrap_or_else(|_| {
-        let reason = format!("The request was not answered within {} s.", limit.as_secs());
-        Err(Fault::Unavailable { reason, retry_after: Duration::from_secs(1) })
-    })
+/// The answer to a request that is worked on in a task of its own.
+#[inline(never)]
+fn later(app: Stack, request: Request, limit: Duration, media: Media, in_flight: BusyGuard) -> Answered {
+    Answered::Later(Box::pin(async move {
+        match begin(&app, request).ready() {
+            Ok(answer) => written(answer, media, in_flight),
+            Err(awaited) => {
+                in_time(awaited, limit, media, in_flight).await.unwrap_or_else(|never| match never {})
+            }
+        }
+    }))
+}
+
+/// An answer that has to be waited for, but not longer than `limit`.
+#[inline(never)]
+fn in_time(
+    awaited: BoxFuture<Result<Response, Fault>>,
+    limit: Duration,
+    media: Media,
+    in_flight: BusyGuard,
+) -> Answered {
+    Answered::Later(Box::pin(async move {
+        let answer = timeout(limit, awaited).await.unwrap_or_else(|_| {
+            let reason = format!("The request was not answered within {} s.", limit.as_secs());
+            Err(Fault::Unavailable { reason, retry_after: Duration::from_secs(1) })
+        });
+        written(answer, media, in_flight)
+    }))
 }
 
 /// As it goes out. A connection whose answer is still on its way is not idle.
