@@ -220,14 +220,28 @@ impl Limiter {
         }
         let context = request.context();
         let (key, now) = (self.key(context)?, self.clock.now());
-        let mut told = Told::default();
+        let mut told = self.headers.then(Told::default);
         let answer = self.buckets.take(key, chosen, now, |index, left| {
-            if let Some(limit) = self.limits.get(index).filter(|_| self.headers) {
+            if let (Some(told), Some(limit)) = (&mut told, self.limits.get(index)) {
                 told.add(limit, left.requests(), left.full_ms());
             }
         });
-        let quota = told.values();
-        let Err((index, wait_ms)) = answer else { return Ok(quota) };
+        let quota = told.and_then(Told::values);
+        match answer {
+            Ok(()) => Ok(quota),
+            Err((index, wait_ms)) => self.refuse(index, wait_ms, quota, context),
+        }
+    }
+
+    /// Refuses a request, unless nobody is refused.
+    #[cold]
+    fn refuse(
+        &self,
+        index: usize,
+        wait_ms: u64,
+        quota: Option<Box<[HeaderValue; 2]>>,
+        context: &Context,
+    ) -> Result<Option<Box<[HeaderValue; 2]>>, Fault> {
         let (details, id) = (self.limits[index].sentence(), context.request_id.as_str());
         if let Some(refused) = &self.dry_run {
             let refused = refused.fetch_add(1, Ordering::Relaxed) + 1;

@@ -115,18 +115,24 @@ fn random() -> [u8; 16] {
         bytes: [u8; 2048],
         left: usize,
     }
+    impl Supply {
+        #[cold]
+        fn fill(&mut self) {
+            if getrandom::fill(&mut self.bytes).is_err() {
+                // An id is no secret. It has to differ from others, which the keys of hash maps do.
+                for chunk in self.bytes.chunks_mut(8) {
+                    chunk.copy_from_slice(&RandomState::new().build_hasher().finish().to_ne_bytes());
+                }
+            }
+            self.left = self.bytes.len() / 16;
+        }
+    }
     thread_local! {
         static SUPPLY: RefCell<Supply> = const { RefCell::new(Supply { bytes: [0; 2048], left: 0 }) };
     }
     SUPPLY.with_borrow_mut(|supply| {
         if supply.left == 0 {
-            if getrandom::fill(&mut supply.bytes).is_err() {
-                // An id is no secret. It has to differ from others, which the keys of hash maps do.
-                for chunk in supply.bytes.chunks_mut(8) {
-                    chunk.copy_from_slice(&RandomState::new().build_hasher().finish().to_ne_bytes());
-                }
-            }
-            supply.left = supply.bytes.len() / 16;
+            supply.fill();
         }
         supply.left -= 1;
         let mut taken = [0; 16];

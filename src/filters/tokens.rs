@@ -102,8 +102,10 @@ type Hash = [u8; 32];
 /// could use. The last word is a comparison whose time does not depend on what is compared.
 struct Identity {
     engine: Arc<dyn Engine>,
-    callers: [RwLock<HashMap<u64, Known, BuildHasherDefault<Taken>>>; SHARDS],
+    callers: [Shard; SHARDS],
 }
+
+type Shard = RwLock<HashMap<u64, Known, BuildHasherDefault<Taken>>>;
 
 /// Not of the first byte, which has chosen the shard.
 fn some(hash: &Hash) -> u64 {
@@ -176,6 +178,12 @@ impl Identity {
         {
             return Some(known.caller.clone());
         }
+        self.look_up(hash, callers)
+    }
+
+    /// The caller whom the cache does not know.
+    #[cold]
+    fn look_up(&self, hash: Hash, callers: &Shard) -> Option<Arc<Caller>> {
         let view = self.engine.view();
         let mut hex = [0; 64];
         let token = view.tokens.get(hex_of(&hash, &mut hex))?;

@@ -22,6 +22,7 @@ pub(super) struct Told {
 
 impl Told {
     /// Adds a limit that held.
+    #[inline(never)]
     pub(super) fn add(&mut self, limit: &Limit, left: u64, full_ms: u64) {
         let comma = if self.policy.is_empty() { "" } else { ", " };
         let (name, seconds) = (&limit.name, limit.unit_ms / 1000);
