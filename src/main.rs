@@ -5,6 +5,10 @@ use std::process::ExitCode;
 use clap::{Parser, error::ErrorKind};
 use pileus::{cli::Cli, commands};
 
+/// A request is eight small allocations that live as long as it does: what this one is made for.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     match Cli::try_parse() {
         Ok(cli) => commands::run(cli),

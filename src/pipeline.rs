@@ -9,12 +9,12 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use pileus_model::{Clock, Engine};
+use pileus_model::{Clock, Engine, Idle, ManualClock};
 use pileus_sdk::{Filter, Mount, Stack};
 
 use crate::{
-    apps, diagnostic::Diagnostic, filters, host::ThisProcess, kept::Kept, paste::Section, policy::Policy,
-    router::Router,
+    apps, cli::Options, diagnostic::Diagnostic, filters, host::ThisProcess, kept::Kept, paste::Section,
+    policy::Policy, router::Router,
 };
 
 /// What a stage needs from the stages above it, or gives to those below.
@@ -101,6 +101,20 @@ pub struct BuildDeps {
 }
 
 impl BuildDeps {
+    /// Nothing to build upon: an engine that is not there, no rules, no routes, and time stands still. For
+    /// tests and fuzzing.
+    pub fn idle() -> Self {
+        Self {
+            clock: Arc::new(ManualClock::default()),
+            engine: Arc::new(Idle),
+            policy: Arc::default(),
+            routers: BTreeMap::new(),
+            kept: Kept::default(),
+            watched: Watched::default(),
+            host: Arc::new(ThisProcess::new(&Options::default(), false)),
+        }
+    }
+
     /// What the filters of a pipeline above `mount` get.
     pub fn above(&self, mount: Option<Mount>, pipeline: &str) -> Deps {
         Deps {

@@ -9,7 +9,6 @@ use pileus::{
     paste::{self, Catalog, Files, Strategy},
     pipeline::BuildDeps,
 };
-use pileus_model::{Idle, ManualClock};
 
 fuzz_target!(|input: (bool, &str)| {
     let (typed, text) = input;
@@ -26,16 +25,7 @@ fuzz_target!(|input: (bool, &str)| {
     let Some(files) = files else { return };
     let strategy = Strategy { name: "token", place: None, known: true };
     let plan = paste::check(&files, &Catalog::COMPILED_IN, strategy, &mut report);
-    let deps = BuildDeps {
-        clock: std::sync::Arc::new(ManualClock::default()),
-        engine: std::sync::Arc::new(Idle),
-        policy: Default::default(),
-        routers: Default::default(),
-        kept: Default::default(),
-        watched: Default::default(),
-        host: std::sync::Arc::new(pileus::host::ThisProcess::new(&Default::default(), false)),
-    };
-    let built = paste::build(&plan, &deps, &mut report);
+    let built = paste::build(&plan, &BuildDeps::idle(), &mut report);
     assert!(report.errors() > 0 || built.len() == 1);
     let _ = report.render(false);
 });

@@ -1,7 +1,7 @@
 //! The text of `api-paste.toml`: parsed, checked, built, described.
 #![no_main]
 
-use std::{path::Path, sync::Arc};
+use std::path::Path;
 
 use libfuzzer_sys::fuzz_target;
 use pileus::{
@@ -9,7 +9,6 @@ use pileus::{
     paste::{self, Catalog, Files, Strategy},
     pipeline::BuildDeps,
 };
-use pileus_model::{Idle, ManualClock};
 
 fuzz_target!(|text: &str| {
     let mut report = Report::default();
@@ -18,16 +17,7 @@ fuzz_target!(|text: &str| {
     if let Some(files) = files {
         let strategy = Strategy { name: "token", place: None, known: true };
         let plan = paste::check(&files, &Catalog::COMPILED_IN, strategy, &mut report);
-        let deps = BuildDeps {
-            clock: Arc::new(ManualClock::default()),
-            engine: Arc::new(Idle),
-            policy: Arc::default(),
-            routers: Default::default(),
-            kept: Default::default(),
-            watched: Default::default(),
-            host: std::sync::Arc::new(pileus::host::ThisProcess::new(&Default::default(), false)),
-        };
-        let built = paste::build(&plan, &deps, &mut report);
+        let built = paste::build(&plan, &BuildDeps::idle(), &mut report);
         assert!(report.errors() > 0 || built.len() == plan.servers.len());
         let _ = (paste::describe(&plan), paste::to_json(&plan), paste::to_dot(&plan));
         for server in &plan.servers {

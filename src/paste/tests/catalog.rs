@@ -9,7 +9,7 @@ use std::{
 };
 
 use http::{HeaderValue, header::HeaderName};
-use pileus_model::{BoxFuture, Idle, ManualClock};
+use pileus_model::BoxFuture;
 use pileus_sdk::{Body, Fault, Filter, Mount, Request, Response, Stack};
 use serde::Deserialize;
 use tower_layer::layer_fn;
@@ -20,7 +20,6 @@ use crate::{
     diagnostic::{Diagnostic, Report},
     paste::{BuiltServer, Catalog, Files, Plan, Section, Strategy, build, check},
     pipeline::{AppKind, BuildDeps, Deps, Fact, FilterKind},
-    policy::Policy,
     router::Router,
 };
 
@@ -149,15 +148,8 @@ pub fn environment(name: &str) -> Option<String> {
 
 /// What the filters of all tests get.
 pub fn deps() -> BuildDeps {
-    BuildDeps {
-        clock: Arc::new(ManualClock::default()),
-        engine: Arc::new(Idle),
-        policy: Arc::new(Policy::default()),
-        kept: crate::kept::Kept::default(),
-        watched: crate::pipeline::Watched::default(),
-        host: Arc::new(crate::host::ThisProcess::new(&crate::cli::Options::default(), false)),
-        routers: Mount::ALL.map(|mount| (mount, Arc::new(Router::new(mount, &[]).unwrap()))).into(),
-    }
+    let routers = Mount::ALL.map(|mount| (mount, Arc::new(Router::new(mount, &[]).unwrap()))).into();
+    BuildDeps { routers, ..BuildDeps::idle() }
 }
 
 /// Check and build, as `pileus check` does it.
