@@ -262,3 +262,49 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Guard<S> {
         Pin::new(&mut self.socket).poll_shutdown(cx)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use pileus_model::ManualClock;
+    use tokio::io::AsyncWriteExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_was_read_to_know_the_protocol_is_read_again() {
+        let http2 = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+        // What a client sends, piece by piece; the last row says nothing at all.
+        let cases: [(&[&str], bool); 8] = [
+            (&[http2, "frames"], true),
+            (&["PRI * HTTP/2.0\r\n\r\nSM\r\n\r\nframes"], true),
+            (&["P", "RI * HT", "TP/2.0\r\n\r\nSM\r\n\r", "\n", "frames"], true),
+            (&["GET / HTTP/1.1\r\n\r\n"], false),
+            (&["P", "O", "ST / HTTP/1.1\r\n\r\n"], false),
+            (&["PRI * HTTP/2.0\r\n\r\nSM\r\n", "Host: a\r\n"], false),
+            (&["PRI * HTTP/2.0"], false),
+            (&[], false),
+        ];
+        for (pieces, http2) in cases {
+            let (mut client, server) = tokio::io::duplex(1024);
+            let second = Duration::from_secs(1);
+            let patience = Patience { idle: second, header: second, write: second };
+            let counts = Arc::new(ServerCounts::new(Arc::new(ManualClock::default())));
+            let mut guard = Guard::new(server, patience, Busy::new(counts));
+            let sent = pieces.concat();
+            let send = async move {
+                for piece in pieces {
+                    client.write_all(piece.as_bytes()).await.unwrap();
+                    tokio::task::yield_now().await;
+                }
+            };
+            let read = async {
+                let begins = guard.begins_http2().await.unwrap();
+                let mut all = String::new();
+                guard.read_to_string(&mut all).await.unwrap();
+                (begins, all)
+            };
+            let ((), read) = tokio::join!(send, read);
+            assert_eq!(read, (http2, sent), "{pieces:?}");
+        }
+    }
+}
