@@ -200,16 +200,21 @@ async fn converse<S>(
     busy: Busy,
     front: Arc<ArcSwap<Front>>,
     protocols: Arc<Protocols>,
-    stopped: watch::Receiver<bool>,
+    mut stopped: watch::Receiver<bool>,
 ) where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let peer = line.peer;
     let mut socket = Guard::new(stream, patience, busy.clone());
     let http2 = match &protocols.http2 {
-        Some(http2) => match socket.begins_http2().await {
-            Ok(begins) => begins.then_some(http2),
-            Err(error) => return debug!(%peer, %error, "a connection ended before its first request"),
+        Some(http2) => tokio::select! {
+            biased;
+            begins = socket.begins_http2() => match begins {
+                Ok(begins) => begins.then_some(http2),
+                Err(error) => return debug!(%peer, %error, "a connection ended before its first request"),
+            },
+            // Nobody has asked anything yet.
+            _ = stopped.wait_for(|stopped| *stopped) => return,
         },
         None => None,
     };

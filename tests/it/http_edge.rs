@@ -309,6 +309,26 @@ fn a_hangup_ends_nothing_and_is_answered_in_the_log() {
 }
 
 #[test]
+fn a_drain_waits_for_nobody_who_has_asked_nothing() {
+    let place = Place::quick(1);
+    let server = place.serve();
+    let connect = |bytes: &[u8]| {
+        let mut stream = TcpStream::connect(server.api).expect("a connection");
+        stream.write_all(bytes).expect("written");
+        stream
+    };
+    // Silent, in the midst of how HTTP/2 begins, in the midst of a head, and kept after an answer.
+    let mut kept = connect(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert!(kept.read(&mut [0; 4096]).expect("an answer") > 0);
+    let open = [connect(b""), connect(b"PRI * HT"), connect(b"GET / HT"), kept];
+    thread::sleep(Duration::from_millis(200));
+    let (status, log) = server.stop();
+    assert_eq!(status.code(), Some(0), "{log}");
+    assert!(!log.contains("drain time-out"), "{log}");
+    drop(open);
+}
+
+#[test]
 fn a_drain_lets_a_running_request_finish() {
     let place = Place::quick(1);
     let server = place.serve();
