@@ -16,8 +16,8 @@ use serde::de::IgnoredAny;
 
 use crate::diagnostic::Diagnostic;
 
-/// What a path and a method lead to: the number of a route, or, where `verbs` is not empty, the one of them that
-/// the body's one key chooses (`POST …/action`).
+/// What a path and a method lead to: a route, by its number, or, where `verbs` is not empty, the one of
+/// them that the body's one key chooses (`POST …/action`).
 struct Leaf {
     first: usize,
     verbs: BTreeMap<&'static str, usize>,
