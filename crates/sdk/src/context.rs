@@ -90,7 +90,8 @@ impl RequestId {
             .unwrap_or_default()
     }
 
-    /// As a header has it; `None` where it is empty, or no header may say it. One allocation, shared by all clones of the value.
+    /// As a header has it; `None` where it is empty, or no header may say it. One allocation, shared by all
+    /// clones of the value.
     pub fn value(&self) -> Option<HeaderValue> {
         // A text that has its whole room need not be cut, and an array knows its length.
         let text = if usize::from(self.length) == Self::MAX {
