@@ -2,7 +2,7 @@
 //!
 //! Stands where `tokens` would. The token comes in `X-Auth-Token`; this service asks Keystone about it with
 //! a token of its own, and keeps what it heard for `token_cache_time`: that long a revoked token is still
-//! good. Tokens are taken out of the request, so that no log and no stage below sees them.
+//! good. Tokens are taken out of their headers, so that no log and no stage below sees them.
 //!
 //! - Who is not known gets 401 and is told where tokens are made. With `delay_auth_decision` his request
 //!   goes on without a caller: `policy` refuses it.

@@ -107,8 +107,8 @@ struct Identity {
 
 type Shard = RwLock<HashMap<u64, Known, BuildHasherDefault<Taken>>>;
 
-/// Not of the first byte, which has chosen the shard.
-fn some(hash: &Hash) -> u64 {
+/// Under what a hash's caller is kept. Not of the first byte, which has chosen the shard.
+fn key(hash: &Hash) -> u64 {
     hash.last_chunk().map_or(0, |some| u64::from_ne_bytes(*some))
 }
 
@@ -128,8 +128,8 @@ impl Hasher for Taken {
         }
     }
 
-    fn write_u64(&mut self, some: u64) {
-        self.0 = some;
+    fn write_u64(&mut self, key: u64) {
+        self.0 = key;
     }
 }
 
@@ -172,7 +172,7 @@ impl Identity {
     fn caller(&self, secret: &[u8]) -> Option<Arc<Caller>> {
         let hash: Hash = Sha256::digest(secret).into();
         let callers = &self.callers[usize::from(hash[0]) % SHARDS];
-        if let Some(known) = callers.read().unwrap_or_else(PoisonError::into_inner).get(&some(&hash))
+        if let Some(known) = callers.read().unwrap_or_else(PoisonError::into_inner).get(&key(&hash))
             && same(&known.hash, &hash)
             && known.holds(&*self.engine)
         {
@@ -200,7 +200,7 @@ impl Identity {
                 callers.clear();
             }
         }
-        callers.insert(some(&hash), known);
+        callers.insert(key(&hash), known);
         Some(caller)
     }
 }
