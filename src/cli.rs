@@ -1,8 +1,14 @@
 //! The command line: words and options, and what `--help` teaches.
 
-use std::path::PathBuf;
+use std::{
+    ffi::OsString,
+    path::{Path, PathBuf},
+};
 
-use clap::{Args, Parser, Subcommand};
+use clap::{
+    ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand, error::ErrorKind,
+    parser::ValueSource,
+};
 
 use crate::convert::FileKind;
 
@@ -13,7 +19,7 @@ pub struct Cli {
     /// What to do; nothing said: `serve`.
     #[command(subcommand)]
     pub command: Option<Command>,
-    /// The files of `serve`, where no word is given.
+    /// Files and state. Options before a subcommand count as if they stood behind it.
     #[command(flatten)]
     pub options: Options,
 }
@@ -29,6 +35,11 @@ const EXAMPLES: &str = "Examples:
   pileus convert api-paste.ini            turn Nova's or Cloud Scheduler's files into Pileus's own
   pileus policy list                      show every rule, where it comes from, who asks it
   pileus policy test tests/*.json         decide vectors, show why a decision differs
+
+Environment, for `serve`:
+  PILEUS_LOG         log filter: LEVEL or TARGET=LEVEL, separated by commas [default: info]
+                     levels: off, error, warn, info, debug, trace. Example: info,pileus=debug
+  PILEUS_LOG_FORMAT  text or json [default: text]
 
 Exit codes: 0 done, 64 usage, 69 unavailable (a port or the state folder is taken), 78 configuration.";
 
@@ -70,8 +81,10 @@ pub enum Command {
     /// Find everything that is wrong in the files, in one run; exit 0, or 78
     Check(Listing),
     /// List every route: method, path, action, policy rule, extension
+    #[command(mut_arg("state", |arg| arg.hide(true)))]
     Routes(Listing),
     /// Show listeners, mounts, filters in their order, and where each setting comes from
+    #[command(mut_arg("state", |arg| arg.hide(true)))]
     Pipeline {
         /// Which files, and how.
         #[command(flatten)]
@@ -81,10 +94,10 @@ pub enum Command {
         graph: bool,
     },
     /// List the extensions, those that failed included
+    #[command(mut_arg("state", |arg| arg.hide(true)))]
     Extensions(Listing),
     /// Tell the way of a request through the files, or why a job waits
     #[command(
-        args_conflicts_with_subcommands = true,
         subcommand_negates_reqs = true,
         after_help = EXPLAIN,
         override_usage = "pileus explain [OPTIONS] METHOD PATH\n       pileus explain job [OPTIONS] ID"
@@ -98,7 +111,11 @@ pub enum Command {
         request: ExplainRequest,
     },
     /// Work with policy rules
+    #[command(mut_arg("state", |arg| arg.hide(true)))]
     Policy {
+        /// Which files.
+        #[command(flatten)]
+        options: Options,
         /// What to do with them
         #[command(subcommand)]
         command: PolicyCommand,
@@ -119,6 +136,9 @@ pub enum Command {
 pub enum ExplainCommand {
     /// Why a job waits: every cloud with the first test that it fails, the shares, the limits
     #[command(
+        mut_arg("config", |arg| arg.hide(true)),
+        mut_arg("paste", |arg| arg.hide(true)),
+        mut_arg("policy", |arg| arg.hide(true)),
         after_help = "Asks a server that runs, as the administrator: with the token in DIR/admin-token. Exit 0; 1 where the server refuses (no such job); 69 where it, or the token, is not there."
     )]
     Job(ExplainJob),
@@ -167,9 +187,9 @@ pub struct ExplainJob {
     /// Read the token from this file [default: $PILEUS_TOKEN, else the administrator's of --state]
     #[arg(long, value_name = "FILE")]
     pub token_file: Option<PathBuf>,
-    /// The state folder of the server, for the administrator's token
-    #[arg(long, value_name = "DIR", default_value = "./var")]
-    pub state: PathBuf,
+    /// The state folder of the server, for the administrator's token.
+    #[command(flatten)]
+    pub options: Options,
     /// As JSON, for scripts
     #[arg(long)]
     pub json: bool,
@@ -180,23 +200,28 @@ pub struct ExplainJob {
 pub enum PolicyCommand {
     /// List every rule: what decides, where it comes from, which routes ask it
     #[command(
+        mut_arg("state", |arg| arg.hide(true)),
         after_help = "FROM is `code` for the default of a route that no file says anything about. Of a rule that several files have, the last one holds; the others are named behind `over`."
     )]
     List(Listing),
     /// Find what is wrong with files of rules, or may be meant otherwise; exit 0, or 78
     #[command(
+        mut_arg("paste", |arg| arg.hide(true)),
+        mut_arg("policy", |arg| arg.hide(true)),
+        mut_arg("state", |arg| arg.hide(true)),
         after_help = "The files are read as policy.json and the files of policy.d would be: in this order, later over earlier, above the defaults in code. Warnings leave the exit code 0."
     )]
     Check {
         /// Files of rules, JSON or YAML
         #[arg(required = true, value_name = "FILE")]
         files: Vec<PathBuf>,
-        /// Settings, for their [policy] [default: ./pileus.toml, else built in]
-        #[arg(long, value_name = "FILE")]
-        config: Option<PathBuf>,
+        /// Settings, for their [policy].
+        #[command(flatten)]
+        options: Options,
     },
     /// Decide a rule, and show how: every check with its value and its reason
     #[command(
+        mut_arg("state", |arg| arg.hide(true)),
         after_help = "Example: pileus policy explain clouds:create --creds '{\"roles\": [\"member\"], \"project_id\": \"p1\"}' --target '{\"project_id\": \"p1\"}'\n\nExit 0 where the rule allows, else 1; 64 where a JSON is none; 78 where the rules are broken. No other server is asked, except with --ask."
     )]
     Explain(ExplainRule),
@@ -242,9 +267,107 @@ pub struct Options {
     /// Rules [default: ./policy.json, else built in]
     #[arg(long, value_name = "FILE")]
     pub policy: Option<PathBuf>,
-    /// Where state, VMs and the administrator's token lie
-    #[arg(long, value_name = "DIR", default_value = "./var")]
-    pub state: PathBuf,
+    /// Folder of the state, the VMs and the administrator's token [default: ./var]
+    #[arg(long, value_name = "DIR")]
+    pub state: Option<PathBuf>,
+}
+
+impl Options {
+    /// Returns the state folder.
+    pub fn state(&self) -> &Path {
+        self.state.as_deref().unwrap_or(Path::new("./var"))
+    }
+
+    fn entries(&mut self) -> [(&'static str, &mut Option<PathBuf>); 4] {
+        let Self { config, paste, policy, state } = self;
+        [("config", config), ("paste", paste), ("policy", policy), ("state", state)]
+    }
+}
+
+/// Options that `serve` and `check` use.
+const ALL: &[&str] = &["config", "paste", "policy", "state"];
+/// Options of commands that read the files and have no use for the state folder.
+const FILES: &[&str] = &["config", "paste", "policy"];
+
+impl Cli {
+    /// Parses the command line. An option of [`Options`] counts before and after a subcommand. One that is
+    /// given twice, or that the subcommand does not use, is an error.
+    pub fn read(args: impl IntoIterator<Item = impl Into<OsString> + Clone>) -> Result<Self, clap::Error> {
+        let matches = Self::command().try_get_matches_from(args)?;
+        stray(&matches)?;
+        let mut cli = Self::from_arg_matches(&matches)?;
+        cli.settle().map_err(usage)?;
+        Ok(cli)
+    }
+
+    /// Moves the options to the innermost subcommand.
+    fn settle(&mut self) -> Result<(), String> {
+        let (mut levels, uses, word) = self.levels();
+        let Some(last) = levels.pop() else { return Ok(()) };
+        for above in levels {
+            for ((name, from), (_, to)) in above.entries().into_iter().zip(last.entries()) {
+                match (from.take(), &to) {
+                    (Some(_), Some(_)) => return Err(format!("the option `--{name}` is given twice")),
+                    (Some(path), None) => *to = Some(path),
+                    (None, _) => {}
+                }
+            }
+        }
+        match last.entries().into_iter().find(|(name, path)| path.is_some() && !uses.contains(name)) {
+            Some((name, _)) => Err(format!("the option `--{name}` has no effect on `pileus {word}`")),
+            None => Ok(()),
+        }
+    }
+
+    /// Returns the options of each level from the outside in, those that the innermost subcommand uses, and
+    /// its name.
+    fn levels(&mut self) -> (Vec<&mut Options>, &'static [&'static str], &'static str) {
+        let top = &mut self.options;
+        match &mut self.command {
+            None => (vec![top], ALL, "serve"),
+            Some(Command::Serve(options)) => (vec![top, options], ALL, "serve"),
+            Some(Command::Check(it)) => (vec![top, &mut it.options], ALL, "check"),
+            Some(Command::Routes(it)) => (vec![top, &mut it.options], FILES, "routes"),
+            Some(Command::Pipeline { listing, .. }) => (vec![top, &mut listing.options], FILES, "pipeline"),
+            Some(Command::Extensions(it)) => (vec![top, &mut it.options], FILES, "extensions"),
+            Some(Command::Explain { command: Some(ExplainCommand::Job(job)), request }) => {
+                (vec![top, &mut request.options, &mut job.options], &["state"], "explain job")
+            }
+            Some(Command::Explain { command: None, request }) => {
+                let uses = if request.time { ALL } else { FILES };
+                (vec![top, &mut request.options], uses, "explain")
+            }
+            Some(Command::Policy { options, command }) => match command {
+                PolicyCommand::List(it) => (vec![top, options, &mut it.options], FILES, "policy list"),
+                PolicyCommand::Check { options: own, .. } => {
+                    (vec![top, options, own], &["config"], "policy check")
+                }
+                PolicyCommand::Explain(it) => (vec![top, options, &mut it.options], FILES, "policy explain"),
+                PolicyCommand::Test { .. } => (vec![top, options], &[], "policy test"),
+            },
+            Some(Command::Convert(_)) => (vec![top], &[], "convert"),
+            Some(Command::Worker { .. }) => (vec![top], &[], "worker"),
+        }
+    }
+}
+
+/// Refuses what stands before a subcommand and belongs to none of its options: `explain --json job 7`.
+fn stray(matches: &ArgMatches) -> Result<(), clap::Error> {
+    let Some((word, inner)) = matches.subcommand() else { return Ok(()) };
+    let given = |id: &&str| {
+        // Groups have an id, too, and no source.
+        matches!(matches.try_get_raw_occurrences(id), Ok(Some(_)))
+            && matches.value_source(id) == Some(ValueSource::CommandLine)
+    };
+    let ids: Vec<&str> = matches.ids().map(|id| id.as_str()).filter(|id| !ALL.contains(id)).collect();
+    match ids.iter().find(|id| given(id) && !id.starts_with(char::is_uppercase)) {
+        Some(id) => Err(usage(format!("`{id}` has no effect before `{word}`"))),
+        None => stray(inner),
+    }
+}
+
+fn usage(text: String) -> clap::Error {
+    Cli::command().error(ErrorKind::ArgumentConflict, text)
 }
 
 /// A list for people, or for scripts.

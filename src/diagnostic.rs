@@ -216,6 +216,20 @@ pub fn words(list: &[impl AsRef<str>], last: &str) -> String {
     }
 }
 
+/// Longest text of a file that a message repeats, in characters.
+const SHOWN_MAX: usize = 60;
+
+/// Returns `text` for a message: its start alone where it is long, and how long it is.
+pub fn shortened(text: &str) -> Cow<'_, str> {
+    match text.char_indices().nth(SHOWN_MAX) {
+        None => Cow::Borrowed(text),
+        Some((end, _)) => {
+            let start = text[..end].trim_end();
+            Cow::Owned(format!("{start}… ({} characters)", text.chars().count()))
+        }
+    }
+}
+
 /// Every problem of every file of one run.
 #[derive(Debug, Clone, Default)]
 pub struct Report {

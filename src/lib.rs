@@ -18,6 +18,7 @@ pub mod host;
 pub mod identity;
 pub mod kept;
 pub mod limits;
+pub mod log_settings;
 pub mod metrics;
 mod network;
 pub mod paste;

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use clap::{Parser, error::ErrorKind};
+use clap::error::ErrorKind;
 use pileus::{cli::Cli, commands};
 
 /// A request is eight small allocations that live as long as it does: what this one is made for.
@@ -10,7 +10,7 @@ use pileus::{cli::Cli, commands};
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    match Cli::try_parse() {
+    match Cli::read(std::env::args_os()) {
         Ok(cli) => commands::run(cli),
         Err(error) => {
             // A closed pipe is no reason to fail louder.

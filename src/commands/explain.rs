@@ -13,7 +13,7 @@ use crate::{cli::ExplainJob, client};
 pub const PROJECT: &str = "default";
 
 pub fn job(asked: &ExplainJob) -> u8 {
-    let token = match token(asked.token_file.as_deref(), &asked.state) {
+    let token = match token(asked.token_file.as_deref(), asked.options.state()) {
         Ok(token) => token,
         Err(text) => return fail(UNAVAILABLE, &text),
     };

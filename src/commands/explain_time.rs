@@ -18,7 +18,7 @@ pub fn fetch(
     server: &str,
     stages: &[(String, String)],
 ) -> Result<Value, (u8, String)> {
-    let token = explain::token(asked.token_file.as_deref(), &asked.options.state);
+    let token = explain::token(asked.token_file.as_deref(), asked.options.state());
     let token = token.map_err(|text| (UNAVAILABLE, text))?;
     let path = format!("/v2/{PROJECT}/service/timings");
     let timings = explain::fetch(&asked.url, &path, &token, "timings")?;

@@ -40,9 +40,9 @@ pub fn run(cli: Cli) -> ExitCode {
         Some(Command::Extensions(listing)) => listing::extensions(&listing),
         Some(Command::Explain { command: Some(ExplainCommand::Job(job)), .. }) => explain::job(&job),
         Some(Command::Explain { command: None, request }) => explain_request::run(&request),
-        Some(Command::Policy { command }) => match command {
+        Some(Command::Policy { command, .. }) => match command {
             PolicyCommand::List(listing) => policy::list(&listing),
-            PolicyCommand::Check { files, config } => policy::check(&files, config),
+            PolicyCommand::Check { files, options } => policy::check(&files, &options),
             PolicyCommand::Explain(asked) => policy::explain(&asked),
             PolicyCommand::Test { files } => policy::test(&files),
         },

@@ -63,7 +63,7 @@ fn routes(rule: &DefaultRule) -> Vec<String> {
     rule.routes.iter().map(route).collect()
 }
 
-pub fn check(files: &[PathBuf], config: Option<PathBuf>) -> u8 {
+pub fn check(files: &[PathBuf], options: &Options) -> u8 {
     let mut report = Report::default();
     let read = |path: &PathBuf| {
         let name = path.display().to_string();
@@ -72,7 +72,7 @@ pub fn check(files: &[PathBuf], config: Option<PathBuf>) -> u8 {
             .map_err(|error| Diagnostic::error(format!("{name} cannot be read: {error}")))
     };
     let sources: Vec<_> = files.iter().filter_map(|path| report.take(read(path))).collect();
-    let policy = crate::policy_of(&sources, &Options { config, ..Options::default() }, &mut report);
+    let policy = crate::policy_of(&sources, options, &mut report);
     super::say(&report);
     if report.errors() > 0 {
         return CONFIG;

@@ -16,15 +16,16 @@ use tokio::{
     time::MissedTickBehavior,
 };
 use tracing::{error, info, warn};
-use tracing_subscriber::EnvFilter;
 
 use super::{CONFIG, OK, SOFTWARE, UNAVAILABLE};
 use crate::{
     Checked,
     cli::Options,
+    diagnostic::Report,
     host::{Ask, SetFilter, ThisProcess},
     identity,
     kept::Kept,
+    log_settings::{LogFormat, LogSettings},
     paste::Listen,
     reload::{LOOK_S, Reloader},
     serve::{self, Bound, Serving},
@@ -33,8 +34,12 @@ use crate::{
 pub fn run(options: &Options) -> u8 {
     // Before there are threads.
     serve::systemd::receive();
-    let Some(checked) = super::checked(options) else { return CONFIG };
-    log(&checked.host);
+    let mut report = Report::default();
+    let settings = LogSettings::from_environment(&mut report);
+    let checked = crate::check(options, &mut report);
+    super::say(&report);
+    let (Some(settings), Some(checked), 0) = (settings, checked, report.errors()) else { return CONFIG };
+    log(settings, &checked.host);
     raise_file_limit();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -57,21 +62,20 @@ fn raise_file_limit() {
     }
 }
 
-/// Text for people, JSON for collectors (`PILEUS_LOG_FORMAT=json`), always on stderr. What it tells
-/// can be changed while it runs, by way of `host`.
-fn log(host: &ThisProcess) {
-    let filter = EnvFilter::try_from_env("PILEUS_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+/// Starts the log on stderr. Its filter can be changed while the process runs, by way of `host`.
+fn log(settings: LogSettings, host: &ThisProcess) {
+    let LogSettings { filter, format } = settings;
     let words = filter.to_string();
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     // A second start in one process keeps the first one's log.
-    let set: Option<SetFilter> = match std::env::var("PILEUS_LOG_FORMAT").as_deref() {
-        Ok("json") => {
+    let set: Option<SetFilter> = match format {
+        LogFormat::Json => {
             let builder = builder.json().with_filter_reloading();
             let handle = builder.reload_handle();
             let set = move |filter| handle.reload(filter).map_err(|error| error.to_string());
             builder.try_init().ok().map(|()| Box::new(set) as SetFilter)
         }
-        _ => {
+        LogFormat::Text => {
             let builder = builder.with_ansi(std::io::stderr().is_terminal()).with_filter_reloading();
             let handle = builder.reload_handle();
             let set = move |filter| handle.reload(filter).map_err(|error| error.to_string());
@@ -113,12 +117,12 @@ async fn start(checked: Checked, options: &Options) -> u8 {
     // Before the first signal can come: one that comes while the engine starts is not lost.
     let Ok(mut stop) = Stop::new() else { return fail(SOFTWARE, "signals cannot be heard") };
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
-    let running = match checked.start_engine(&options.state, clock.clone()).await {
+    let running = match checked.start_engine(options.state(), clock.clone()).await {
         Ok(running) => running,
         Err(error) => return fail(code(&error), &error.to_string()),
     };
     let engine: Arc<dyn Engine> = running.engine();
-    let token = match identity::ensure_admin(&*engine, &options.state).await {
+    let token = match identity::ensure_admin(&*engine, options.state()).await {
         Ok(path) => path,
         Err(error) => {
             running.stop().await;
@@ -148,7 +152,7 @@ async fn start(checked: Checked, options: &Options) -> u8 {
     // Before the first request can come: one that asks for a reload is heard, if a little later.
     let asked = host.attach_reload();
     let mut serving = serve::start(bound.into_iter().zip(apps).collect());
-    banner(&addresses, &options.state, &token);
+    banner(&addresses, options.state(), &token);
     serve::systemd::ready();
     until_stopped(&mut stop, reloader, asked, &host, &mut serving).await;
     serve::systemd::stopping();

@@ -25,6 +25,7 @@ mod metrics;
 mod myproxy;
 mod old_operations;
 mod old_ports;
+mod options;
 mod policy;
 mod reload;
 mod service;

@@ -76,7 +76,7 @@ impl World {
             config: Some(write("pileus.toml", FILE)),
             paste: Some(write("api-paste.toml", &paste)),
             policy: Some(write("policy.json", include_str!("../../policy.json"))),
-            state: place.path().join("var"),
+            state: Some(place.path().join("var")),
         };
         let mut report = Report::default();
         let checked = pileus::check(&options, &mut report);
