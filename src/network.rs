@@ -47,6 +47,15 @@ impl Network {
     }
 }
 
+/// Key under which connections and requests of one address are counted: an IPv4 address, or the /64 network
+/// of an IPv6 address, which one host may have whole.
+pub(crate) fn client_network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => IpAddr::V6((address.to_bits() & !u128::from(u64::MAX)).into()),
+        address => address,
+    }
+}
+
 fn bits(address: IpAddr) -> u128 {
     match address {
         IpAddr::V4(address) => address.to_ipv6_mapped().to_bits(),
@@ -68,6 +77,21 @@ mod tests {
     use std::net::SocketAddr;
 
     use super::*;
+
+    #[test]
+    fn addresses_are_counted_by_network() {
+        let cases = [
+            ("192.0.2.1", "192.0.2.1", true),
+            ("192.0.2.1", "192.0.2.2", false),
+            ("192.0.2.1", "::ffff:192.0.2.1", true),
+            ("2001:db8::1", "2001:db8::ffff:1:2:3", true),
+            ("2001:db8::1", "2001:db8:0:1::1", false),
+        ];
+        for (one, two, same) in cases {
+            let key = |text: &str| client_network(text.parse().unwrap());
+            assert_eq!(key(one) == key(two), same, "{one} {two}");
+        }
+    }
 
     #[test]
     fn networks_hold_their_addresses() {

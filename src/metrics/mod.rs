@@ -22,7 +22,7 @@ use pileus_sdk::host::{StageTimes, Timings};
 pub use self::{
     histogram::{BOUNDS_NS, Counts, Histogram},
     page::{Sources, page},
-    server::{Open, ServerCounts},
+    server::{Limit, Open, ServerCounts},
     stage::Stage,
     text::{CONTENT_TYPE, Kind, Metric},
 };

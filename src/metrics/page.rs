@@ -44,6 +44,8 @@ static METRICS: &[(Metric, Fill)] = &[
     (metric("pileus_requests_in_flight", Gauge, &["server"], "Requests that have begun and not ended."), in_flight),
     (metric("pileus_connections_total", Counter, &["server"], "Connections that were accepted."), connections),
     (metric("pileus_connections_open", Gauge, &["server"], "Connections that are open."), connections_open),
+    (metric("pileus_connections_over_limit_total", Counter, &["server", "limit"], "Connections above a limit, answered 503 or closed, by the setting that is the limit."), over_limit),
+    (metric("pileus_connections_dropped_total", Counter, &["server"], "Connections above a limit and above overflow_connections: closed without an answer."), dropped),
     (metric("pileus_request_duration_seconds", Histogram, &["server"], "Time until the answer begins, of a sample: one of time_one_in requests."), request_duration),
     (metric("pileus_filter_duration_seconds", Histogram, &["pipeline", "filter"], "Time in a filter or app without those below it, of a sample: one of time_one_in requests."), filter_duration),
     (metric("pileus_reloads_total", Counter, &["result"], "Times that the files were read again: success, or failure, which changed nothing."), reloads),
@@ -108,6 +110,20 @@ fn connections(metric: &Metric, from: &Sources, text: &mut Text) {
 fn connections_open(metric: &Metric, from: &Sources, text: &mut Text) {
     for (server, counts) in from.host.metrics.servers.all() {
         text.sample(metric, &[&server], counts.connections().1);
+    }
+}
+
+fn over_limit(metric: &Metric, from: &Sources, text: &mut Text) {
+    for (server, counts) in from.host.metrics.servers.all() {
+        for (limit, count) in counts.limited() {
+            text.sample(metric, &[&server, limit.as_str()], count);
+        }
+    }
+}
+
+fn dropped(metric: &Metric, from: &Sources, text: &mut Text) {
+    for (server, counts) in from.host.metrics.servers.all() {
+        text.sample(metric, &[&server], counts.dropped());
     }
 }
 

@@ -16,6 +16,28 @@ const FIRST: u16 = 100;
 /// All statuses that HTTP has room for, 100 to 999; and before them those who went without an answer.
 const SLOTS: usize = 901;
 
+/// Setting that a connection exceeds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Limit {
+    /// `max_connections`.
+    Connections,
+    /// `max_connections_per_address`.
+    PerAddress,
+}
+
+impl Limit {
+    /// Both, in the order of their counters.
+    pub const ALL: [Self; 2] = [Self::Connections, Self::PerAddress];
+
+    /// Name of the setting.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Connections => "max_connections",
+            Self::PerAddress => "max_connections_per_address",
+        }
+    }
+}
+
 /// The counts of one server. Two atomic additions for each request.
 #[derive(Debug)]
 pub struct ServerCounts {
@@ -23,6 +45,8 @@ pub struct ServerCounts {
     ended: Box<[AtomicU64]>,
     accepted: AtomicU64,
     closed: AtomicU64,
+    over_limit: [AtomicU64; Limit::ALL.len()],
+    dropped: AtomicU64,
     /// From the first stage until there was an answer, in requests that were timed.
     pub times: Arc<Stage>,
 }
@@ -35,6 +59,8 @@ impl ServerCounts {
             ended: (0..SLOTS).map(|_| AtomicU64::default()).collect(),
             accepted: AtomicU64::default(),
             closed: AtomicU64::default(),
+            over_limit: Default::default(),
+            dropped: AtomicU64::default(),
             times: Arc::new(Stage::new(clock)),
         }
     }
@@ -56,6 +82,30 @@ impl ServerCounts {
     pub fn open(self: &Arc<Self>) -> Open {
         self.accepted.fetch_add(1, Relaxed);
         Open(self.clone())
+    }
+
+    /// Counts a connection above a limit.
+    pub fn over_limit(&self, limit: Limit) {
+        for (at, count) in Limit::ALL.iter().zip(&self.over_limit) {
+            if *at == limit {
+                count.fetch_add(1, Relaxed);
+            }
+        }
+    }
+
+    /// Counts a connection that is closed at once.
+    pub fn drop_connection(&self) {
+        self.dropped.fetch_add(1, Relaxed);
+    }
+
+    /// Connections above each limit.
+    pub fn limited(&self) -> impl Iterator<Item = (Limit, u64)> {
+        Limit::ALL.into_iter().zip(self.over_limit.iter().map(|count| count.load(Relaxed)))
+    }
+
+    /// Connections that were closed at once.
+    pub fn dropped(&self) -> u64 {
+        self.dropped.load(Relaxed)
     }
 
     /// Statuses that were answered, and how often.

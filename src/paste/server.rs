@@ -8,7 +8,9 @@
 //! | `app` | | a composite, pipeline, filter-app or app |
 //! | `allow_unauthenticated` | `false` | other hosts may call what asks nobody who he is |
 //! | `backlog` | 1024 | connections that wait to be accepted |
-//! | `max_connections` | 10000 | connections at a time; the next one waits |
+//! | `max_connections` | 10000 | connections at a time |
+//! | `max_connections_per_address` | half of `max_connections` | connections of one address at a time; of a /64 with IPv6; not on Unix sockets |
+//! | `overflow_connections` | 256 | connections above these limits that get an answer: 503, or that of `/healthcheck`; 0: none |
 //! | `max_header_bytes` | 32768 | of all headers of a request together; 8192 or more |
 //! | `max_headers` | 100 | headers of a request |
 //! | `header_timeout_s` | 15 | for all headers of a request to arrive |
@@ -51,6 +53,11 @@ pub struct ServerSettings {
     /// Connections at a time.
     #[serde(default = "nonzero::<10_000>")]
     pub max_connections: NonZeroU32,
+    /// Connections of one address at a time; `None`: half of `max_connections`.
+    pub max_connections_per_address: Option<NonZeroU32>,
+    /// Connections above these limits that are answered before they are closed.
+    #[serde(default = "overflow_connections")]
+    pub overflow_connections: u32,
     /// All headers of a request together, in bytes; at least [`MIN_HEADER_BYTES`].
     #[serde(default = "nonzero::<32_768>", deserialize_with = "header_bytes")]
     pub max_header_bytes: NonZeroU32,
@@ -110,6 +117,12 @@ impl ServerSettings {
         self.socket_mode.unwrap_or(if self.socket_group.is_some() { 0o660 } else { 0o600 })
     }
 
+    /// Connections of one address at a time. Half of all by default, so that no address locks out the
+    /// others, and a single proxy in front still has room.
+    pub fn per_address(&self) -> u32 {
+        self.max_connections_per_address.map_or(self.max_connections.get().div_ceil(2), NonZeroU32::get)
+    }
+
     /// A setting that makes no sense beside the others, and why.
     pub fn problem(&self) -> Option<(&'static str, String)> {
         let unix = matches!(self.listen, Listen::Unix(_));
@@ -155,6 +168,10 @@ fn nonzero<const N: u32>() -> NonZeroU32 {
     NonZeroU32::new(N).unwrap_or(NonZeroU32::MIN)
 }
 
+fn overflow_connections() -> u32 {
+    256
+}
+
 fn time_one_in() -> u32 {
     64
 }
@@ -177,7 +194,23 @@ mod tests {
         let settings = listening("127.0.0.1:0");
         assert_eq!((settings.backlog.get(), settings.max_connections.get()), (1024, 10_000));
         assert_eq!((settings.max_header_bytes.get(), settings.max_headers.get()), (32_768, 100));
+        assert_eq!((settings.per_address(), settings.overflow_connections), (5_000, 256));
         assert!(settings.http2 && !settings.allow_unauthenticated && settings.listen.is_local());
+    }
+
+    #[test]
+    fn an_address_has_half_of_all_connections_unless_set() {
+        let cases = [
+            ("max_connections = 50", 25),
+            ("max_connections = 1", 1),
+            ("max_connections = 3", 2),
+            ("max_connections_per_address = 7", 7),
+        ];
+        for (more, expected) in cases {
+            let text = format!("listen = \"127.0.0.1:1\"\napp = \"a\"\n{more}");
+            let settings: ServerSettings = Section::from_text("server.x", &text).parse().unwrap();
+            assert_eq!(settings.per_address(), expected, "{more}");
+        }
     }
 
     #[test]

@@ -112,6 +112,13 @@ pub fn answer(
     }
 }
 
+/// The answer to a request that gets as far as no app.
+#[cold]
+pub fn refused(request: &http::Request<Incoming>, fault: Fault, in_flight: BusyGuard) -> Answered {
+    let media = Media::wanted(request.uri().path(), request.headers());
+    Answered::Now(Some(written(Err(fault), media, in_flight)))
+}
+
 /// The answer to a request that is worked on in a task of its own.
 #[inline(never)]
 fn later(app: Stack, request: Request, limit: Duration, media: Media, in_flight: BusyGuard) -> Answered {

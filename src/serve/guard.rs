@@ -18,6 +18,7 @@ use tokio::{
     time::{Instant, Sleep, sleep_until},
 };
 
+use super::frames::Frames;
 use crate::metrics::ServerCounts;
 
 /// With what a client begins that speaks HTTP/2 (RFC 9113, §3.4).
@@ -103,8 +104,8 @@ pub struct Guard<S> {
     patience: Patience,
     busy: Busy,
     wait: Wait,
-    /// HTTP/2 sends frames that are no requests: there the idle time-out alone holds.
-    http2: bool,
+    /// Frames of HTTP/2, by which its time-outs go: not all that comes belongs to a request.
+    frames: Option<Box<Frames>>,
     /// What was read to find that out, and is read again.
     ahead: Vec<u8>,
     write_since: Option<Instant>,
@@ -123,7 +124,7 @@ impl<S> Guard<S> {
             patience,
             busy,
             wait: Wait::Idle(now),
-            http2: false,
+            frames: None,
             ahead: Vec::new(),
             write_since: None,
             timer,
@@ -134,11 +135,11 @@ impl<S> Guard<S> {
     /// Fails once the deadline has passed; else sees to it that the task is woken then. `now`, where the
     /// caller has just looked.
     fn watch(&mut self, cx: &mut Context<'_>, now: Option<Instant>) -> io::Result<()> {
-        let read = match self.wait {
-            Wait::Busy | Wait::Begun => None,
-            Wait::Idle(since) => Some(since + self.patience.idle),
-            Wait::Head(since) if self.http2 => Some(since + self.patience.idle),
-            Wait::Head(since) => Some(since + self.patience.header),
+        let read = match (&mut self.frames, self.wait) {
+            (Some(frames), _) => frames.deadline(&self.patience, || now.unwrap_or_else(self::now)),
+            (None, Wait::Busy | Wait::Begun) => None,
+            (None, Wait::Idle(since)) => Some(since + self.patience.idle),
+            (None, Wait::Head(since)) => Some(since + self.patience.header),
         };
         let write = self.write_since.map(|since| since + self.patience.write);
         let Some(deadline) = read.into_iter().chain(write).min() else { return Ok(()) };
@@ -164,7 +165,7 @@ impl<S> Guard<S> {
 
 /// Timers of sockets follow the runtime's clock, which is not the one that tests move.
 #[allow(clippy::disallowed_methods)]
-fn now() -> Instant {
+pub(super) fn now() -> Instant {
     Instant::now()
 }
 
@@ -181,7 +182,15 @@ impl<S: AsyncRead + Unpin> AsyncRead for Guard<S> {
             this.ahead.drain(..length);
             return Poll::Ready(Ok(()));
         }
+        let before = buf.filled().len();
         let polled = Pin::new(&mut this.socket).poll_read(cx, buf);
+        if let Some(frames) = &mut this.frames {
+            match polled {
+                Poll::Ready(_) => frames.received(buf.filled().get(before..).unwrap_or_default()),
+                Poll::Pending => this.watch(cx, None)?,
+            }
+            return polled;
+        }
         let busy = this.busy.is_busy();
         if polled.is_ready() {
             // The first bytes after a pause begin a head; more bytes of it gain no time.
@@ -213,8 +222,9 @@ impl<S: AsyncRead + Unpin> Guard<S> {
             }
         }
         self.ahead = first[..filled].to_vec();
-        self.http2 = first == PREFACE;
-        Ok(self.http2)
+        let http2 = first == PREFACE;
+        self.frames = http2.then(|| Box::new(Frames::new()));
+        Ok(http2)
     }
 }
 
@@ -222,7 +232,12 @@ impl<S: AsyncWrite + Unpin> Guard<S> {
     fn wrote<T>(&mut self, cx: &mut Context<'_>, polled: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         if polled.is_ready() {
             self.write_since = None;
-            if self.wait != Wait::Busy && !self.busy.is_busy() {
+            if let Some(frames) = &self.frames {
+                // What is sent now may be the last that happens for long: see that the task is woken.
+                if frames.changed() {
+                    self.watch(cx, None)?;
+                }
+            } else if self.wait != Wait::Busy && !self.busy.is_busy() {
                 // An answer went out: from here on the connection is idle.
                 self.wait = Wait::Busy;
             }
@@ -237,6 +252,9 @@ impl<S: AsyncWrite + Unpin> Guard<S> {
 impl<S: AsyncWrite + Unpin> AsyncWrite for Guard<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let polled = Pin::new(&mut self.socket).poll_write(cx, buf);
+        if let (Some(frames), Poll::Ready(Ok(written))) = (&mut self.frames, &polled) {
+            frames.sent(buf.get(..*written).unwrap_or(buf));
+        }
         self.wrote(cx, polled)
     }
 
@@ -246,6 +264,14 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Guard<S> {
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let polled = Pin::new(&mut self.socket).poll_write_vectored(cx, bufs);
+        if let (Some(frames), Poll::Ready(Ok(written))) = (&mut self.frames, &polled) {
+            let mut left = *written;
+            for buf in bufs {
+                let part = buf.get(..left).unwrap_or(buf);
+                frames.sent(part);
+                left -= part.len();
+            }
+        }
         self.wrote(cx, polled)
     }
 

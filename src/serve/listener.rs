@@ -14,7 +14,7 @@ use hyper_util::{
 use pileus_sdk::{Draining, Peer, Stack};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    sync::watch,
+    sync::{Semaphore, watch},
     task::JoinSet,
     time::timeout,
 };
@@ -24,6 +24,8 @@ use super::{
     Answering,
     edge::{self, Line},
     guard::{Busy, Guard, Patience},
+    overflow,
+    slots::{Slot, Slots},
     socket::{Socket, Stream},
 };
 use crate::paste::{Listen, ServerSettings};
@@ -57,7 +59,7 @@ pub struct Front {
 
 impl Front {
     /// What answers the request before which so many began: of `time_one_in` of them one is timed.
-    fn app(&self, turn: u64) -> &Stack {
+    pub fn app(&self, turn: u64) -> &Stack {
         match turn.checked_rem(self.settings.time_one_in.into()) {
             Some(0) => &self.answering.timed,
             _ => &self.answering.app,
@@ -71,7 +73,7 @@ const MAX_STREAMS: u32 = 100;
 /// Headers that hyper takes unless it is told otherwise.
 const HYPERS_MAX_HEADERS: u32 = 100;
 
-fn seconds(setting: NonZeroU32) -> Duration {
+pub fn seconds(setting: NonZeroU32) -> Duration {
     Duration::from_secs(setting.get().into())
 }
 
@@ -91,6 +93,8 @@ impl Bound {
         let mut settings = self.settings;
         let mut protocols = Arc::new(Protocols::new(&settings));
         let mut connections = JoinSet::new();
+        let (slots, overflow) = (Slots::default(), Slots::default());
+        let handshakes = Arc::new(Semaphore::new(overflow::MAX_HANDSHAKES));
         let drains = stopped.clone();
         let draining: Arc<Draining> = Arc::new(move || {
             let mut drains = drains.clone();
@@ -98,10 +102,8 @@ impl Bound {
             Box::pin(async move { drop(drains.wait_for(|stopped| *stopped).await) })
         });
         loop {
-            // What is over the cap waits in the kernel's backlog.
-            let room = connections.len() < settings.max_connections.get() as usize;
             let accepted = tokio::select! {
-                accepted = self.socket.accept(), if room => accepted,
+                accepted = self.socket.accept() => accepted,
                 _ = stopped.wait_for(|stopped| *stopped) => break,
                 Some(_) = connections.join_next(), if !connections.is_empty() => continue,
                 Ok(()) = changed.changed() => {
@@ -122,15 +124,33 @@ impl Bound {
                     continue;
                 }
             };
-            connections.spawn(connection(
-                stream,
-                peer,
-                &settings,
-                draining.clone(),
-                front.clone(),
-                protocols.clone(),
-                stopped.clone(),
-            ));
+            let limit = match slots.take(peer, settings.max_connections.get(), settings.per_address()) {
+                Ok(slot) => {
+                    connections.spawn(connection(
+                        (stream, peer, slot),
+                        &settings,
+                        draining.clone(),
+                        front.clone(),
+                        protocols.clone(),
+                        stopped.clone(),
+                    ));
+                    continue;
+                }
+                Err(limit) => limit,
+            };
+            let counts = front.load().answering.counts.clone();
+            counts.over_limit(limit);
+            let most = settings.overflow_connections;
+            match overflow.take(peer, most, most.div_ceil(2)) {
+                Ok(slot) => drop(connections.spawn(overflow::connection(
+                    (stream, peer, slot),
+                    draining.clone(),
+                    front.load_full(),
+                    protocols.clone(),
+                    handshakes.clone(),
+                ))),
+                Err(_) => counts.drop_connection(),
+            }
         }
         drop(self.socket);
         let open = connections.len();
@@ -147,8 +167,7 @@ impl Bound {
 }
 
 fn connection(
-    stream: Stream,
-    peer: Peer,
+    (stream, peer, slot): (Stream, Peer, Slot),
     settings: &ServerSettings,
     draining: Arc<Draining>,
     front: Arc<ArcSwap<Front>>,
@@ -168,7 +187,7 @@ fn connection(
     let open = counts.open();
     let handshake = seconds(settings.header_timeout_s);
     async move {
-        let _open = open;
+        let _held = (open, slot);
         let line = Line { peer, local, secure: keys.is_some(), draining };
         let busy = Busy::new(counts);
         let stream = match stream {
@@ -182,7 +201,13 @@ fn connection(
         let Some(keys) = keys else {
             return converse(stream, patience, line, busy, front, protocols, stopped).await;
         };
-        match timeout(handshake, keys.acceptor().accept(stream)).await {
+        let mut stops = stopped.clone();
+        let agreed = tokio::select! {
+            agreed = timeout(handshake, keys.acceptor().accept(stream)) => agreed,
+            // Nothing was asked yet.
+            _ = stops.wait_for(|stopped| *stopped) => return,
+        };
+        match agreed {
             Ok(Ok(stream)) => {
                 Box::pin(converse(stream, patience, line, busy, front, protocols, stopped)).await;
             }
@@ -264,10 +289,11 @@ async fn to_the_end<C: GracefulConnection>(
 }
 
 /// How both versions of HTTP are spoken.
-struct Protocols {
-    http1: http1::Builder,
+pub struct Protocols {
+    /// HTTP/1.1, and 1.0.
+    pub http1: http1::Builder,
     /// `None`: not at all.
-    http2: Option<http2::Builder<TokioExecutor>>,
+    pub http2: Option<http2::Builder<TokioExecutor>>,
 }
 
 impl Protocols {

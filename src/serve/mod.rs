@@ -6,8 +6,11 @@
 //! [`Serving::change`] cannot fail.
 
 mod edge;
+mod frames;
 mod guard;
 mod listener;
+mod overflow;
+mod slots;
 mod socket;
 pub mod systemd;
 mod tls;

@@ -8,6 +8,7 @@ mod bad_files;
 #[expect(dead_code, reason = "unit tests use the rest")]
 #[path = "../../src/tls/testing.rs"]
 mod certificates;
+mod connection_limits;
 mod convert;
 mod crash;
 mod events;
@@ -29,6 +30,7 @@ mod options;
 mod policy;
 mod reload;
 mod service;
+mod slow_http2;
 mod support;
 mod systemd;
 mod tenants;

@@ -8,7 +8,7 @@ use std::{
     net::{SocketAddr, TcpListener, TcpStream},
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
-    sync::{Mutex, mpsc},
+    sync::{Arc, Mutex, mpsc},
     thread,
     time::{Duration, Instant},
 };
@@ -16,7 +16,11 @@ use std::{
 use pileus::{paste::TlsSettings, serve::Keys};
 use serde_json::Value;
 use tempfile::TempDir;
-use tokio_rustls::rustls::{ServerConnection, StreamOwned};
+use tokio_rustls::rustls::{
+    ClientConfig, ClientConnection, RootCertStore, ServerConnection, StreamOwned, SupportedProtocolVersion,
+    crypto::aws_lc_rs,
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+};
 
 /// How long anything may take before a test gives up; nothing sleeps that long.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -358,6 +362,37 @@ pub fn tls_server(folder: &Path, name: &str, answer: impl Fn(&[u8]) -> Vec<u8> +
         }
     });
     port
+}
+
+/// A client of TLS that trusts `ca.pem` of the folder, and shows `NAME.pem` if it has a name. Clones share their
+/// sessions.
+pub fn tls_config(
+    folder: &Path,
+    name: Option<&str>,
+    versions: &[&'static SupportedProtocolVersion],
+) -> Arc<ClientConfig> {
+    let certificate = |name: &str| {
+        CertificateDer::from_pem_file(folder.join(format!("{name}.pem"))).expect("a certificate")
+    };
+    let mut roots = RootCertStore::empty();
+    roots.add(certificate("ca")).expect("an authority");
+    let builder = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()));
+    let builder = builder.with_protocol_versions(versions).expect("versions").with_root_certificates(roots);
+    Arc::new(match name {
+        None => builder.with_no_client_auth(),
+        Some(name) => {
+            let key = PrivateKeyDer::from_pem_file(folder.join(format!("{name}.key"))).expect("a key");
+            builder.with_client_auth_cert(vec![certificate(name)], key).expect("a client")
+        }
+    })
+}
+
+/// A connection of such a client to `localhost`.
+pub fn tls_client(config: &Arc<ClientConfig>, to: SocketAddr) -> StreamOwned<ClientConnection, TcpStream> {
+    let stream = TcpStream::connect(to).expect("a connection");
+    stream.set_read_timeout(Some(PATIENCE)).expect("a time-out");
+    let name = "localhost".try_into().expect("a name");
+    StreamOwned::new(ClientConnection::new(config.clone(), name).expect("a session"), stream)
 }
 
 /// A whole request; `None` where it breaks off.
