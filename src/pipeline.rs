@@ -1,7 +1,7 @@
 //! The lists `FILTERS`, `APPS`, `COMPOSITES`: every name that `factory = "…"` may say.
 //!
-//! Which order of filters makes sense is said here as data (`needs`, `gives`); the check itself
-//! and the assembling stand in [`crate::paste`].
+//! Each filter states its [`Capabilities`], from which the check derives the valid orders. The check itself and
+//! the assembling stand in [`crate::paste`].
 
 use std::{
     collections::BTreeMap,
@@ -13,8 +13,15 @@ use pileus_model::{Clock, Engine, Idle, ManualClock};
 use pileus_sdk::{Filter, Mount, Stack};
 
 use crate::{
-    apps, cli::Options, diagnostic::Diagnostic, filters, host::ThisProcess, kept::Kept, paste::Section,
-    policy::Policy, router::Router,
+    apps,
+    cli::Options,
+    diagnostic::{Diagnostic, Place, Source},
+    filters,
+    host::ThisProcess,
+    kept::Kept,
+    paste::Section,
+    policy::Policy,
+    router::Router,
 };
 
 /// What a stage needs from the stages above it, or gives to those below.
@@ -30,6 +37,8 @@ pub enum Fact {
     Caller,
     /// A router at the pipeline's end. Given by the app, from below.
     Route,
+    /// Requests of foreign web pages have been refused.
+    SameSite,
 }
 
 impl Fact {
@@ -41,6 +50,7 @@ impl Fact {
             Self::WholeBody => "the whole body",
             Self::Caller => "a caller",
             Self::Route => "a route",
+            Self::SameSite => "protection from foreign web pages",
         }
     }
 }
@@ -131,21 +141,64 @@ impl BuildDeps {
 /// Builds a stage from its section. Starts no task and opens no socket.
 pub type Factory = fn(&Section, &Deps) -> Result<Filter, Diagnostic>;
 
+/// Capabilities of a filter with the settings of one section.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Capabilities {
+    /// Capabilities that the stages above have to provide.
+    pub requires: &'static [Fact],
+    /// Capabilities for the stages below.
+    pub provides: &'static [Fact],
+    /// Capabilities that come too late to be of use: a stage above must not have provided them.
+    pub precedes: &'static [Fact],
+    /// `true` if the filter rejects unauthenticated requests. A pipeline without such a filter is open to
+    /// every caller that reaches its port. `noauth` accepts any claimed identity and authenticates nothing.
+    pub authenticates: bool,
+}
+
+impl Capabilities {
+    /// A filter that requires and provides nothing.
+    pub const NONE: Self = Self { requires: &[], provides: &[], precedes: &[], authenticates: false };
+
+    /// The same capabilities with these requirements.
+    pub const fn requires(self, requires: &'static [Fact]) -> Self {
+        Self { requires, ..self }
+    }
+
+    /// The same capabilities, and these for the stages below.
+    pub const fn provides(self, provides: &'static [Fact]) -> Self {
+        Self { provides, ..self }
+    }
+
+    /// The same capabilities of a filter that has to stand above those that provide these.
+    pub const fn precedes(self, precedes: &'static [Fact]) -> Self {
+        Self { precedes, ..self }
+    }
+
+    /// The same capabilities of a filter that rejects unauthenticated requests.
+    pub const fn authenticates(self) -> Self {
+        Self { authenticates: true, ..self }
+    }
+}
+
 /// A filter that `factory = "…"` may name.
 #[derive(Debug, Clone, Copy)]
 pub struct FilterKind {
     /// The word in the file.
     pub name: &'static str,
-    /// What stages above it have to give.
-    pub needs: &'static [Fact],
-    /// What it gives to stages below.
-    pub gives: &'static [Fact],
-    /// Whether it lets nobody pass who has not proved who he is. A pipeline without such a filter
-    /// is open to everybody who can reach its port; `noauth`, which believes what it is told,
-    /// closes nothing.
-    pub authenticates: bool,
+    /// Returns the capabilities that the filter has with the settings of a section. A setting that is missing or
+    /// wrong counts as its default: its factory reports it.
+    pub capabilities: fn(&Section) -> Capabilities,
     /// Builds it.
     pub factory: Factory,
+}
+
+impl FilterKind {
+    /// Capabilities of the filter with its default settings.
+    pub fn defaults(&self) -> Capabilities {
+        let source = Arc::new(Source { name: String::new(), text: String::new() });
+        let nowhere = Place { source, span: 0..0 };
+        (self.capabilities)(&Section::bare(self.name, &nowhere))
+    }
 }
 
 /// Builds an app from its section. Starts no task and opens no socket.
@@ -246,7 +299,8 @@ mod tests {
 
     #[test]
     fn noauth_proves_nothing() {
-        let authenticates: Vec<_> = FILTERS.iter().filter(|it| it.authenticates).map(|it| it.name).collect();
+        let authenticates = FILTERS.iter().filter(|it| it.defaults().authenticates);
+        let authenticates: Vec<_> = authenticates.map(|it| it.name).collect();
         assert!(authenticates == ["authtoken", "tokens"]);
     }
 }

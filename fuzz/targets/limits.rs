@@ -18,7 +18,7 @@ fuzz_target!(|input: (bool, &str)| {
     };
     let text = format!(
         "[server.a]\nlisten = \"127.0.0.1:0\"\napp = \"p\"\n[pipeline.p]\n\
-         pipeline = [\"noauth\", \"ratelimit\", \"versions\"]\n[filter.ratelimit]\nlimits = {limits}\n"
+         pipeline = [\"samesite\", \"noauth\", \"ratelimit\", \"versions\"]\n[filter.ratelimit]\nlimits = {limits}\n"
     );
     let mut report = Report::default();
     let files = Files::from_text("api-paste.toml", &text, Path::new("/nowhere"), &|_: &str| None, &mut report);

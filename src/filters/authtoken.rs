@@ -49,12 +49,15 @@ use crate::{
     diagnostic::Diagnostic,
     filters::tokens::take_secrets,
     paste::Section,
-    pipeline::{Deps, Fact, FilterKind},
+    pipeline::{Capabilities, Deps, Fact, FilterKind},
 };
 
 /// What the pipeline knows of it.
-pub const KIND: FilterKind =
-    FilterKind { name: "authtoken", needs: &[], gives: &[Fact::Caller], authenticates: true, factory };
+pub const KIND: FilterKind = FilterKind {
+    name: "authtoken",
+    capabilities: |_| Capabilities::NONE.provides(&[Fact::Caller]).authenticates(),
+    factory,
+};
 
 static X_AUTH_TOKEN: HeaderName = HeaderName::from_static("x-auth-token");
 static X_SERVICE_TOKEN: HeaderName = HeaderName::from_static("x-service-token");
@@ -142,10 +145,14 @@ impl Stage {
             }
             Err(Unknown::Invalid) if self.delays => {
                 let challenge = challenge();
-                inner.send(request).map(|answer| match answer {
+                inner.send(request).map(|mut answer| {
                     // Whoever refuses below does not know where tokens are made.
-                    Err(Fault::Unauthorized { challenge: None }) => Err(Fault::Unauthorized { challenge }),
-                    answer => answer,
+                    if let Err(Fault::Unauthorized { challenge: unknown @ None }) =
+                        answer.as_mut().map_err(Fault::kind_mut)
+                    {
+                        *unknown = challenge;
+                    }
+                    answer
                 })
             }
             Err(Unknown::Invalid) => Answer::refused(Fault::Unauthorized { challenge: challenge() }),

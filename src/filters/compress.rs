@@ -19,12 +19,11 @@ use serde::Deserialize;
 use crate::{
     diagnostic::Diagnostic,
     paste::Section,
-    pipeline::{Deps, FilterKind},
+    pipeline::{Capabilities, Deps, FilterKind},
 };
 
 /// What the pipeline knows of it.
-pub const KIND: FilterKind =
-    FilterKind { name: "compress", needs: &[], gives: &[], authenticates: false, factory };
+pub const KIND: FilterKind = FilterKind { name: "compress", capabilities: |_| Capabilities::NONE, factory };
 
 /// What a section with `factory = "compress"` may say.
 #[derive(Debug, Clone, Copy, Deserialize)]

@@ -21,12 +21,12 @@ use sha2::{Digest as _, Sha256};
 use crate::{
     diagnostic::Diagnostic,
     paste::Section,
-    pipeline::{Deps, FilterKind},
+    pipeline::{Capabilities, Deps, FilterKind},
 };
 
 /// What the pipeline knows of it.
 pub const KIND: FilterKind =
-    FilterKind { name: "conditional", needs: &[], gives: &[], authenticates: false, factory };
+    FilterKind { name: "conditional", capabilities: |_| Capabilities::NONE, factory };
 
 /// What a section with `factory = "conditional"` may say: nothing.
 #[derive(Debug, Deserialize)]

@@ -20,12 +20,11 @@ use super::request_id::{into_response, stamp};
 use crate::{
     diagnostic::Diagnostic,
     paste::Section,
-    pipeline::{Deps, FilterKind},
+    pipeline::{Capabilities, Deps, FilterKind},
 };
 
 /// What the pipeline knows of it.
-pub const KIND: FilterKind =
-    FilterKind { name: "cors", needs: &[], gives: &[], authenticates: false, factory };
+pub const KIND: FilterKind = FilterKind { name: "cors", capabilities: |_| Capabilities::NONE, factory };
 
 /// What a section with `factory = "cors"` may say.
 #[derive(Debug, Deserialize)]

@@ -27,12 +27,12 @@ use super::request_id::{into_response, stamp};
 use crate::{
     diagnostic::Diagnostic,
     paste::Section,
-    pipeline::{Deps, Fact, FilterKind},
+    pipeline::{Capabilities, Deps, Fact, FilterKind},
 };
 
 /// What the pipeline knows of it.
 pub const KIND: FilterKind =
-    FilterKind { name: "faultwrap", needs: &[], gives: &[Fact::Faults], authenticates: false, factory };
+    FilterKind { name: "faultwrap", capabilities: |_| Capabilities::NONE.provides(&[Fact::Faults]), factory };
 
 /// What a section with `factory = "faultwrap"` may say.
 #[derive(Debug, Deserialize)]
@@ -108,7 +108,7 @@ fn wrapped(answer: Result<Response, Fault>, format: Format, media: Media, id: &R
 
 /// As web.py wrote it; what web.py had no word for is said in plain text.
 fn as_of_old(fault: Fault, id: &RequestId) -> Response {
-    let (mime, text) = match &fault {
+    let (mime, text) = match fault.kind() {
         Fault::NoRoute | Fault::NotFound { .. } => ("text/html", "not found".to_owned()),
         Fault::MethodNotAllowed { .. } => ("text/html", "None".to_owned()),
         Fault::Internal(_) => ("text/html", "internal server error".to_owned()),

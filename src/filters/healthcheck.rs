@@ -26,12 +26,12 @@ use crate::{
     diagnostic::Diagnostic,
     network::Network,
     paste::Section,
-    pipeline::{Deps, FilterKind},
+    pipeline::{Capabilities, Deps, FilterKind},
 };
 
 /// What the pipeline knows of it.
 pub const KIND: FilterKind =
-    FilterKind { name: "healthcheck", needs: &[], gives: &[], authenticates: false, factory };
+    FilterKind { name: "healthcheck", capabilities: |_| Capabilities::NONE, factory };
 
 /// What a section with `factory = "healthcheck"` may say.
 #[derive(Debug, Deserialize)]

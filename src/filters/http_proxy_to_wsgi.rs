@@ -26,12 +26,12 @@ use crate::{
     diagnostic::Diagnostic,
     network::Network,
     paste::Section,
-    pipeline::{Deps, FilterKind},
+    pipeline::{Capabilities, Deps, FilterKind},
 };
 
 /// What the pipeline knows of it.
 pub const KIND: FilterKind =
-    FilterKind { name: "http_proxy_to_wsgi", needs: &[], gives: &[], authenticates: false, factory };
+    FilterKind { name: "http_proxy_to_wsgi", capabilities: |_| Capabilities::NONE, factory };
 
 const FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");

@@ -23,15 +23,13 @@ use tracing::{Instrument, warn};
 use crate::{
     diagnostic::Diagnostic,
     paste::Section,
-    pipeline::{Deps, Fact, FilterKind},
+    pipeline::{Capabilities, Deps, Fact, FilterKind},
 };
 
 /// What the pipeline knows of it.
 pub const KIND: FilterKind = FilterKind {
     name: "idempotency",
-    needs: &[Fact::Caller, Fact::WholeBody],
-    gives: &[],
-    authenticates: false,
+    capabilities: |_| Capabilities::NONE.requires(&[Fact::Caller, Fact::WholeBody]),
     factory,
 };
 
@@ -100,7 +98,7 @@ impl Keys {
             let answer = inner.send(request).await;
             let answer = match answer {
                 // What was ended the first time is gone: that is as it should be.
-                Err(Fault::NotFound { .. }) if done => accepted(),
+                Err(fault) if done && matches!(fault.kind(), Fault::NotFound { .. }) => accepted(),
                 other => other,
             };
             if let Some(answer) = answer.as_ref().ok().and_then(kept) {

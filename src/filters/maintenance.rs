@@ -3,8 +3,7 @@
 //! Closed is what a setting says, or a file that is there: `touch` closes without a reload, `rm` opens.
 //! The file is looked at once a second at most; what stands in it is told to clients in place of
 //! `message`. Some may pass all the same: methods (`["GET", "HEAD"]` is a service that can be read and
-//! not changed), and roles, for which this filter stands below an authenticator. Above one nobody has a
-//! role, and nobody passes by one.
+//! not changed), and roles, for which this filter stands below an authenticator.
 //!
 //! Open, and without a file, a request pays one comparison.
 
@@ -25,12 +24,17 @@ use serde::Deserialize;
 use crate::{
     diagnostic::Diagnostic,
     paste::Section,
-    pipeline::{Deps, FilterKind},
+    pipeline::{Capabilities, Deps, Fact, FilterKind},
 };
 
 /// What the pipeline knows of it.
-pub const KIND: FilterKind =
-    FilterKind { name: "maintenance", needs: &[], gives: &[], authenticates: false, factory };
+pub const KIND: FilterKind = FilterKind { name: "maintenance", capabilities, factory };
+
+/// Roles are those of a caller.
+fn capabilities(section: &Section) -> Capabilities {
+    let requires: &[Fact] = if section.list("roles").is_empty() { &[] } else { &[Fact::Caller] };
+    Capabilities::NONE.requires(requires)
+}
 
 /// How old the last look at the file may be.
 const FRESH: Duration = Duration::from_secs(1);

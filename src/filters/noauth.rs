@@ -19,12 +19,14 @@ use serde::Deserialize;
 use crate::{
     diagnostic::Diagnostic,
     paste::Section,
-    pipeline::{Deps, Fact, FilterKind},
+    pipeline::{Capabilities, Deps, Fact, FilterKind},
 };
 
+/// A caller that is not proved may be a web page: `samesite` has to stand above.
+const CAPABILITIES: Capabilities = Capabilities::NONE.requires(&[Fact::SameSite]).provides(&[Fact::Caller]);
+
 /// What the pipeline knows of it.
-pub const KIND: FilterKind =
-    FilterKind { name: "noauth", needs: &[], gives: &[Fact::Caller], authenticates: false, factory };
+pub const KIND: FilterKind = FilterKind { name: "noauth", capabilities: |_| CAPABILITIES, factory };
 
 static X_AUTH_TOKEN: HeaderName = HeaderName::from_static("x-auth-token");
 static X_AUTH_USER: HeaderName = HeaderName::from_static("x-auth-user");
@@ -209,7 +211,7 @@ mod tests {
 
     #[test]
     fn it_counts_as_open_and_its_settings_are_checked() {
-        const { assert!(!KIND.authenticates) };
+        const { assert!(!CAPABILITIES.authenticates) };
         let (deps, ..) = deps();
         for wrong in ["anonymous = 'nobody'", "project = ''", "user = 'x'"] {
             assert!(build(KIND, wrong, &deps).is_err(), "{wrong}");

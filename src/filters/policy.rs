@@ -22,16 +22,14 @@ use serde_json::{Map, Value};
 use crate::{
     diagnostic::{Diagnostic, Source},
     paste::Section,
-    pipeline::{Deps, Fact, FilterKind},
+    pipeline::{Capabilities, Deps, Fact, FilterKind},
     policy::{Decision, Field, Policy, RuleId, Shadow, Target},
 };
 
 /// What the pipeline knows of it.
 pub const KIND: FilterKind = FilterKind {
     name: "policy",
-    needs: &[Fact::Caller, Fact::Route, Fact::WholeBody],
-    gives: &[],
-    authenticates: false,
+    capabilities: |_| Capabilities::NONE.requires(&[Fact::Caller, Fact::Route, Fact::WholeBody]),
     factory,
 };
 

@@ -1,7 +1,10 @@
 //! `ratelimit`: refuses who calls faster than the limits of Nova's manner allow.
 //!
 //! Stands below an authenticator, which says who calls, and above `policy`, which costs more than a
-//! count. Refuses at once (429); `tower`'s own rate limit makes the caller wait, and counts all callers
+//! count. With `key = "address"` it may stand above the authenticator: no caller is needed for that. With
+//! `count = "unauthenticated"` it has to stand there, and charges answers with 401 alone ([`guesses`]).
+//!
+//! Refuses at once (429); `tower`'s own rate limit makes the caller wait, and counts all callers
 //! as one. It differs from Nova's where that was broken (reference §4, traps 41–47):
 //!
 //! - A limit's regex is matched, from the start, against the path as it was sent and against the path
@@ -19,6 +22,7 @@
 //! A request whose verb no limit names pays for one comparison and one reference count.
 
 mod buckets;
+mod guesses;
 mod headers;
 mod limits;
 
@@ -42,19 +46,34 @@ use serde_json::{Value, json};
 
 use self::{
     buckets::{Buckets, Key, Rate},
+    guesses::Guesses,
     headers::Told,
     limits::Limit,
 };
 use crate::{
     diagnostic::{Diagnostic, nearest},
-    paste::Section,
-    pipeline::{Deps, Fact, FilterKind},
+    paste::{self, Section},
+    pipeline::{Capabilities, Deps, Fact, FilterKind},
     router::Router,
 };
 
 /// What the pipeline knows of it.
-pub const KIND: FilterKind =
-    FilterKind { name: "ratelimit", needs: &[Fact::Caller], gives: &[], authenticates: false, factory };
+pub const KIND: FilterKind = FilterKind { name: "ratelimit", capabilities, factory };
+
+/// An address is known without a caller; users, projects and roles are not.
+fn capabilities(section: &Section) -> Capabilities {
+    if section.text("count") == Some("unauthenticated") {
+        return Capabilities::NONE.precedes(&[Fact::Caller]);
+    }
+    let has_roles = |limit: &paste::Value| match &limit.kind {
+        paste::Kind::Table(table) => table.contains_key("roles"),
+        _ => false,
+    };
+    let by_address = section.text("key") == Some("address") || section.gaps.contains_key("key");
+    let by_role = !section.list("exempt_roles").is_empty() || section.list("limits").iter().any(has_roles);
+    let requires: &[Fact] = if by_address && !by_role { &[] } else { &[Fact::Caller] };
+    Capabilities::NONE.requires(requires)
+}
 
 /// What a section with `factory = "ratelimit"` may say.
 #[derive(Debug, Deserialize)]
@@ -66,6 +85,9 @@ pub struct Config {
     /// Who shares a bucket.
     #[serde(default)]
     pub key: By,
+    /// Requests that are charged.
+    #[serde(default)]
+    pub count: Count,
     /// How many callers are remembered; about 100 bytes each, and 16 for each limit.
     #[serde(default = "default_max_keys")]
     pub max_keys: NonZeroU32,
@@ -80,8 +102,19 @@ pub struct Config {
     pub dry_run: bool,
 }
 
+/// Requests that are charged.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Count {
+    /// Every request that a limit holds for.
+    #[default]
+    All,
+    /// Those that are answered with 401, once they are.
+    Unauthenticated,
+}
+
 /// Who shares a bucket.
-#[derive(Debug, Clone, Copy, Default, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum By {
     /// Nobody: a bucket for each user in each project.
@@ -112,7 +145,14 @@ pub fn factory(section: &Section, deps: &Deps) -> Result<Filter, Diagnostic> {
         is_route(path, deps.router.as_deref())
             .map_err(|error| section.wrong(&format!("limits.{index}.path"), error))?;
     }
+    let count = config.count;
+    if count == Count::Unauthenticated {
+        guesses::sound(section, &config, &limits)?;
+    }
     let limiter = Arc::new(Limiter::new(limits, config, router, section, deps));
+    if count == Count::Unauthenticated {
+        return Ok(Guesses::filter(limiter));
+    }
     let shown = limiter.clone();
     let document: Arc<RateLimits> = Arc::new(move |context| shown.document(context));
     // The buckets are shared by all connections, and outlive a reload that leaves the limits alone.
@@ -124,11 +164,7 @@ pub fn factory(section: &Section, deps: &Deps) -> Result<Filter, Diagnostic> {
         request.context_mut().rate_limits = Some(document.clone());
         match told {
             None => inner.send(request),
-            Some(values) => inner.send(request).map(|answer| {
-                let mut response = answer?;
-                headers::put(response.headers_mut(), *values);
-                Ok(response)
-            }),
+            Some(values) => inner.send(request).map(|answer| headers::added(answer, *values)),
         }
     }))
 }
@@ -209,12 +245,7 @@ impl Limiter {
 
     /// Charges a request to the limits that hold for it; what clients are told of them.
     fn admit(&self, request: &Request) -> Result<Option<Box<[HeaderValue; 2]>>, Fault> {
-        let verb = self.verbs.iter().find(|(verb, _)| verb == request.method());
-        let left = verb.map_or(self.any, |(_, limits)| *limits);
-        if left == 0 {
-            return Ok(None);
-        }
-        let chosen = self.chosen(left, request);
+        let chosen = self.chosen(request);
         if chosen == 0 {
             return Ok(None);
         }
@@ -252,8 +283,13 @@ impl Limiter {
         Err(Fault::OverLimit { details, retry_after: Duration::from_millis(wait_ms), quota })
     }
 
-    /// Which of the limits `left` hold for a request.
-    fn chosen(&self, left: u64, request: &Request) -> u64 {
+    /// The limits that hold for a request, as bits.
+    fn chosen(&self, request: &Request) -> u64 {
+        let verb = self.verbs.iter().find(|(verb, _)| verb == request.method());
+        let left = verb.map_or(self.any, |(_, limits)| *limits);
+        if left == 0 {
+            return 0;
+        }
         let mut left = left & self.of_roles(request.context());
         // What a limit for every path holds for needs no look at it.
         let mut chosen = left & self.everywhere;
@@ -307,11 +343,7 @@ impl Limiter {
                 self.buckets.key(roles)
             }
             By::Address => self.buckets.key(match context.peer {
-                Peer::Address(address) => match address.ip().to_canonical() {
-                    IpAddr::V4(address) => u64::from(address.to_bits()),
-                    // Whoever has one address of IPv6 has the 2^64 of its network.
-                    IpAddr::V6(address) => (address.to_bits() >> 64) as u64 | 1 << 63,
-                },
+                Peer::Address(address) => network(address.ip()),
                 // On a Unix socket, the user is what an address is elsewhere.
                 Peer::Unix(uid) => uid.map_or(u64::MAX >> 1, |uid| u64::from(uid) | 1 << 62),
             }),
@@ -354,6 +386,14 @@ impl Limiter {
 impl fmt::Debug for Limiter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Limiter").field("limits", &self.limits).finish_non_exhaustive()
+    }
+}
+
+/// The address of IPv4, or the network of 64 bits of IPv6: the owner of one address there has all of it.
+fn network(address: IpAddr) -> u64 {
+    match address.to_canonical() {
+        IpAddr::V4(address) => u64::from(address.to_bits()),
+        IpAddr::V6(address) => (address.to_bits() >> 64) as u64 | 1 << 63,
     }
 }
 

@@ -19,12 +19,15 @@ use serde::Deserialize;
 use crate::{
     diagnostic::Diagnostic,
     paste::Section,
-    pipeline::{Deps, Fact, FilterKind},
+    pipeline::{Capabilities, Deps, Fact, FilterKind},
 };
 
 /// What the pipeline knows of it.
-pub const KIND: FilterKind =
-    FilterKind { name: "request_id", needs: &[], gives: &[Fact::RequestId], authenticates: false, factory };
+pub const KIND: FilterKind = FilterKind {
+    name: "request_id",
+    capabilities: |_| Capabilities::NONE.provides(&[Fact::RequestId]),
+    factory,
+};
 
 static COMPUTE: HeaderName = HeaderName::from_static("x-compute-request-id");
 static OPENSTACK: HeaderName = HeaderName::from_static("x-openstack-request-id");
@@ -57,11 +60,11 @@ pub fn factory(section: &Section, _: &Deps) -> Result<Filter, Diagnostic> {
 
 /// The response that a fault is on the wire. What is logged of it names the request.
 pub(super) fn into_response(fault: Fault, media: Media, id: &RequestId) -> Response {
-    match fault {
+    match fault.kind() {
         Fault::Internal(_) => {
             tracing::error_span!("fault", request.id = id.as_str()).in_scope(|| fault.into_response_as(media))
         }
-        fault => fault.into_response_as(media),
+        _ => fault.into_response_as(media),
     }
 }
 

@@ -1,6 +1,6 @@
-//! `samesite`: keeps web pages away from ports that ask nobody who he is.
+//! `samesite`: rejects browser requests of foreign sites on ports without an authenticator.
 //!
-//! Stands above `noauth` on the old ports. Anybody on this machine may use them, and so may a web page
+//! Stands above `noauth`; `pileus check` demands it there. Anybody on this machine may use them, and so may a web page
 //! in a browser on this machine, unless it is refused here (403). Three things give a page away: the
 //! browser says that it comes from elsewhere (`Sec-Fetch-Site`); it says from where (`Origin`), and
 //! that is not here; or it asks for a host that is not here (`Host`), because the page's own name was
@@ -23,12 +23,15 @@ use serde::Deserialize;
 use crate::{
     diagnostic::Diagnostic,
     paste::Section,
-    pipeline::{Deps, FilterKind},
+    pipeline::{Capabilities, Deps, Fact, FilterKind},
 };
 
 /// What the pipeline knows of it.
-pub const KIND: FilterKind =
-    FilterKind { name: "samesite", needs: &[], gives: &[], authenticates: false, factory };
+pub const KIND: FilterKind = FilterKind {
+    name: "samesite",
+    capabilities: |_| Capabilities::NONE.provides(&[Fact::SameSite]),
+    factory,
+};
 
 static SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 

@@ -24,12 +24,15 @@ use serde::Deserialize;
 use crate::{
     diagnostic::Diagnostic,
     paste::Section,
-    pipeline::{Deps, Fact, FilterKind},
+    pipeline::{Capabilities, Deps, Fact, FilterKind},
 };
 
 /// What the pipeline knows of it.
-pub const KIND: FilterKind =
-    FilterKind { name: "sizelimit", needs: &[], gives: &[Fact::WholeBody], authenticates: false, factory };
+pub const KIND: FilterKind = FilterKind {
+    name: "sizelimit",
+    capabilities: |_| Capabilities::NONE.provides(&[Fact::WholeBody]),
+    factory,
+};
 
 /// What a section with `factory = "sizelimit"` may say.
 #[derive(Debug, Clone, Copy, Deserialize)]

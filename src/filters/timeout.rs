@@ -14,12 +14,11 @@ use serde::Deserialize;
 use crate::{
     diagnostic::Diagnostic,
     paste::Section,
-    pipeline::{Deps, FilterKind},
+    pipeline::{Capabilities, Deps, FilterKind},
 };
 
 /// What the pipeline knows of it.
-pub const KIND: FilterKind =
-    FilterKind { name: "timeout", needs: &[], gives: &[], authenticates: false, factory };
+pub const KIND: FilterKind = FilterKind { name: "timeout", capabilities: |_| Capabilities::NONE, factory };
 
 /// What a section with `factory = "timeout"` may say.
 #[derive(Debug, Clone, Copy, Deserialize)]

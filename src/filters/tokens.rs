@@ -27,12 +27,15 @@ use subtle::{Choice, ConstantTimeEq};
 use crate::{
     diagnostic::Diagnostic,
     paste::Section,
-    pipeline::{Deps, Fact, FilterKind},
+    pipeline::{Capabilities, Deps, Fact, FilterKind},
 };
 
 /// What the pipeline knows of it.
-pub const KIND: FilterKind =
-    FilterKind { name: "tokens", needs: &[], gives: &[Fact::Caller], authenticates: true, factory };
+pub const KIND: FilterKind = FilterKind {
+    name: "tokens",
+    capabilities: |_| Capabilities::NONE.provides(&[Fact::Caller]).authenticates(),
+    factory,
+};
 
 static X_AUTH_TOKEN: HeaderName = HeaderName::from_static("x-auth-token");
 

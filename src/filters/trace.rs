@@ -34,12 +34,11 @@ use super::request_id::global;
 use crate::{
     diagnostic::Diagnostic,
     paste::Section,
-    pipeline::{Deps, FilterKind},
+    pipeline::{Capabilities, Deps, FilterKind},
 };
 
 /// What the pipeline knows of it.
-pub const KIND: FilterKind =
-    FilterKind { name: "trace", needs: &[], gives: &[], authenticates: false, factory };
+pub const KIND: FilterKind = FilterKind { name: "trace", capabilities: |_| Capabilities::NONE, factory };
 
 /// What a section with `factory = "trace"` may say: nothing. The log is set where all of it is.
 #[derive(Debug, Deserialize)]

@@ -130,7 +130,8 @@ impl Built<'_> {
 
 fn filter(filter: &FilterPlan, deps: &Deps, report: &mut Report) -> Option<Filter> {
     let kind = filter.kind.as_ref()?;
-    let routeless = kind.needs.contains(&Fact::Route) && deps.router.is_none();
+    let capabilities = (kind.capabilities)(&filter.section);
+    let routeless = capabilities.requires.contains(&Fact::Route) && deps.router.is_none();
     if filter.broken || routeless {
         return None;
     }

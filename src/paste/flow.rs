@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     diagnostic::{Diagnostic, Place, Report, words},
-    pipeline::Fact,
+    pipeline::{Fact, FilterKind},
 };
 
 /// Checks every way of every server; `orphans` are the apps of servers that have mistakes of their
@@ -35,7 +35,12 @@ pub fn check(plan: &Plan, orphans: &[(AppId, Place)], catalog: &Catalog, report:
             report.push(Diagnostic::error(text).at(listen.clone()).help(help));
         }
         let mut walk = Walk { plan, catalog, report, seen: BTreeSet::new(), open: BTreeSet::new() };
-        walk.app(server.app, &server.app_place, Facts::default(), false);
+        // No web page reaches a Unix socket.
+        let facts = match server.settings.listen {
+            Listen::Unix { .. } => Facts::default().with(&[Fact::SameSite]),
+            _ => Facts::default(),
+        };
+        walk.app(server.app, &server.app_place, facts, false);
         let open = walk.open;
         if !open.is_empty() && !server.settings.listen.is_local() && !server.settings.allow_unauthenticated {
             report.push(unauthenticated(server, catalog, &open).at(listen.clone()));
@@ -53,7 +58,8 @@ fn unauthenticated(server: &ServerPlan, catalog: &Catalog, open: &BTreeSet<&str>
         server.name,
         words(&open, "and"),
     );
-    let filters: Vec<_> = catalog.filters.iter().filter(|it| it.authenticates).map(|it| it.name).collect();
+    let filters: Vec<_> =
+        catalog.filters.iter().filter(|it| it.defaults().authenticates).map(|it| it.name).collect();
     let help = format!(
         "listen on 127.0.0.1, put {} into the pipeline, or say `allow_unauthenticated = true` here",
         words(&filters, "or"),
@@ -103,6 +109,9 @@ impl<'a> Walk<'a, '_> {
                 self.needs(name, kind.needs, facts, at, &[]);
                 if !kind.public && !proven {
                     self.open.insert(name);
+                    if !facts.has(Fact::SameSite) {
+                        self.report.push(open_to_pages(name).at(at.clone()));
+                    }
                 }
             }
             Shape::Urlmap(mounts) => {
@@ -138,15 +147,23 @@ impl<'a> Walk<'a, '_> {
                 (facts, proven) = (Facts::ALL, true);
                 continue;
             };
-            let name = filter.name.strip_prefix("filter.").unwrap_or(&filter.name);
-            if kind.needs.contains(&Fact::Route) && end == End::None {
+            let name = short(filter);
+            let capabilities = (kind.capabilities)(&filter.section);
+            if capabilities.requires.contains(&Fact::Route) && end == End::None {
                 let text = format!("`{name}` needs a route, and at the end of this pipeline there is none");
                 let help = "end it with a router: `cloud_status`, `cloud_admin`, or an app with factory = \"router\"";
                 self.report.push(Diagnostic::error(text).at(filter.place.clone()).help(help));
             }
-            self.needs(name, kind.needs, facts, &filter.place, &filters[at + 1..]);
-            facts = facts.with(kind.gives);
-            proven |= kind.authenticates && !lets_nobody_pass(filter, &filters[at + 1..]);
+            self.needs(name, capabilities.requires, facts, &filter.place, &filters[at + 1..]);
+            for fact in capabilities.precedes.iter().filter(|fact| facts.has(**fact)) {
+                self.report.push(late(filter, *fact, &filters[..at]));
+            }
+            facts = facts.with(capabilities.provides);
+            if capabilities.requires.contains(&Fact::SameSite) {
+                // Where it was missing, that was reported: the apps below say nothing more of it.
+                facts = facts.with(&[Fact::SameSite]);
+            }
+            proven |= capabilities.authenticates && !lets_nobody_pass(filter, &filters[at + 1..]);
         }
         (facts, proven)
     }
@@ -156,14 +173,11 @@ impl<'a> Walk<'a, '_> {
         // Routes come from below.
         for fact in needs.iter().filter(|fact| **fact != Fact::Route && !facts.has(**fact)) {
             let wrong = Diagnostic::error(format!("`{name}` needs {}", fact.as_str())).at(at.clone());
-            let giver = |it: &&FilterPlan| it.kind.is_some_and(|kind| kind.gives.contains(fact));
-            let help = match below.iter().find(giver) {
-                Some(late) => {
-                    let late = late.name.strip_prefix("filter.").unwrap_or(&late.name);
-                    format!("`{late}` gives it: move it before `{name}`")
-                }
+            let help = match below.iter().find(|it| provides(it, *fact)) {
+                Some(late) => format!("`{}` gives it: move it before `{name}`", short(late)),
                 None => {
-                    let givers = self.catalog.filters.iter().filter(|kind| kind.gives.contains(fact));
+                    let gives = |kind: &&FilterKind| kind.defaults().provides.contains(fact);
+                    let givers = self.catalog.filters.iter().filter(gives);
                     let givers: Vec<_> = givers.map(|kind| kind.name).collect();
                     format!("put {} before it", words(&givers, "or"))
                 }
@@ -171,6 +185,34 @@ impl<'a> Walk<'a, '_> {
             self.report.push(wrong.help(help));
         }
     }
+}
+
+/// The name of a filter as pipelines write it.
+fn short(filter: &FilterPlan) -> &str {
+    filter.name.strip_prefix("filter.").unwrap_or(&filter.name)
+}
+
+/// `true` if the filter provides this capability.
+fn provides(filter: &FilterPlan, fact: Fact) -> bool {
+    filter.kind.is_some_and(|kind| (kind.capabilities)(&filter.section).provides.contains(&fact))
+}
+
+/// Reports a filter that stands below the one that it has to precede.
+fn late(filter: &FilterPlan, fact: Fact, above: &[FilterPlan]) -> Diagnostic {
+    let name = short(filter);
+    let text = format!("`{name}` has no effect below the filter that gives {}", fact.as_str());
+    let help = match above.iter().find(|it| provides(it, fact)) {
+        Some(early) => format!("move it before `{}`", short(early)),
+        None => "move it into the pipeline above".to_owned(),
+    };
+    Diagnostic::error(text).at(filter.place.clone()).help(help)
+}
+
+/// Reports an app that every web page in a browser on this host can call.
+fn open_to_pages(name: &str) -> Diagnostic {
+    let text = format!("no filter on the way to `{name}` proves who calls, and web pages can call it");
+    let help = "put `samesite` into the pipeline: by DNS rebinding a page calls a port as its own site";
+    Diagnostic::error(text).help(help)
 }
 
 /// Whether a filter that knows callers lets go on whom it does not know, and no `policy` below refuses him.

@@ -48,6 +48,16 @@ impl Section {
         Diagnostic::error(format!("[{}] {message}", self.name)).at(place.clone())
     }
 
+    /// The text of a setting. `None`: it is missing, or no text.
+    pub fn text(&self, key: &str) -> Option<&str> {
+        self.settings.get(key)?.value.as_text()
+    }
+
+    /// The elements of a setting that is a list; none where it is missing, or no list.
+    pub fn list(&self, key: &str) -> &[Value] {
+        self.settings.get(key).and_then(|it| it.value.as_list()).unwrap_or_default()
+    }
+
     /// A path that a setting names, as seen from the file that says it.
     pub fn beside(&self, key: &str, path: &Path) -> PathBuf {
         let said = self.settings.get(key).map_or(&self.place, |it| &it.value.place);

@@ -49,7 +49,10 @@ fn a_mistake_in_a_file_is_a_diagnostic_and_exit_78() {
         (
             "a filter before what it needs",
             "api-paste.toml",
-            paste.replace("\"tokens\", \"ratelimit\", \"policy\"", "\"policy\", \"tokens\", \"ratelimit\""),
+            paste.replace(
+                "\"tokens\", \"ratelimit\", \"sizelimit\", \"policy\"",
+                "\"policy\", \"tokens\", \"ratelimit\", \"sizelimit\"",
+            ),
             &["policy", "before"],
         ),
         (

@@ -116,6 +116,11 @@ fn all_filters_together() {
     // What is limited says what is left, and the document says so too.
     let reply = server.post("/v2/default/cloud-aliases", "{}");
     assert_eq!(reply.status, 400, "{}", reply.text);
+    let left = |reply: &Reply| {
+        let left = reply.header("ratelimit")?.strip_prefix("\"POST * minute\";r=")?.split(';').next()?;
+        left.parse::<u32>().ok()
+    };
+    assert!(left(&reply).is_some_and(|left| (110..120).contains(&left)), "a fault says it, too: {reply:?}");
     let reply = server.post("/v2/default/cloud-aliases", alias);
     assert_eq!(reply.header("ratelimit-policy"), Some("\"POST * minute\";q=120;w=60"), "{}", reply.text);
     assert!(

@@ -5,6 +5,7 @@
 #![allow(clippy::disallowed_methods, clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
 mod bad_files;
+mod before_the_body;
 #[expect(dead_code, reason = "unit tests use the rest")]
 #[path = "../../src/tls/testing.rs"]
 mod certificates;

@@ -247,7 +247,7 @@ fn the_times_of_a_way_are_told() {
     assert_eq!((status.code(), said.as_str()), (Some(0), ""), "{text}");
     let mut rest = text.as_str();
     let way =
-        ["composite.v2", "request_id", "trace", "faultwrap", "sizelimit", "tokens", "ratelimit", "osapi"];
+        ["composite.v2", "request_id", "trace", "guess_limit", "tokens", "ratelimit", "sizelimit", "osapi"];
     for word in way.into_iter().chain(["All requests of server `api`", "not of this path alone"]) {
         let (_, after) = rest.split_once(word).unwrap_or_else(|| panic!("no {word} in {text}"));
         rest = after;
@@ -257,7 +257,7 @@ fn the_times_of_a_way_are_told() {
     let told: Value = serde_json::from_str(&text).expect("JSON");
     assert_eq!(told["server"]["name"], json!("api"));
     let stages = told["times"]["stages"].as_array().expect("stages");
-    assert_eq!(stages.len(), 9, "{text}");
+    assert_eq!(stages.len(), 10, "{text}");
     let share: f64 = stages.iter().filter_map(|stage| stage["share"].as_f64()).sum();
     assert!((share - 1.0).abs() < 1e-9, "{share}");
     for stage in stages {

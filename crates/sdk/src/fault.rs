@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use http::{HeaderValue, Method, StatusCode, header};
+use http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use pileus_model::Refusal;
 use serde_json::{Value, json};
 
@@ -99,6 +99,16 @@ pub enum Fault {
     /// 500: our mistake. The cause goes to the log alone.
     #[error("Unexpected error. Quote the request id when you report it.")]
     Internal(#[source] BoxError),
+    /// A fault to whose response a stage on the way adds header fields.
+    #[error("{}", .0.fault)]
+    WithHeaders(Box<FaultHeaders>),
+}
+
+/// A fault, and header fields for its response beside its own.
+#[derive(Debug)]
+pub struct FaultHeaders {
+    fault: Fault,
+    headers: Vec<(HeaderName, HeaderValue)>,
 }
 
 impl Fault {
@@ -122,6 +132,38 @@ impl Fault {
             Self::Unavailable { .. } => (StatusCode::SERVICE_UNAVAILABLE, "serviceUnavailable"),
             Self::InsufficientStorage(_) => (StatusCode::INSUFFICIENT_STORAGE, "computeFault"),
             Self::Internal(_) => (StatusCode::INTERNAL_SERVER_ERROR, "computeFault"),
+            Self::WithHeaders(it) => it.fault.code(),
+        }
+    }
+
+    /// The fault with further header fields for its response, appended to those that it has.
+    pub fn with_headers(self, more: impl IntoIterator<Item = (HeaderName, HeaderValue)>) -> Self {
+        let (fault, mut headers) = self.split();
+        headers.extend(more);
+        Self::WithHeaders(Box::new(FaultHeaders { fault, headers }))
+    }
+
+    /// The fault itself, and the header fields that stages added to it.
+    pub fn split(self) -> (Self, Vec<(HeaderName, HeaderValue)>) {
+        match self {
+            Self::WithHeaders(it) => (it.fault, it.headers),
+            fault => (fault, Vec::new()),
+        }
+    }
+
+    /// The fault itself, without the header fields that stages added to it.
+    pub fn kind(&self) -> &Self {
+        match self {
+            Self::WithHeaders(it) => &it.fault,
+            fault => fault,
+        }
+    }
+
+    /// The same, to be changed in place.
+    pub fn kind_mut(&mut self) -> &mut Self {
+        match self {
+            Self::WithHeaders(it) => &mut it.fault,
+            fault => fault,
         }
     }
 
@@ -139,7 +181,7 @@ impl Fault {
 
     /// What `Retry-After` says: whole seconds, rounded up.
     pub fn retry_after_s(&self) -> Option<u64> {
-        match self {
+        match self.kind() {
             Self::OverLimit { retry_after, .. } | Self::Unavailable { retry_after, .. } => {
                 Some(retry_after.as_millis().div_ceil(1000) as u64)
             }
@@ -151,7 +193,7 @@ impl Fault {
     pub fn to_json(&self) -> Value {
         let (status, name) = self.code();
         let mut inner = json!({ "code": status.as_u16(), "message": self.to_string() });
-        if let Self::OverLimit { details, .. } = self {
+        if let Self::OverLimit { details, .. } = self.kind() {
             inner["details"] = json!(details);
         }
         if let Some(seconds) = self.retry_after_s() {
@@ -166,7 +208,7 @@ impl Fault {
         let (status, name) = self.code();
         let (mut attribute, mut children) = (String::new(), String::new());
         let retry_after = self.retry_after_s();
-        if let Self::OverLimit { details, .. } = self {
+        if let Self::OverLimit { details, .. } = self.kind() {
             children = format!("<details>{}</details>", xml_text(details));
             attribute = retry_after.map(|seconds| format!(" retryAfter=\"{seconds}\"")).unwrap_or_default();
         } else if let Some(seconds) = retry_after {
@@ -185,6 +227,14 @@ impl Fault {
 
     /// The response in the form that the client reads.
     pub fn into_response_as(self, media: Media) -> Response {
+        if let Self::WithHeaders(it) = self {
+            let FaultHeaders { fault, headers: more } = *it;
+            let mut response = fault.into_response_as(media);
+            for (name, value) in more {
+                response.headers_mut().append(name, value);
+            }
+            return response;
+        }
         if let Self::Internal(cause) = &self {
             tracing::error!(error = cause.as_ref(), "request failed");
         }
@@ -246,6 +296,31 @@ impl From<Refusal> for Fault {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_fault_with_headers_is_the_same_fault() {
+        let faults: [fn() -> Fault; 4] = [
+            || Fault::NoRoute,
+            || Fault::MethodNotAllowed { method: Method::PUT, allow: "GET".into() },
+            || Fault::Unavailable { reason: "not now".into(), retry_after: Duration::from_secs(5) },
+            || Fault::OverLimit { details: "few".into(), retry_after: Duration::from_secs(5), quota: None },
+        ];
+        let header = |value| (HeaderName::from_static("ratelimit"), HeaderValue::from_static(value));
+        for fault in faults {
+            let twice = fault().with_headers([header("one")]).with_headers([header("two")]);
+            assert_eq!((twice.code(), twice.to_string()), (fault().code(), fault().to_string()));
+            assert_eq!(format!("{:?}", twice.kind()), format!("{:?}", fault()));
+            for media in [Media::Json, Media::Xml] {
+                let twice = fault().with_headers([header("one")]).with_headers([header("two")]);
+                let (mut found, expected) = (twice.into_response_as(media), fault().into_response_as(media));
+                let values: Vec<_> = found.headers().get_all("ratelimit").iter().cloned().collect();
+                assert_eq!(values, ["one", "two"]);
+                found.headers_mut().remove("ratelimit");
+                assert_eq!((found.status(), found.headers()), (expected.status(), expected.headers()));
+                assert_eq!(found.body().bytes(), expected.body().bytes());
+            }
+        }
+    }
 
     #[test]
     fn faults_in_xml_are_novas_to_the_byte() {

@@ -34,7 +34,7 @@ use super::{
 use crate::{
     diagnostic::{Diagnostic, Place, Report, nearest, words},
     paste::{Catalog, Files, Strategy, check},
-    pipeline::{FILTERS, Fact},
+    pipeline::{Capabilities, FILTERS, Fact, FilterKind},
 };
 
 /// Keys that Paste itself reads.

@@ -33,23 +33,39 @@ impl Paste<'_> {
                 (None, _) => {}
             }
         }
+        // A web page must not call as whom it likes: `noauth` has `samesite` above.
+        let believes = list.iter().position(|(_, factory)| *factory == Some("noauth"));
+        if let Some(at) = believes
+            && list[..at].iter().all(|(_, factory)| *factory != Some("samesite"))
+        {
+            self.added(place, "samesite", "it keeps web pages away from `noauth`");
+            list.insert(at, (self.put_in("samesite"), Some("samesite")));
+        }
         if self.routes(app) {
+            let of = |factory: &Option<&str>| {
+                let kind = FILTERS.iter().find(|it| Some(it.name) == *factory);
+                kind.map_or(Capabilities::NONE, FilterKind::defaults)
+            };
             let gives = |list: &[(String, Option<&str>)], fact: Fact| {
-                list.iter().any(|(_, factory)| {
-                    FILTERS.iter().any(|it| Some(it.name) == *factory && it.gives.contains(&fact))
-                })
+                list.iter().any(|(_, factory)| of(factory).provides.contains(&fact))
             };
             if !gives(&list, Fact::RequestId) {
                 self.added(place, "request_id", "Nova named requests where it made their context");
                 list.insert(0, (self.put_in("request_id"), Some("request_id")));
             }
-            if !gives(&list, Fact::WholeBody) {
-                self.added(place, "sizelimit", "a body is read whole, up to a limit");
-                list.push((self.put_in("sizelimit"), Some("sizelimit")));
-            }
             if !gives(&list, Fact::Caller) {
                 self.added(place, "tokens", "no filter is left that says who calls");
-                list.push((self.put_in("tokens"), Some("tokens")));
+                let needs = |(_, factory): &(_, Option<&str>)| of(factory).requires.contains(&Fact::Caller);
+                let at = list.iter().position(needs).unwrap_or(list.len());
+                list.insert(at, (self.put_in("tokens"), Some("tokens")));
+            }
+            // Below the authenticator: no byte of a body is read before the caller is known.
+            if !gives(&list, Fact::WholeBody) {
+                self.added(place, "sizelimit", "a body is read whole, up to a limit");
+                let needs =
+                    |(_, factory): &(_, Option<&str>)| of(factory).requires.contains(&Fact::WholeBody);
+                let at = list.iter().position(needs).unwrap_or(list.len());
+                list.insert(at, (self.put_in("sizelimit"), Some("sizelimit")));
             }
             if !list.iter().any(|(_, factory)| *factory == Some("policy")) {
                 self.added(place, "policy", "Nova asked its rules inside of its code, here a filter does");
@@ -161,8 +177,11 @@ impl Paste<'_> {
         let chosen = chosen.or_else(|| made.iter().find(|(_, _, asks)| asks.is_some())).or(made.first());
         if let Some((option, list, asks)) = chosen.filter(|_| !has_token) {
             let tokens = self.put_in("tokens");
+            // Where `noauth` goes, so does what was put in above it: a service with tokens has any name.
+            let pages = self.own.get("samesite").filter(|_| asks.is_none()).cloned();
             let list: Vec<String> = list
                 .iter()
+                .filter(|name| pages.as_ref() != Some(*name))
                 .map(|name| match asks {
                     Some(authtoken) if name == authtoken => tokens.clone(),
                     // Somebody who says who calls by believing it is no default.

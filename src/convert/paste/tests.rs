@@ -31,9 +31,37 @@ fn nobody_gets_in_because_a_filter_is_gone() {
     let text = "[pipeline:main]\npipeline = guard osapi\n[filter:guard]\npaste.filter_factory = a.b:C\n\
                 [app:osapi]\npaste.app_factory = nova.api.openstack.compute:APIRouter.factory\n";
     let (text, told) = made(text);
-    let list = "pipeline = [\"request_id\", \"sizelimit\", \"tokens\", \"policy\", \"osapi\"]";
+    let list = "pipeline = [\"request_id\", \"tokens\", \"sizelimit\", \"policy\", \"osapi\"]";
     assert!(text.contains(list), "{text}");
     assert!(told.contains("where it kept somebody out, nothing does so now"), "{told}");
+}
+
+/// Filters of the old file, and the pipeline here: what is put in stands in the order of the shipped file, what the
+/// file says in its own.
+#[test]
+fn what_is_put_in_stands_where_it_belongs() {
+    let sections = "[app:osapi]\npaste.app_factory = nova.api.openstack.compute:APIRouter.factory\n\
+                    [filter:noauth]\npaste.filter_factory = nova.api.openstack.auth:NoAuthMiddleware.factory\n\
+                    [filter:size]\npaste.filter_factory = oslo_middleware:RequestBodySizeLimiter.factory\n\
+                    [filter:limit]\npaste.filter_factory = \
+                    nova.api.openstack.compute.limits:RateLimitingMiddleware.factory\nlimits = (GET, *, .*, 1, DAY)\n";
+    for (old, new) in [
+        ("", "request_id tokens sizelimit policy osapi"),
+        ("size", "request_id size tokens policy osapi"),
+        ("limit", "request_id tokens limit sizelimit policy osapi"),
+        ("size limit", "request_id size tokens limit policy osapi"),
+        ("noauth", "request_id samesite noauth sizelimit policy osapi"),
+        ("size noauth limit", "request_id size samesite noauth limit policy osapi"),
+    ] {
+        let (text, _) = made(&format!("[pipeline:main]\npipeline = {old} osapi\n{sections}"));
+        let new: Vec<_> = new.split(' ').collect();
+        assert!(text.contains(&format!("pipeline = {new:?}")), "{old}: {text}");
+    }
+    // A pipeline of one filter.
+    let one = "[filter-app:main]\npaste.filter_factory = nova.api.openstack.auth:NoAuthMiddleware.factory\n\
+               next = rest\n[pipeline:rest]\npipeline = size osapi\n";
+    let (text, _) = made(&format!("{one}{sections}"));
+    assert!(text.contains("filter-with = \"samesite\""), "{text}");
 }
 
 #[test]
@@ -43,7 +71,8 @@ fn what_is_put_in_does_not_meet_a_namesake() {
                 [filter:noauth]\npaste.filter_factory = nova.api.openstack.auth:NoAuthMiddleware.factory\n\
                 [app:osapi]\npaste.app_factory = nova.api.openstack.compute:APIRouter.factory\n";
     let (text, _) = made(text);
-    let list = "[\"request_id\", \"policy\", \"noauth\", \"sizelimit\", \"own_policy\", \"osapi\"]";
+    let list =
+        "[\"request_id\", \"policy\", \"samesite\", \"noauth\", \"sizelimit\", \"own_policy\", \"osapi\"]";
     assert!(text.contains(list), "{text}");
     assert!(text.contains("[filter.own_policy]\nfactory = \"policy\""), "{text}");
 }

@@ -144,6 +144,11 @@ impl Paste<'_> {
                     Some(Is::Filter(factory)) => {
                         lines.extend(self.origin(&made, factory, kind));
                         self.settings(section, factory, &["next"], &mut lines);
+                        if factory == "noauth" && section.get("filter-with").is_none() {
+                            self.added(&section.place, "samesite", "it keeps web pages away from `noauth`");
+                            let name = self.put_in("samesite");
+                            lines.push(line("filter-with", write::text(&name)));
+                        }
                         if let Some(next) = next.last().and_then(|name| self.app_name(name, &option.place)) {
                             lines.push(line("next", write::text(&next)));
                         }

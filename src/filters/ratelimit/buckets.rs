@@ -16,7 +16,11 @@
 use std::{
     collections::HashMap,
     hash::{BuildHasher, BuildHasherDefault, Hash, Hasher, RandomState},
-    sync::{Mutex, PoisonError},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::Duration,
 };
 
 use pileus_model::Time;
@@ -41,6 +45,12 @@ struct Bucket {
 impl Rate {
     fn capacity(&self) -> u64 {
         self.unit_ms * self.value
+    }
+
+    /// The largest level: twice the capacity. Requests that were let in at the same time may overfill a bucket
+    /// that is charged only afterwards; their owner pays for that by waiting.
+    fn brim(&self) -> u64 {
+        self.capacity().saturating_mul(2)
     }
 
     fn level(&self, bucket: &Bucket, now: Time) -> u64 {
@@ -128,7 +138,12 @@ pub(super) struct Buckets {
     shards: Vec<Mutex<Shard>>,
     /// Callers in a shard.
     most: usize,
+    /// Time in milliseconds at which all that was charged afterwards has drained, or [`NEVER`].
+    charged_until: AtomicI64,
 }
+
+/// [`Buckets::charged_until`] while nothing is charged.
+const NEVER: i64 = i64::MIN;
 
 impl Buckets {
     /// Empty buckets for at most about `max_keys` callers.
@@ -141,6 +156,7 @@ impl Buckets {
             hasher: RandomState::new(),
             shards: (0..shards).map(|_| Mutex::default()).collect(),
             most: max_keys.div_ceil(shards),
+            charged_until: AtomicI64::new(NEVER),
         }
     }
 
@@ -179,6 +195,61 @@ impl Buckets {
             told(index, Left { rate: *rate, level });
         }
         refused.map_or(Ok(()), |(wait, index)| Err((index, wait)))
+    }
+
+    /// Returns the limit of `limits` that would refuse a request, and the wait in milliseconds. Charges nothing.
+    pub(super) fn refused(&self, key: Key, limits: u64, now: Time) -> Option<(usize, u64)> {
+        let shard = self.shard(key).lock().unwrap_or_else(PoisonError::into_inner);
+        let buckets = shard.get(&key)?;
+        let chosen = self.rates.iter().zip(buckets).enumerate().filter(|(at, _)| limits & (1 << at) != 0);
+        let waits = chosen.map(|(at, (rate, bucket))| (rate.wait_ms(bucket, now), at));
+        waits.max().filter(|(wait, _)| *wait > 0).map(|(wait, at)| (at, wait))
+    }
+
+    /// Returns what is left of the limits that are bits of `limits`, by their index.
+    pub(super) fn left(&self, key: Key, limits: u64, now: Time) -> Vec<(usize, Left)> {
+        let shard = self.shard(key).lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(buckets) = shard.get(&key) else { return Vec::new() };
+        let each = self.rates.iter().zip(buckets).enumerate().filter(|(at, _)| limits & (1 << at) != 0);
+        each.map(|(at, (rate, bucket))| (at, Left { rate: *rate, level: rate.level(bucket, now) })).collect()
+    }
+
+    /// `true` if a bucket may hold something that [`Buckets::charge`] put there.
+    pub(super) fn are_charged(&self) -> bool {
+        self.charged_until.load(Ordering::Relaxed) != NEVER
+    }
+
+    /// `true` if everything that [`Buckets::charge`] put into a bucket has drained.
+    pub(super) fn are_empty(&self, now: Time) -> bool {
+        let until = self.charged_until.load(Ordering::Relaxed);
+        if now.0 < until {
+            return false;
+        }
+        // Where another request charges meanwhile, its time stays.
+        let _ = self.charged_until.compare_exchange(until, NEVER, Ordering::Relaxed, Ordering::Relaxed);
+        true
+    }
+
+    /// Charges a request to all limits of `limits`, be they used up or not. `told` gets what is left of each.
+    pub(super) fn charge(&self, key: Key, limits: u64, now: Time, mut told: impl FnMut(usize, Left)) {
+        let mut shard = self.shard(key).lock().unwrap_or_else(PoisonError::into_inner);
+        let shard = &mut *shard;
+        let buckets = match shard.get_mut(&key) {
+            Some(known) => known,
+            None => self.first(shard, key, now),
+        };
+        let mut empty = now;
+        for (index, (rate, bucket)) in self.rates.iter().zip(buckets).enumerate() {
+            if limits & (1 << index) == 0 {
+                continue;
+            }
+            let level = (rate.level(bucket, now) + rate.unit_ms).min(rate.brim());
+            *bucket = Bucket { water: level, last: now.max(bucket.last) };
+            let left = Left { rate: *rate, level };
+            empty = empty.max(bucket.last.after(Duration::from_millis(left.full_ms())));
+            told(index, left);
+        }
+        self.charged_until.fetch_max(empty.0, Ordering::Relaxed);
     }
 
     /// For each limit: how many requests are left now, and in how many milliseconds the next will do.
@@ -238,8 +309,6 @@ impl Buckets {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     const UNITS: [u64; 4] = [1000, 60_000, 3_600_000, 86_400_000];
@@ -353,6 +422,35 @@ mod tests {
         assert_eq!(buckets.took(key, 0b01, Time(0)), Err((0, 6000)));
         assert_eq!(buckets.took(key, 0b11, Time(0)), Err((1, 12_000)));
         assert_eq!(buckets.took(buckets.key("bob"), 0b11, Time(0)), Ok(()));
+    }
+
+    #[test]
+    fn what_is_charged_afterwards_is_paid_in_full() {
+        let buckets = buckets(&[(2, 60_000), (9, 1000)], 10);
+        let key = buckets.key("ann");
+        assert_eq!(buckets.refused(key, 0b11, Time(0)), None);
+        assert!(buckets.len() == 0 && !buckets.are_charged(), "asking remembers nothing");
+        // At (ms), the time (ms) when all is empty, what is left of the first limit, wait (ms) of the next request.
+        let rows = [
+            (0, 30_000, 1, None),
+            (0, 60_000, 0, Some(30_000)),
+            // Two that were let in before these were charged.
+            (0, 90_000, 0, Some(60_000)),
+            (0, 120_000, 0, Some(90_000)),
+            (0, 120_000, 0, Some(90_000)),
+            (90_000, 150_000, 0, Some(30_000)),
+        ];
+        for (index, (at, empty, left, wait)) in rows.into_iter().enumerate() {
+            let mut told = Vec::new();
+            buckets.charge(key, 0b01, Time(at), |at, left| told.push((at, left.requests())));
+            assert_eq!(told, [(0, left)], "row {index}");
+            assert!(buckets.are_charged() && !buckets.are_empty(Time(empty - 1)), "row {index}");
+            assert_eq!(buckets.refused(key, 0b11, Time(at)), wait.map(|wait| (0, wait)), "row {index}");
+        }
+        assert_eq!(buckets.refused(key, 0b10, Time(90_000)), None, "another limit");
+        assert_eq!(buckets.refused(buckets.key("bob"), 0b11, Time(90_000)), None, "another caller");
+        assert_eq!(buckets.refused(key, 0b11, Time(120_000)), None);
+        assert!(buckets.are_charged() && buckets.are_empty(Time(150_000)) && !buckets.are_charged());
     }
 
     #[test]

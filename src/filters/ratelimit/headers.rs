@@ -6,7 +6,8 @@
 
 use std::fmt::Write as _;
 
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderName, HeaderValue};
+use pileus_sdk::{Fault, Response};
 
 use super::limits::Limit;
 
@@ -38,9 +39,17 @@ impl Told {
     }
 }
 
-/// Adds to what another filter of this kind has told.
-pub(super) fn put(headers: &mut HeaderMap, values: [HeaderValue; 2]) {
-    let [policy, limit] = values;
-    headers.append(POLICY, policy);
-    headers.append(LIMIT, limit);
+/// Adds the fields to a response or a fault, beside those of other filters of this kind.
+pub(super) fn added(
+    answer: Result<Response, Fault>,
+    [policy, limit]: [HeaderValue; 2],
+) -> Result<Response, Fault> {
+    match answer {
+        Ok(mut response) => {
+            response.headers_mut().append(POLICY, policy);
+            response.headers_mut().append(LIMIT, limit);
+            Ok(response)
+        }
+        Err(fault) => Err(fault.with_headers([(POLICY, policy), (LIMIT, limit)])),
+    }
 }

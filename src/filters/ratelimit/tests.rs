@@ -180,6 +180,47 @@ async fn answers_say_what_is_left() {
 }
 
 #[tokio::test]
+async fn faults_of_every_kind_say_what_is_left() {
+    let (deps, ..) = deps();
+    let faults: [fn() -> Fault; 8] = [
+        || Fault::BadRequest("no sense".into()),
+        || Fault::Forbidden("no".into()),
+        || Fault::NotFound { kind: "Cloud", id: "west".into() },
+        || Fault::MethodNotAllowed { method: Method::PUT, allow: "GET".into() },
+        || Fault::Conflict("not now".into()),
+        || Fault::TooLarge { limit: 5 },
+        || Fault::Unavailable { reason: "closed".into(), retry_after: Duration::from_secs(5) },
+        || Fault::internal("a bug"),
+    ];
+    for fault in faults {
+        for later in [false, true] {
+            let app = move |_| async move {
+                if later {
+                    tokio::task::yield_now().await;
+                }
+                Err(fault())
+            };
+            let below = over(KIND, "limits = '(GET, *, .*, 5, DAY)'\nmax_keys = 9", &deps, app);
+            let stack = build(KIND, "limits = '(ANY, *, .*, 3, MINUTE)'", &deps).unwrap().over(below);
+            let answer = stack.send(called(Method::GET, "/", "ann", "p1")).await.unwrap_err();
+            assert_eq!((answer.code(), answer.to_string()), (fault().code(), fault().to_string()));
+            let (response, bare) = (answer.into_response(), fault().into_response());
+            let values = |name: &str| {
+                let values = response.headers().get_all(name).iter();
+                values.map(|value| value.to_str().unwrap().to_owned()).collect::<Vec<_>>()
+            };
+            assert_eq!(
+                values("ratelimit-policy"),
+                ["\"GET * day\";q=5;w=86400", "\"ANY * minute\";q=3;w=60"]
+            );
+            assert_eq!(values("ratelimit").len(), 2);
+            assert_eq!(values("retry-after").len(), bare.headers().get_all("retry-after").iter().count());
+            assert_eq!(values("allow").len(), bare.headers().get_all("allow").iter().count());
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_hundred_a_minute_admits_a_hundred() {
     let (stack, clock) = stack("limits = '(DELETE, *, .*, 100, MINUTE)'");
     let delete = || wait(&stack, called(Method::DELETE, "/", "ann", "p1"));

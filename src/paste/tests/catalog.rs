@@ -18,31 +18,23 @@ use tower_service::Service;
 use crate::{
     apps,
     diagnostic::{Diagnostic, Report},
+    filters,
     paste::{BuiltServer, Catalog, Files, Plan, Section, Strategy, build, check},
-    pipeline::{AppKind, BuildDeps, Deps, Fact, FilterKind},
+    pipeline::{AppKind, BuildDeps, Deps, FilterKind},
     router::Router,
 };
 
-const fn kind(
-    name: &'static str,
-    needs: &'static [Fact],
-    gives: &'static [Fact],
-    authenticates: bool,
-) -> FilterKind {
-    FilterKind { name, needs, gives, authenticates, factory: mark }
-}
-
-/// Filters with the names and facts of the compiled-in ones.
+/// Filters with the names and capabilities of the compiled-in ones.
 static FILTERS: &[FilterKind] = &[
-    kind("faultwrap", &[], &[Fact::Faults], false),
-    kind("noauth", &[], &[Fact::Caller], false),
-    kind("policy", &[Fact::Caller, Fact::Route, Fact::WholeBody], &[], false),
-    FilterKind { factory: limit, ..kind("ratelimit", &[Fact::Caller], &[], false) },
-    kind("request_id", &[], &[Fact::RequestId], false),
-    kind("samesite", &[], &[], false),
-    kind("sizelimit", &[], &[Fact::WholeBody], false),
-    kind("tokens", &[], &[Fact::Caller], true),
-    kind("trace", &[], &[], false),
+    FilterKind { factory: mark, ..filters::faultwrap::KIND },
+    FilterKind { factory: mark, ..filters::noauth::KIND },
+    FilterKind { factory: mark, ..filters::policy::KIND },
+    FilterKind { factory: limit, ..filters::ratelimit::KIND },
+    FilterKind { factory: mark, ..filters::request_id::KIND },
+    FilterKind { factory: mark, ..filters::samesite::KIND },
+    FilterKind { factory: mark, ..filters::sizelimit::KIND },
+    FilterKind { factory: mark, ..filters::tokens::KIND },
+    FilterKind { factory: mark, ..filters::trace::KIND },
 ];
 
 static APPS: &[AppKind] = &[
@@ -101,6 +93,12 @@ impl Service<http::Request<Body>> for Marked {
 struct Limits {
     #[serde(default, rename = "limits")]
     _limits: Vec<Limit>,
+    #[serde(rename = "key")]
+    _key: Option<String>,
+    #[serde(rename = "count")]
+    _count: Option<String>,
+    #[serde(default, rename = "exempt_roles")]
+    _exempt_roles: Vec<String>,
 }
 
 #[derive(Deserialize)]
@@ -112,6 +110,8 @@ struct Limit {
     _value: NonZeroU32,
     #[serde(rename = "unit")]
     _unit: Unit,
+    #[serde(default, rename = "roles")]
+    _roles: Vec<String>,
 }
 
 #[derive(Deserialize)]

@@ -562,7 +562,7 @@ password_file = "shown"
 #[tokio::test]
 async fn what_is_timed_and_what_is_not_share_their_filters() {
     let text = "[server.a]\nlisten = \"127.0.0.1:0\"\napp = \"map\"\n[composite.map]\nfactory = \"urlmap\"\n\
-                \"/\" = \"p\"\n\"/bare\" = \"versions\"\n[pipeline.p]\npipeline = [\"noauth\", \"ratelimit\", \
+                \"/\" = \"p\"\n\"/bare\" = \"versions\"\n[pipeline.p]\npipeline = [\"samesite\", \"noauth\", \"ratelimit\", \
                 \"versions\"]\n[filter.noauth]\nfactory = \"noauth\"\nanonymous = \"operator\"\n[filter.ratelimit]\nfactory = \"ratelimit\"\nlimits = [{ verb = \"GET\", value = 3, unit = \"day\" }]\n";
     let mut report = Report::default();
     let files = Files::from_text("test.toml", text, Path::new(""), &environment, &mut report).unwrap();
@@ -586,6 +586,7 @@ async fn what_is_timed_and_what_is_not_share_their_filters() {
         ("composite.map", "versions", 1),
         ("pipeline.p", "noauth", 3),
         ("pipeline.p", "ratelimit", 3),
+        ("pipeline.p", "samesite", 3),
         ("pipeline.p", "versions", 2),
     ];
     assert_eq!(counts.collect::<Vec<_>>(), expected);

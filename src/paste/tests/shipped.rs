@@ -39,8 +39,8 @@ fn a_path_has_one_way() {
     let (plan, _) = run_with(&Catalog::COMPILED_IN, shipped(&mut report), "token", &mut report);
     let cases = [
         // server, path, mounted, filters, who answers
-        (0, "/v2/p/clouds/a", 3, 8, "app.osapi"),
-        (0, "//v2", 4, 8, "app.osapi"),
+        (0, "/v2/p/clouds/a", 3, 9, "app.osapi"),
+        (0, "//v2", 4, 9, "app.osapi"),
         (0, "/v20", 0, 3, "versions"),
         (1, "/clouds", 0, 7, "cloud_status"),
         (1, "/metricsx", 0, 7, "cloud_status"),
@@ -95,8 +95,8 @@ fn a_delayed_decision_has_to_be_made_below() {
              application_credential_secret = \"s\"\ndelay_auth_decision = {delays}\n"
         )
     };
-    let bare = r#""request_id", "sizelimit", "authtoken""#;
-    let ruled = r#""request_id", "sizelimit", "authtoken", "policy""#;
+    let bare = r#""request_id", "samesite", "authtoken", "sizelimit""#;
+    let ruled = r#""request_id", "authtoken", "sizelimit", "policy""#;
     for (pipeline, delays, errors) in [(bare, false, 0), (bare, true, 1), (ruled, false, 0), (ruled, true, 0)]
     {
         let text = listen(pipeline, delays);
