@@ -59,12 +59,14 @@ Exit codes: 0 there is such a route, or such a job; 1 there is none; 64 usage; 6
 
 const CONVERT: &str = "\
 cloud_scheduler.conf and cloud_resources.conf become pileus.toml; api-paste.ini becomes api-paste.toml;
-policy.json and policy.yaml become policy.json. Name files that belong together in one run. Passwords and
-keys are never written: the made file names a variable of the environment in their place.
+policy.json and policy.yaml become policy.json; nova.conf, keystone.conf and their like become settings of
+pileus.toml and api-paste.toml. Name files that belong together in one run. Passwords and keys are never
+written: the made file names a variable of the environment or a file in their place.
 
 Examples:
   pileus convert /etc/cloudscheduler/cloud_scheduler.conf /etc/cloudscheduler/cloud_resources.conf
   pileus convert /etc/nova/api-paste.ini --out .     write ./api-paste.toml, unless it is there
+  pileus convert /etc/nova/nova.conf /etc/nova/api-paste.ini --out .
   pileus convert policy.yaml --json                  the made text and what became of each rule, for scripts
 
 Exit codes: 0 everything was carried over; 1 something was left out, or means something else here, and

@@ -85,6 +85,7 @@ pub static FACTORIES: &[(&str, Is)] = &[
     ("oslo_middleware.ssl:SSLMiddleware.factory", Gone(SSL)),
     ("egg:oslo.middleware#ssl", Gone(SSL)),
     ("oslo_middleware:Healthcheck.factory", Filter("healthcheck")),
+    ("oslo_middleware.healthcheck:Healthcheck.factory", Filter("healthcheck")),
     ("oslo_middleware:Healthcheck.app_factory", App("healthcheck", &[])),
     ("oslo_middleware.healthcheck:Healthcheck.app_factory", App("healthcheck", &[])),
     ("egg:oslo.middleware#healthcheck", Filter("healthcheck")),
@@ -127,6 +128,10 @@ pub enum Setting {
     Bool(&'static str),
     /// Words between commas, under this key.
     Words(&'static str),
+    /// Words between commas, under this key, of which these are known here.
+    OneOf(&'static str, &'static [&'static str]),
+    /// Whether proxies are believed: there all or none, here those that are named.
+    Proxies(&'static str),
     /// A secret, under this key: it comes from the environment, in this variable.
     Secret(&'static str, &'static str),
     /// Keystone's host, which its port and protocol stand beside.
@@ -147,8 +152,7 @@ const SIGNED: &str = "signed tokens went with version 2.0 of Keystone's API";
 const ASKED: &str = "Keystone is asked at `auth_url`, in version 3 of its API";
 const PROJECT: &str = "every setting stands in api-paste.toml, none in the file of a service";
 
-/// Of what is a text there, and a list, a number of seconds or a network here.
-const OTHER_FORM: &str = "it has another form here: the shipped api-paste.toml shows it";
+const SCHEME: &str = "the headers of `headers = \"…\"` are read, and no other";
 
 /// Settings of filters and apps: ours, the old name, what becomes of it. A name that ends in `*`
 /// stands for all that begin so.
@@ -209,9 +213,24 @@ pub static SETTINGS: &[(&str, &str, Setting)] = &[
     ("*", "oslo_config_project", Setting::Gone(PROJECT)),
     ("*", "oslo_config_file", Setting::Gone(PROJECT)),
     ("*", "oslo_config_program", Setting::Gone(PROJECT)),
-    ("cors", "*", Setting::Gone(OTHER_FORM)),
-    ("healthcheck", "*", Setting::Gone(OTHER_FORM)),
-    ("http_proxy_to_wsgi", "*", Setting::Gone(OTHER_FORM)),
+    ("cors", "allowed_origin", Setting::Words("allowed_origin")),
+    ("cors", "allow_credentials", Setting::Bool("allow_credentials")),
+    ("cors", "allow_headers", Setting::Words("allow_headers")),
+    ("cors", "allow_methods", Setting::Words("allow_methods")),
+    ("cors", "expose_headers", Setting::Words("expose_headers")),
+    ("cors", "max_age", Setting::Number("max_age_s")),
+    ("cors", "latent_*", Setting::Gone("these are defaults of Nova's code, and no settings of a file")),
+    ("healthcheck", "path", Setting::Text("path")),
+    ("healthcheck", "detailed", Setting::Bool("detailed")),
+    ("healthcheck", "backends", Setting::OneOf("backends", &["disable_by_file", "disable_by_files_ports"])),
+    ("healthcheck", "disable_by_file_path", Setting::Text("disable_by_file_path")),
+    ("healthcheck", "disable_by_file_paths", Setting::Words("disable_by_file_paths")),
+    ("healthcheck", "enable_by_file_paths", Setting::NotYet("there is no backend `enable_by_files`")),
+    ("healthcheck", "allowed_source_ranges", Setting::Words("allowed_source_ranges")),
+    ("healthcheck", "ignore_proxied_requests", Setting::NotYet("`allowed_source_ranges` limits the callers")),
+    ("http_proxy_to_wsgi", "enable_proxy_headers_parsing", Setting::Proxies("trusted_proxies")),
+    ("http_proxy_to_wsgi", "use_forwarded_for", Setting::Proxies("trusted_proxies")),
+    ("http_proxy_to_wsgi", "secure_proxy_ssl_header", Setting::Gone(SCHEME)),
 ];
 
 /// What becomes of a setting of one of our factories.

@@ -6,6 +6,7 @@
 //! | `cloud_resources.conf` | `[clouds.NAME]` of `pileus.toml` | [`resources`] |
 //! | `api-paste.ini` | `api-paste.toml` | [`paste`] |
 //! | `policy.json`, `policy.yaml` | `policy.json` | [`policy`] |
+//! | `nova.conf` and its like | `pileus.toml`, settings of `api-paste.toml` | [`service`] |
 //!
 //! Pure: texts in, texts out; `commands::convert` reads and writes. Every option of every file gets
 //! one [`Note`]: nothing is dropped without a word. What was made is read by our own readers before
@@ -17,8 +18,11 @@ mod ini;
 mod note;
 mod paste;
 mod policy;
+#[cfg(test)]
+mod policy_tests;
 mod resources;
 mod scheduler;
+mod service;
 #[cfg(test)]
 mod tests;
 mod write;
@@ -46,6 +50,9 @@ pub enum FileKind {
     Paste,
     /// policy.json or policy.yaml
     Policy,
+    /// nova.conf, keystone.conf and their like
+    #[value(name = "service")]
+    Service,
 }
 
 impl fmt::Display for FileKind {
@@ -55,6 +62,7 @@ impl fmt::Display for FileKind {
             Self::Resources => "cloud_resources.conf",
             Self::Paste => "api-paste.ini",
             Self::Policy => "policy.json or policy.yaml",
+            Self::Service => "service's own file",
         })
     }
 }
@@ -95,6 +103,7 @@ struct Settings {
     scheduler: Vec<write::Line>,
     credentials: Vec<write::Line>,
     job_defaults: Vec<write::Line>,
+    policy: Vec<write::Line>,
     clouds: Option<String>,
 }
 
@@ -114,10 +123,12 @@ pub fn convert(inputs: &[Input], kind: Option<FileKind>) -> Conversion {
             },
         }
     }
-    known.sort_by_key(|(kind, _)| *kind);
+    // A service's own file comes first: filters of api-paste.ini read their settings from it.
+    known.sort_by_key(|(kind, _)| (*kind != FileKind::Service, *kind));
     let has = |kind| known.iter().any(|(other, _)| *other == kind);
     let mut settings = Settings::default();
     let mut asked = scheduler::Asked::default();
+    let mut service = service::Service::default();
     for (kind, input) in &known {
         match kind {
             FileKind::Policy => it.policy(input),
@@ -133,18 +144,24 @@ pub fn convert(inputs: &[Input], kind: Option<FileKind>) -> Conversion {
                             asked = scheduler::convert(&ini, with, &mut settings, &mut it);
                         }
                         FileKind::Resources => resources::convert(&ini, &asked, &mut settings, &mut it),
+                        FileKind::Service => {
+                            let with = has(FileKind::Paste);
+                            service = service::convert(&ini, with, &mut settings, &mut it);
+                            let text = (!with).then(|| service::overlay(&ini, &service, &mut it)).flatten();
+                            it.outputs.extend(text.map(|text| Output { name: "api-paste.toml", text }));
+                        }
                         _ => {
                             let ini = ini::Ini { here: Some("${here}"), ..ini };
-                            let text = paste::convert(&ini, &mut it);
-                            it.outputs.push(Output { name: "api-paste.toml", text });
+                            let text = paste::convert(&ini, &service, &mut it);
+                            it.outputs.extend(text.map(|text| Output { name: "api-paste.toml", text }));
                         }
                     }
                 }
             },
         }
     }
-    scheduler::ports(&asked, has(FileKind::Paste), &mut it);
-    if has(FileKind::Scheduler) || has(FileKind::Resources) {
+    scheduler::ports(&asked, has(FileKind::Paste) || has(FileKind::Service), &mut it);
+    if has(FileKind::Scheduler) || has(FileKind::Resources) || !settings.is_empty() {
         it.outputs.insert(0, Output { name: "pileus.toml", text: settings.text() });
     }
     if it.errors.errors() > 0 {
@@ -155,6 +172,10 @@ pub fn convert(inputs: &[Input], kind: Option<FileKind>) -> Conversion {
 }
 
 impl Settings {
+    fn is_empty(&self) -> bool {
+        self.top.is_empty() && self.policy.is_empty()
+    }
+
     fn text(self) -> String {
         let mut text = String::from(
             "# Made by `pileus convert`. Every line may be left out; `pileus check` says what is wrong.\n",
@@ -174,6 +195,10 @@ impl Settings {
         if !self.job_defaults.is_empty() {
             text += "\n[job_defaults]\n";
             text += &write::lines(&self.job_defaults, "");
+        }
+        if !self.policy.is_empty() {
+            text += "\n[policy]\n";
+            text += &write::lines(&self.policy, "");
         }
         text + self.clouds.as_deref().unwrap_or_default()
     }
@@ -262,6 +287,10 @@ fn recognise(input: &Input) -> Result<FileKind, Diagnostic> {
         if any(&["[global]", "[job]", "[logging]"]) {
             return Ok(FileKind::Scheduler);
         }
+        let of_nova = ["osapi_compute_listen", "osapi_compute_listen_port", "enabled_apis", "auth_strategy"];
+        if service::recognises(&file, &headers) || of_nova.iter().any(|it| has_option(it)) {
+            return Ok(FileKind::Service);
+        }
     }
     // A line that cannot be read, or nothing at all: the name tells who should say so.
     let by_name = [
@@ -269,6 +298,7 @@ fn recognise(input: &Input) -> Result<FileKind, Diagnostic> {
         (&["cloud_scheduler", "cloudscheduler"], FileKind::Scheduler),
         (&["paste"], FileKind::Paste),
         (&["policy"], FileKind::Policy),
+        (&["nova.conf", "keystone.conf"], FileKind::Service),
     ];
     if let Some((_, kind)) = by_name.iter().find(|(words, _)| says(words)) {
         return Ok(*kind);
@@ -276,7 +306,7 @@ fn recognise(input: &Input) -> Result<FileKind, Diagnostic> {
     let source = Arc::new(Source { name: input.name.clone(), text: String::new() });
     let place = Place { source, span: 0..0 };
     let text = "this is neither of Cloud Scheduler nor of Nova, as far as one can see";
-    let help = "cloud_scheduler.conf, cloud_resources.conf, api-paste.ini, policy.json and policy.yaml are known; \
+    let help = "cloud_scheduler.conf, cloud_resources.conf, api-paste.ini, policy.json, policy.yaml and nova.conf are known; \
                 say which it is with `--kind`";
     Err(Diagnostic::error(format!("{}: {text}", place.source.name)).help(help))
 }

@@ -53,6 +53,8 @@ pub struct Note {
     pub text: String,
     /// What to do about it.
     pub help: Option<String>,
+    /// `true` if the note of its section tells of it: shown to scripts, and counted.
+    within: bool,
 }
 
 /// All notes of one run.
@@ -81,8 +83,14 @@ impl Notes {
         self.push(Some(place.clone()), what.into(), fate, text.into(), Some(help.into()));
     }
 
+    /// Takes a note of an option that the note of its section names.
+    pub fn add_within(&mut self, place: &Place, what: String, fate: Fate, text: impl Into<String>) {
+        let (place, text) = (Some(place.clone()), text.into());
+        self.all.push(Note { place, what, fate, text, help: None, within: true });
+    }
+
     fn push(&mut self, place: Option<Place>, what: String, fate: Fate, text: String, help: Option<String>) {
-        self.all.push(Note { place, what, fate, text, help });
+        self.all.push(Note { place, what, fate, text, help, within: false });
     }
 
     /// Takes a warning of a reader.
@@ -93,6 +101,16 @@ impl Notes {
     /// Takes what our own readers say of what was made.
     pub fn remains(&mut self, problem: Diagnostic) {
         self.more.push(problem);
+    }
+
+    /// Number of notes.
+    pub fn count(&self) -> usize {
+        self.all.len()
+    }
+
+    /// Drops all notes behind the first `count`.
+    pub fn truncate(&mut self, count: usize) {
+        self.all.truncate(count);
     }
 
     /// Every note.
@@ -122,7 +140,7 @@ impl Notes {
     /// What a person should read, like a compiler says it.
     pub fn report(&self) -> Report {
         let mut report = Report::default();
-        for note in self.all.iter().filter(|note| note.fate.matters()) {
+        for note in self.all.iter().filter(|note| note.fate.matters() && !note.within) {
             let Note { what, text, .. } = note;
             let text = match note.fate {
                 Fate::Differs => format!("{what} is carried over, with a difference: {text}"),

@@ -19,14 +19,14 @@ use super::{
 use crate::{
     diagnostic::{Diagnostic, Place, Source},
     files::SHIPPED_POLICY,
-    policy::Policy,
+    policy::{Policy, is_credential},
 };
 
-/// What every caller has, beside what is no credential.
-const CREDS: [&str; 4] = ["user_id", "project_id", "roles", "is_admin"];
+/// Attributes of a target that Nova's objects had, and that no route here has in its path.
+const NO_TARGETS: [&str; 2] = ["user_id", "domain_id"];
 
-/// Attributes of a caller that Nova's context had, and that routes have nowhere in their paths.
-const NO_TARGETS: [&str; 3] = ["user_id", "tenant_id", "domain_id"];
+/// Prefix of the rules that the shipped rules refer to: no file of a site defines such a name.
+const OWN: &str = "pileus_";
 
 /// A rule on its way.
 struct Rule {
@@ -82,6 +82,7 @@ pub fn convert(input: &Input, notes: &mut Notes) -> Result<String, Vec<Diagnosti
     if !wrong.is_empty() {
         return Err(wrong);
     }
+    rules.iter_mut().for_each(Rule::by_project);
     check(&mut rules, notes);
     by_tls(&mut rules, notes);
     unasked(&rules, notes);
@@ -90,14 +91,42 @@ pub fn convert(input: &Input, notes: &mut Notes) -> Result<String, Vec<Diagnosti
     }
     let own = rules.len();
     let start = Place { source: source.clone(), span: 0..0 };
-    for (name, value) in shipped() {
-        let known = rules.iter().any(|rule| rule.name == name);
-        if !known && name != "default" {
-            notes.add(&start, format!("`{name}`"), Fate::Added, "the shipped rule of a route of Pileus");
-            rules.push(Rule { name, value, place: start.clone(), told: true });
-        }
+    for (name, value) in added(&rules) {
+        notes.add(&start, format!("`{name}`"), Fate::Added, "the shipped rule of a route of Pileus");
+        rules.push(Rule { name, value, place: start.clone(), told: true });
     }
     Ok(text(&rules, own))
+}
+
+/// Shipped rules of the routes that the file says nothing about.
+///
+/// They refer to base rules (`admin`, `member`) under names of their own. A site's `admin` may be the
+/// administrator of one project; rules of Pileus decide for all projects and must not depend on it.
+fn added(rules: &[Rule]) -> Vec<(String, Json)> {
+    let taken = |name: &str| rules.iter().any(|rule| rule.name == name);
+    let is_route = |name: &str| name.contains(':');
+    let (routes, base): (Vec<_>, Vec<_>) = shipped().into_iter().partition(|(name, _)| is_route(name));
+    let renamed = |name: &str| {
+        let mut own = format!("{OWN}{name}");
+        while taken(&own) {
+            own.push('_');
+        }
+        own
+    };
+    let own = |text: &str| {
+        let words = text.split(' ').map(|word| match word.split_once("rule:") {
+            Some((before @ ("" | "("), name)) => {
+                let end = name.trim_end_matches(')').len();
+                format!("{before}rule:{}{}", renamed(&name[..end]), &name[end..])
+            }
+            _ => word.to_owned(),
+        });
+        Json::from(words.collect::<Vec<_>>().join(" "))
+    };
+    let base =
+        base.into_iter().filter(|(name, _)| name != "default").map(|(name, value)| (renamed(&name), value));
+    let routes = routes.into_iter().filter(|(name, _)| !taken(name));
+    base.chain(routes).map(|(name, value)| (name, value.as_str().map_or(value.clone(), own))).collect()
 }
 
 /// The shipped rules, in their order.
@@ -139,6 +168,33 @@ fn covered(text: &str) -> String {
 impl Rule {
     fn what(&self) -> String {
         format!("rule `{}`", self.name)
+    }
+
+    /// Writes `tenant_id` and `tenant`, Nova's older names of a project, as `project_id`.
+    fn by_project(&mut self) {
+        fn renamed(text: &str) -> String {
+            let text =
+                text.replace("%(tenant_id)s", "%(project_id)s").replace("%(tenant)s", "%(project_id)s");
+            let mut out = String::with_capacity(text.len());
+            for word in text.split_inclusive(char::is_whitespace) {
+                let bare = word.trim_start_matches('(');
+                let left = bare.strip_prefix("tenant_id:").or_else(|| bare.strip_prefix("tenant:"));
+                out.push_str(&word[..word.len() - bare.len()]);
+                match left {
+                    Some(right) => out.extend(["project_id:", right]),
+                    None => out.push_str(bare),
+                }
+            }
+            out
+        }
+        fn within(value: &mut Json) {
+            match value {
+                Json::String(text) => *text = renamed(text),
+                Json::Array(list) => list.iter_mut().for_each(within),
+                _ => {}
+            }
+        }
+        within(&mut self.value);
     }
 
     fn tell(&mut self, fate: Fate, text: impl Into<String>, notes: &mut Notes) {
@@ -256,7 +312,7 @@ fn check(rules: &mut [Rule], notes: &mut Notes) {
             let first = kind.split('.').next().unwrap_or_default();
             let name = first.starts_with(|it: char| it.is_alphabetic() || it == '_');
             let literal = matches!(kind, "True" | "False" | "None" | "role" | "rule" | "http" | "https");
-            if name && !literal && !CREDS.contains(&first) {
+            if name && !literal && !is_credential(first) {
                 strange.insert(format!("no caller has `{first}`"));
             }
             for piece in super::ini::pieces(right) {

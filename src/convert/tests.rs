@@ -34,7 +34,7 @@ fn own(output: &Output) -> String {
         "api-paste.toml" if output.text.starts_with("# Which server") => crate::paste::SHIPPED,
         _ => return output.text.clone(),
     };
-    let bare = |line: &str| line.trim().trim_end_matches(',').to_owned();
+    let bare = |line: &str| line.trim().trim_end_matches(',').replace("rule:pileus_", "rule:");
     let known: Vec<String> = shipped.lines().map(bare).collect();
     let own = output.text.lines().filter(|line| !known.contains(&bare(line)));
     own.map(|line| format!("{}\n", line.trim_end_matches(','))).collect()
@@ -101,6 +101,9 @@ fn checked(made: &Conversion) -> Report {
         fs::create_dir_all(list.parent().unwrap()).unwrap();
         fs::write(list, "{}").unwrap();
     }
+    let password = folder.path().join("keystone-password");
+    fs::write(&password, "secret\n").unwrap();
+    fs::set_permissions(&password, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
     let (config, paste, policy) = (path("pileus.toml"), path("api-paste.toml"), path("policy.json"));
     let mut report = Report::default();
     crate::check(&Options { config, paste, policy, ..Options::default() }, &mut report);

@@ -73,6 +73,15 @@ pub fn list(list: &[impl AsRef<str>]) -> String {
     format!("[{}]", inner.join(", "))
 }
 
+/// The first names of a list, and how many there are beside them.
+pub fn few(names: &[&str]) -> String {
+    let shown: Vec<_> = names.iter().take(6).map(|name| format!("`{}`", one_line(name))).collect();
+    match names.len().saturating_sub(6) {
+        0 => shown.join(", "),
+        more => format!("{} and {more} more", shown.join(", ")),
+    }
+}
+
 /// A comment that breaks no line, and does not go on for ever.
 pub fn one_line(text: &str) -> String {
     let flat: String = text.chars().map(|it| if it.is_control() { ' ' } else { it }).collect();

@@ -312,3 +312,48 @@ fn the_shipped_settings_are_the_defaults() {
         assert!(source.text.contains(line), "{line}");
     }
 }
+
+#[test]
+fn a_rule_for_all_projects_that_a_projects_member_meets_is_told() {
+    let clouds = |rule| {
+        let mut route = Arc::unwrap_or_clone(route(rule, "rule:admin", &[]));
+        route.resource = "shared";
+        Arc::new(route)
+    };
+    let mut routes =
+        vec![clouds("shared:make"), clouds("shared:kill"), route("things:kill", "rule:admin", &[])];
+    routes.push(route("things:index", "rule:member", &["things:index:all_projects"]));
+    let (defaults, _) = Defaults::of(&routes);
+    let defaults = Arc::new(defaults);
+    let cases = [
+        // The file, and the place of the warning with the rules that it names.
+        (r#"{"admin": "role:admin"}"#, ""),
+        (r#"{"admin": "role:a and project_id:%(project_id)s"}"#, "admin: `shared:make` and 2 more"),
+        (
+            r#"{"admin": "rule:b", "b": "role:a and rule:member", "member": "project_id:%(project_id)s"}"#,
+            "member: `shared:make` and 2 more",
+        ),
+        (r#"{"shared:kill": "project_id:%(project_id)s"}"#, "shared:kill: `shared:kill` decide"),
+        (r#"{"admin": "role:a and not project_id:%(project_id)s"}"#, ""),
+        (r#"{"things:kill": "project_id:%(project_id)s"}"#, ""),
+        (
+            r#"{"things:index:all_projects": "role:a and project_id:%(project_id)s"}"#,
+            "things:index:all_projects: `things:index:all_projects` decide",
+        ),
+    ];
+    for (text, wanted) in cases {
+        let (_, told) = Policy::assemble(&[source("p.json", text)], &defaults, &Settings::default());
+        let told: Vec<_> = told.iter().filter(|it| it.message.contains("for all projects")).collect();
+        match wanted.split_once(": ") {
+            None => assert!(told.is_empty(), "{text}: {told:?}"),
+            Some((rule, names)) => {
+                assert_eq!(told.len(), 1, "{text}: {told:?}");
+                let message = &told[0].message;
+                assert!(
+                    message.starts_with(&format!("rule `{rule}`: ")) && message.contains(names),
+                    "{message}"
+                );
+            }
+        }
+    }
+}

@@ -11,7 +11,7 @@ use super::{
     eval::MAX_DEPTH,
     format::Format,
     kind::nearest,
-    meaning,
+    meaning, project_alone,
 };
 use crate::diagnostic::{Diagnostic, Place};
 
@@ -19,7 +19,7 @@ use crate::diagnostic::{Diagnostic, Place};
 const CREDS: [&str; 4] = ["user_id", "project_id", "roles", "is_admin"];
 
 /// What those of some callers have, as their authenticator sets it.
-const MORE_CREDS: [&str; 9] = [
+const MORE_CREDS: [&str; 13] = [
     "system",
     "system_scope",
     "domain_id",
@@ -29,7 +29,16 @@ const MORE_CREDS: [&str; 9] = [
     "project_name",
     "token",
     "is_admin_project",
+    "application_credential_id",
+    "service_user_id",
+    "service_project_id",
+    "service_roles",
 ];
+
+/// Returns `true` if credentials of a caller may have this attribute.
+pub(crate) fn is_credential(name: &str) -> bool {
+    CREDS.contains(&name) || MORE_CREDS.contains(&name)
+}
 
 /// What a rule refers to.
 struct Edge<'a> {
@@ -65,6 +74,7 @@ pub(super) fn lint(policy: &Policy) -> Vec<Diagnostic> {
     }
     nested(policy, &edges, &mut found);
     found.extend(meaning::rules(policy));
+    found.extend(project_alone::check(policy));
     found
 }
 

@@ -26,6 +26,7 @@ mod lint;
 mod load;
 mod meaning;
 mod parse;
+mod project_alone;
 mod read;
 mod remote;
 mod shadow;
@@ -39,7 +40,6 @@ use pileus_model::BoxFuture;
 use pileus_sdk::{Caller, Decide, ScopeType};
 use serde_json::{Map, Value};
 
-pub(crate) use self::kind::nearest;
 use self::{
     check::{Check, Leaf, Test},
     eval::{Eval, Truth},
@@ -51,6 +51,7 @@ pub use self::{
     shadow::Shadow,
     vectors::{Summary, run_files},
 };
+pub(crate) use self::{kind::nearest, lint::is_credential};
 use crate::{client::Tls, diagnostic::Place};
 
 /// The rule that decides where no other has the name.

@@ -29,6 +29,7 @@ use super::{
     ini::{Ini, Opt, Piece, Section, pieces},
     note::Fate,
     scheduler::{boolean, number},
+    service::Service,
     write::{self, Line},
 };
 use crate::{
@@ -152,23 +153,46 @@ struct Paste<'a> {
     own: BTreeMap<&'static str, String>,
     /// Whether Nova is that of 2012.
     folsom: bool,
+    /// Settings of filters in a service's own file.
+    service: &'a Service,
+    /// Filters whose settings were read from there.
+    read: BTreeSet<&'static str>,
+    /// `true` once an app with routes was written.
+    api: bool,
 }
 
-/// Converts the file.
-pub fn convert(ini: &Ini, out: &mut Conversion) -> String {
-    let mut paste = Paste {
-        ini,
-        defs: Vec::new(),
-        out,
-        left: BTreeMap::new(),
-        way: Vec::new(),
-        written: BTreeMap::new(),
-        defaults: BTreeSet::new(),
-        by_name: BTreeSet::new(),
-        got: BTreeSet::new(),
-        own: BTreeMap::new(),
-        folsom: false,
-    };
+impl<'a> Paste<'a> {
+    fn new(ini: &'a Ini, service: &'a Service, out: &'a mut Conversion) -> Self {
+        Self {
+            ini,
+            defs: Vec::new(),
+            out,
+            left: BTreeMap::new(),
+            way: Vec::new(),
+            written: BTreeMap::new(),
+            defaults: BTreeSet::new(),
+            by_name: BTreeSet::new(),
+            got: BTreeSet::new(),
+            own: BTreeMap::new(),
+            folsom: false,
+            service,
+            read: BTreeSet::new(),
+            api: false,
+        }
+    }
+}
+
+/// Settings of one filter in a service's own file, without an `api-paste.ini`.
+pub fn service_lines(ini: &Ini, service: &Service, factory: &'static str, out: &mut Conversion) -> Vec<Line> {
+    let mut lines = Vec::new();
+    let empty = Section { name: String::new(), place: ini.default.place.clone(), options: Vec::new() };
+    Paste::new(ini, service, out).service_settings(&empty, factory, &mut lines);
+    lines
+}
+
+/// Converts the file. `None`: nothing of it is left that could be served.
+pub fn convert(ini: &Ini, service: &Service, out: &mut Conversion) -> Option<String> {
+    let mut paste = Paste::new(ini, service, out);
     paste.sections();
     paste.folsom = paste.defs.iter().any(|def| {
         matches!(&def.made, Made::By(factory) if factory.starts_with("keystone.middleware.")
@@ -288,7 +312,7 @@ impl<'a> Paste<'a> {
             let it = self.defs.get(*way.last()?)?;
             let place = it.section.place.clone();
             match &it.made {
-                Made::By(factory) => return known(factory),
+                Made::By(factory) => return known(factory, it.kind.is_app()),
                 Made::Listed | Made::Elsewhere(_) => return None,
                 Made::Like(name) => {
                     let kind = it.kind;
@@ -327,7 +351,7 @@ impl<'a> Paste<'a> {
             return match scheme.to_lowercase().as_str() {
                 "egg" => {
                     let factory = if rest.contains('#') { name.to_owned() } else { format!("{name}#main") };
-                    Some(match known(&factory) {
+                    Some(match known(&factory, !filter) {
                         Some(is) => Named::Factory(factory, is),
                         None => Named::Factory(factory, Is::Gone("")),
                     })
@@ -458,9 +482,10 @@ impl<'a> Paste<'a> {
     }
 }
 
-/// What a factory is here.
-fn known(factory: &str) -> Option<Is> {
-    FACTORIES.iter().find(|row| row.0 == factory).map(|row| row.1)
+/// Meaning of a factory here. One entry point of `healthcheck` makes a filter and an app.
+fn known(factory: &str, is_app: bool) -> Option<Is> {
+    let is = FACTORIES.iter().find(|row| row.0 == factory).map(|row| row.1)?;
+    Some(if is_app && is == Is::Filter("healthcheck") { Is::App("healthcheck", &[]) } else { is })
 }
 
 /// `config:PATH#NAME` in our words.

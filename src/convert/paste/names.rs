@@ -49,11 +49,13 @@ impl Paste<'_> {
             }
             Named::Def(_) => None,
             Named::Elsewhere(reference) => {
+                self.api = true;
                 let text = "which kind of app it is stands in the other file: `app.` is a guess";
                 self.out.notes.add(place, format!("`{name}`"), Fate::Differs, text);
                 Some(reference)
             }
             Named::Factory(_, Is::App(factory, _)) => {
+                self.api |= factory == "router";
                 Some(if factory == "router" { "tenant" } else { factory }.into())
             }
             Named::Factory(..) => None,
@@ -88,18 +90,56 @@ impl Paste<'_> {
             && let Some(it) = self.defs.get(def)
         {
             let place = it.section.place.clone();
-            let own = |option: &&Opt| option.key != "use" && !PROTOCOLS.contains(&&*option.key);
-            let settings: Vec<_> = it.section.options.iter().filter(own).map(|it| &it.key).collect();
-            let what = match settings.is_empty() {
-                true => it.what(),
-                false => format!("{} with {}", it.what(), words(&settings, "and")),
-            };
             let factory = match &it.made {
                 Made::By(factory) => factory.clone(),
                 _ => it.name.clone(),
             };
+            let what = self.with_settings(def);
             self.gone(&place, what, &factory, is);
+            self.settings_gone(def);
         }
+    }
+
+    /// Says that a section is left out, with its settings.
+    pub(super) fn section_gone(&mut self, def: usize, fate: Fate, text: &str) {
+        let Some(place) = self.defs.get(def).map(|it| it.section.place.clone()) else { return };
+        let what = self.with_settings(def);
+        self.out.notes.add(&place, what, fate, text);
+        self.settings_gone(def);
+    }
+
+    /// Settings of a section that is left out: each has its note, and the section's names them.
+    fn settings_gone(&mut self, def: usize) {
+        let Some(it) = self.defs.get(def) else { return };
+        for option in self.own_settings(def) {
+            let what = format!("[{}] `{}`", it.section.name, option.key);
+            self.out.notes.add_within(&option.place, what, Fate::Gone, "its section is left out");
+        }
+    }
+
+    fn with_settings(&self, def: usize) -> String {
+        let Some(it) = self.defs.get(def) else { return String::new() };
+        let settings: Vec<String> = self.own_settings(def).into_iter().map(|it| it.key).collect();
+        match settings.is_empty() {
+            true => it.what(),
+            false => format!("{} with {}", it.what(), words(&settings, "and")),
+        }
+    }
+
+    /// Options of a section that are neither its origin nor its structure.
+    fn own_settings(&self, def: usize) -> Vec<Opt> {
+        let Some(it) = self.defs.get(def) else { return Vec::new() };
+        let structure = |key: &str| match it.kind {
+            Kind::Pipeline => key == "pipeline",
+            Kind::FilterApp => key == "next",
+            Kind::Composite => key != "require" && !key.starts_with("set "),
+            _ => false,
+        };
+        let own = |option: &&Opt| {
+            let key = option.key.as_str();
+            !matches!(key, "use" | "filter-with") && !PROTOCOLS.contains(&key) && !structure(key)
+        };
+        it.section.options.iter().filter(own).cloned().collect()
     }
 
     pub(super) fn gone(&mut self, place: &Place, what: String, factory: &str, is: Option<Is>) {

@@ -82,7 +82,7 @@ impl Paste<'_> {
     /// Whether an app has routes, without a pipeline between.
     pub(super) fn routes(&mut self, name: &str) -> bool {
         let def = self.defs.iter().position(|def| def.name == name && def.kind == Kind::App);
-        match (def, known(name)) {
+        match (def, known(name, true)) {
             (Some(def), _) => matches!(self.is(def), Some(Is::App("router", _))),
             (None, is) => matches!(is, Some(Is::App("router", _))),
         }
@@ -232,7 +232,10 @@ impl Paste<'_> {
     /// Whether an `authtoken` says where Keystone is, and who asks it.
     pub(super) fn knows_keystone(&self, def: usize) -> bool {
         let says = |keys: &[&str]| {
-            self.defs.get(def).is_some_and(|it| keys.iter().any(|key| it.section.get(key).is_some()))
+            keys.iter().any(|key| {
+                let own = self.defs.get(def).is_some_and(|it| it.section.get(key).is_some());
+                own || self.service.says("authtoken", key)
+            })
         };
         says(&["auth_url", "identity_uri", "auth_host"])
             && says(&["username", "admin_user", "application_credential_id"])

@@ -80,8 +80,14 @@ impl<'a> Paste<'a> {
             let comment = if port == 0 { "any port that is free" } else { "" };
             let line =
                 |key: &str, value, comment: &str| Line { key: key.into(), value, comment: comment.into() };
-            let lines =
+            let mut lines =
                 vec![line("listen", listen, comment), line("app", write::text(&ours(&self.name(app))), "")];
+            if name == "api" {
+                for (key, value) in self.service.server(self.out) {
+                    lines.retain(|line| line.key != key);
+                    lines.push(line(key, value, ""));
+                }
+            }
             servers.push(Server {
                 name,
                 app,

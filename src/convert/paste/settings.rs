@@ -13,11 +13,11 @@ impl<'a> Paste<'a> {
     ) {
         for option in &section.options {
             let key = option.key.as_str();
-            let place = &option.place;
-            let what = format!("[{}] `{key}`", section.name);
             if key == "use" || key == "filter-with" || PROTOCOLS.contains(&key) || known.contains(&key) {
                 continue;
             }
+            let place = &option.place;
+            let what = format!("[{}] `{key}`", section.name);
             if self.ini.default.get(key).is_some() || matches!(key, "here" | "__file__") {
                 let text =
                     "Paste took the one of [DEFAULT] for a global, and left this one out without a word";
@@ -40,64 +40,132 @@ impl<'a> Paste<'a> {
                 self.out.notes.add(place, what, Fate::Carried, "get");
                 continue;
             }
-            match known {
-                Some(Setting::Number(to)) => match number(self.ini, section, &source, &what) {
-                    Ok(number) => {
-                        // -1: Keystone is asked every time.
-                        let number = if to == "token_cache_time" { number.max(0) } else { number };
-                        lines.push(Line::new(to, number.to_string(), place, key));
-                        self.out.notes.add(place, what, Fate::Carried, to);
-                    }
-                    Err(problem) => self.out.errors.push(problem),
-                },
-                Some(Setting::Limits(to)) => self.limits(section, &source, to, what, lines),
-                Some(Setting::Text(to)) => {
-                    let value = self.toml_text(section, &source);
-                    self.say(to, value, place, key, what, lines);
-                }
-                Some(Setting::Bool(to)) => match boolean(source.value.trim()) {
-                    Some(is) => self.say(to, is.to_string(), place, key, what, lines),
-                    None => self.error(format!("{what} is neither true nor false"), place),
-                },
-                Some(Setting::Words(to)) => {
-                    let words: Vec<String> = source.value.split(',').map(|it| it.trim().to_owned()).collect();
-                    let words: Vec<String> = words.into_iter().filter(|it| !it.is_empty()).collect();
-                    self.say(to, write::list(&words), place, key, what, lines);
-                }
-                Some(Setting::Secret(to, variable)) => {
-                    let value = write::text(&format!("${{env:{variable}}}"));
-                    lines.push(Line::new(to, value, place, key));
-                    let text =
-                        format!("secrets are not carried over: it comes from the environment, in {variable}");
-                    self.out.notes.add(place, what, Fate::Differs, text);
-                }
-                Some(Setting::KeystoneHost) => {
-                    let beside = |name: &str, default: &str| {
-                        section.get(name).map_or(default.to_owned(), |it| it.value.trim().to_owned())
-                    };
-                    // Its own defaults.
-                    let (protocol, port) = (beside("auth_protocol", "https"), beside("auth_port", "35357"));
-                    let value = format!("{protocol}://{}:{port}", source.value.trim());
-                    let value = self.toml_text(section, &Opt { value, ..source.clone() });
-                    self.say("auth_url", value, place, key, what, lines);
-                }
-                Some(Setting::BesideHost) if section.get("auth_host").is_some() => {
-                    self.out.notes.add(place, what, Fate::Carried, "auth_url");
-                }
-                Some(Setting::BesideHost) => {
-                    self.out.notes.add(place, what, Fate::Gone, "there is no `auth_host` beside it");
-                }
-                Some(Setting::NotYet(why)) => self.out.notes.add(place, what, Fate::NotYet, why),
-                Some(Setting::Gone(why)) => self.out.notes.add(place, what, Fate::Gone, why),
-                None => {
-                    let text = format!("`{factory}` has no such setting");
-                    self.out.notes.add(place, what, Fate::Unknown, text);
-                }
-            }
+            self.setting(section, &source, option, factory, &name, lines);
         }
+        self.service_settings(section, factory, lines);
         let says = lines.iter().any(|line| line.key == "limits" || line.key == "use");
         if factory == "ratelimit" && !says {
             self.default_limits(section, lines);
+        }
+    }
+
+    /// Settings that a service's own file has for a filter. Those of `section` go first.
+    pub(super) fn service_settings(&mut self, section: &Section, factory: &str, lines: &mut Vec<Line>) {
+        let service = self.service;
+        let Some((factory, sections)) = service.filters.get_key_value(factory) else { return };
+        // Filters of one kind share these settings; one note is enough.
+        let again = !self.read.insert(factory);
+        let before = self.out.notes.count();
+        for other in sections {
+            for option in other.options.iter().filter(|option| section.get(&option.key).is_none()) {
+                if let Some(Setting::Secret("password", _)) = factories::setting(factory, &option.key) {
+                    let value = write::text("${here}/keystone-password");
+                    lines.push(Line::new("password_file", value, &option.place, &option.key));
+                    let what = format!("[{}] `{}`", other.name, option.key);
+                    let text = "secrets are not carried over: it is read from a file";
+                    let help = "write it into `keystone-password` beside api-paste.toml, mode 0600";
+                    self.out.notes.add_help(&option.place, what, Fate::Differs, text, help);
+                    continue;
+                }
+                self.setting(other, option, option, factory, &option.key, lines);
+            }
+        }
+        // Two options of that file may be one setting here: the first one holds.
+        let mut keys = BTreeSet::new();
+        lines.retain(|line| keys.insert(line.key.clone()));
+        if again {
+            self.out.notes.truncate(before);
+        }
+    }
+
+    /// Writes what one setting becomes. `source` says its value, `option` where it stands.
+    pub(super) fn setting(
+        &mut self,
+        section: &Section,
+        source: &Opt,
+        option: &Opt,
+        factory: &str,
+        name: &str,
+        lines: &mut Vec<Line>,
+    ) {
+        let (key, place) = (option.key.as_str(), &option.place);
+        let what = format!("[{}] `{key}`", section.name);
+        match factories::setting(factory, name) {
+            Some(Setting::Number(to)) => match number(self.ini, section, source, &what) {
+                Ok(number) => {
+                    // -1: Keystone is asked every time.
+                    let number = if to == "token_cache_time" { number.max(0) } else { number };
+                    lines.push(Line::new(to, number.to_string(), place, key));
+                    self.out.notes.add(place, what, Fate::Carried, to);
+                }
+                Err(problem) => self.out.errors.push(problem),
+            },
+            Some(Setting::Limits(to)) => self.limits(section, source, to, what, lines),
+            Some(Setting::Text(to)) => {
+                let value = self.toml_text(section, source);
+                self.say(to, value, place, key, what, lines);
+            }
+            Some(Setting::Bool(to)) => match boolean(source.value.trim()) {
+                Some(is) => self.say(to, is.to_string(), place, key, what, lines),
+                None => self.error(format!("{what} is neither true nor false"), place),
+            },
+            Some(Setting::Words(to)) => {
+                let words: Vec<String> = source.value.split(',').map(|it| it.trim().to_owned()).collect();
+                let words: Vec<String> = words.into_iter().filter(|it| !it.is_empty()).collect();
+                self.say(to, write::list(&words), place, key, what, lines);
+            }
+            Some(Setting::OneOf(to, all)) => {
+                let names = source.value.split([',', ' ', '\n']).map(str::trim).filter(|it| !it.is_empty());
+                let (known, other): (Vec<&str>, Vec<&str>) = names.partition(|it| all.contains(it));
+                lines.push(Line::new(to, write::list(&known), place, key));
+                match other.is_empty() {
+                    true => self.out.notes.add(place, what, Fate::Carried, to),
+                    false => {
+                        let text = format!("there is no {} here", words(&other, "and"));
+                        self.out.notes.add(place, what, Fate::Differs, text);
+                    }
+                }
+            }
+            Some(Setting::Proxies(to)) => match boolean(source.value.trim()) {
+                Some(true) => {
+                    lines.push(Line::new(to, write::list(&["127.0.0.1", "::1"]), place, key));
+                    let text = "there every caller was believed to be a proxy; here those that are named, and \
+                                written are those of this host";
+                    let help = "put the addresses of your proxies into `trusted_proxies`";
+                    self.out.notes.add_help(place, what, Fate::Differs, text, help);
+                }
+                Some(false) => self.out.notes.add(place, what, Fate::Carried, "no proxy is believed"),
+                None => self.error(format!("{what} is neither true nor false"), place),
+            },
+            Some(Setting::Secret(to, variable)) => {
+                let value = write::text(&format!("${{env:{variable}}}"));
+                lines.push(Line::new(to, value, place, key));
+                let text =
+                    format!("secrets are not carried over: it comes from the environment, in {variable}");
+                self.out.notes.add(place, what, Fate::Differs, text);
+            }
+            Some(Setting::KeystoneHost) => {
+                let beside = |name: &str, default: &str| {
+                    section.get(name).map_or(default.to_owned(), |it| it.value.trim().to_owned())
+                };
+                // Its own defaults.
+                let (protocol, port) = (beside("auth_protocol", "https"), beside("auth_port", "35357"));
+                let value = format!("{protocol}://{}:{port}", source.value.trim());
+                let value = self.toml_text(section, &Opt { value, ..source.clone() });
+                self.say("auth_url", value, place, key, what, lines);
+            }
+            Some(Setting::BesideHost) if section.get("auth_host").is_some() => {
+                self.out.notes.add(place, what, Fate::Carried, "auth_url");
+            }
+            Some(Setting::BesideHost) => {
+                self.out.notes.add(place, what, Fate::Gone, "there is no `auth_host` beside it");
+            }
+            Some(Setting::NotYet(why)) => self.out.notes.add(place, what, Fate::NotYet, why),
+            Some(Setting::Gone(why)) => self.out.notes.add(place, what, Fate::Gone, why),
+            None => {
+                let text = format!("`{factory}` has no such setting");
+                self.out.notes.add(place, what, Fate::Unknown, text);
+            }
         }
     }
 

@@ -3,7 +3,7 @@
 use super::{servers::Server, *};
 
 impl Paste<'_> {
-    pub(super) fn text(mut self) -> String {
+    pub(super) fn text(mut self) -> Option<String> {
         let apps: Vec<usize> = (0..self.defs.len()).filter(|at| self.defs[*at].kind.is_app()).collect();
         for app in &apps {
             self.left(*app);
@@ -13,14 +13,17 @@ impl Paste<'_> {
         }
         let servers = self.servers(&apps);
         if self.out.errors.errors() > 0 {
-            return String::new();
+            return None;
         }
         let mut text = String::from(
             "# Made by `pileus convert`. `pileus check` says what is wrong, `pileus pipeline` what it means.\n",
         );
         let roots: Vec<usize> = match servers.is_empty() {
-            // Part of something larger: another file names what is in it.
-            true => (0..self.defs.len()).filter(|at| self.defs[*at].kind != Kind::Server).collect(),
+            // Filters alone are part of something larger: another file names them.
+            true if apps.is_empty() => {
+                (0..self.defs.len()).filter(|at| self.defs[*at].kind != Kind::Server).collect()
+            }
+            true => Vec::new(),
             false => servers.iter().map(|server| server.app).collect(),
         };
         for root in roots {
@@ -28,6 +31,24 @@ impl Paste<'_> {
         }
         self.unused();
         let defaults = self.default_lines();
+        let served = servers
+            .iter()
+            .any(|server| server.name == "api" && self.defs[server.app].name == "osapi_compute");
+        self.service.unread(&self.read, served, self.out);
+        if let Some(place) =
+            apps.first().and_then(|app| self.defs.get(*app)).map(|it| it.section.place.clone())
+        {
+            self.no_api(&place, servers.is_empty());
+            if servers.is_empty() {
+                return None;
+            }
+            if !self.api {
+                text += "# No API is left of the file that it was made of.\n";
+            }
+        } else if !self.defs.is_empty() {
+            let told = Diagnostic::warning("api-paste.toml is a part: it has filters and no server");
+            self.out.notes.remains(told.help("name its sections in another file, `use = \"config:…\"`"));
+        }
         if !defaults.is_empty() {
             text += "\n[default]\n";
             text += &write::lines(&defaults, "");
@@ -47,7 +68,20 @@ impl Paste<'_> {
                 text += &format!("\n[filter.{name}]\nfactory = {}\n", write::text(factory));
             }
         }
-        text
+        Some(text)
+    }
+
+    /// Says that no API of the file is one that Pileus serves.
+    fn no_api(&mut self, place: &Place, nothing: bool) {
+        if self.api {
+            return;
+        }
+        let text = match nothing {
+            true => "no app of it is one that Pileus has: nothing was made of this file",
+            false => "no API of it is one that Pileus serves: the made file answers no call of a client",
+        };
+        let help = "Pileus serves Nova's API: leave this service where it is";
+        self.out.notes.add_help(place, "the API", Fate::Gone, text, help);
     }
 
     /// `[default]`, as far as somebody names it.
@@ -179,6 +213,7 @@ impl Paste<'_> {
             }
             (_, _, Some(Is::App(factory, settings))) => {
                 text_kind = Kind::App;
+                self.api |= factory == "router";
                 lines.push(line("factory", write::text(factory)));
                 lines.extend(settings.iter().map(|(key, value)| line(key, write::text(value))));
                 if factory == "versions" && !settings.is_empty() {
@@ -213,7 +248,7 @@ impl Paste<'_> {
     pub(super) fn unused(&mut self) {
         for def in 0..self.defs.len() {
             let Some(it) = self.defs.get(def) else { continue };
-            let (what, place, kind) = (it.what(), it.section.place.clone(), it.kind);
+            let kind = it.kind;
             if self.written.contains_key(&def) || kind == Kind::Server {
                 continue;
             }
@@ -222,10 +257,10 @@ impl Paste<'_> {
                 // One that stood somewhere without knowing Keystone has been spoken of.
                 (Kind::Filter, Some(Is::Authenticator)) if self.left.contains_key(&def) => {}
                 (Kind::Filter, Some(Is::Filter(_) | Is::Authenticator)) => {
-                    self.out.notes.add(&place, what, Fate::Gone, "no pipeline that is left names it");
+                    self.section_gone(def, Fate::Gone, "no pipeline that is left names it");
                 }
                 (Kind::Filter, is) => self.filter_gone(def, is),
-                (_, Some(Is::Gone(why))) => self.out.notes.add(&place, what, Fate::Gone, why),
+                (_, Some(Is::Gone(why))) => self.section_gone(def, Fate::Gone, why),
                 (Kind::App, None) => {
                     let made = self.defs.get(def).map(|it| it.made.clone());
                     let factory = match made {
@@ -233,12 +268,12 @@ impl Paste<'_> {
                         _ => self.name(def),
                     };
                     let text = format!("nothing here does what `{factory}` did");
-                    self.out.notes.add(&place, what, Fate::Unknown, text);
+                    self.section_gone(def, Fate::Unknown, &text);
                 }
                 _ if self.left(def) == Left::Yes => {
-                    self.out.notes.add(&place, what, Fate::Gone, "no server leads to it");
+                    self.section_gone(def, Fate::Gone, "no server leads to it")
                 }
-                _ => self.out.notes.add(&place, what, Fate::Gone, "nothing is left of what it is made of"),
+                _ => self.section_gone(def, Fate::Gone, "nothing is left of what it is made of"),
             }
         }
     }
