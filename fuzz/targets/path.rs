@@ -12,7 +12,7 @@ use http::Method;
 use libfuzzer_sys::fuzz_target;
 use pileus::{cli::Options, diagnostic::Report, kept::Kept, serve::Answering};
 use pileus_model::{Idle, ManualClock};
-use pileus_sdk::{Body, Request};
+use pileus_sdk::{Body, Request, path};
 
 static SERVERS: LazyLock<Vec<Answering>> = LazyLock::new(|| {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
@@ -30,7 +30,13 @@ fuzz_target!(|input: (u8, &str, &str)| {
     let (which, target, body) = input;
     let methods = [Method::GET, Method::POST, Method::PUT, Method::DELETE, Method::HEAD, Method::OPTIONS];
     let method = methods[usize::from(which / 4) % methods.len()].clone();
-    let Ok(uri) = format!("/{target}").parse::<http::Uri>() else { return };
+    let Ok(mut uri) = format!("/{target}").parse::<http::Uri>() else { return };
+    if path::normalize(&mut uri).is_err() {
+        return;
+    }
+    // What is in the normal form stays as it is.
+    let once = uri.clone();
+    assert!(path::normalize(&mut uri).is_ok() && uri == once);
     let Some(server) = SERVERS.get(usize::from(which) % 4 % 3) else { return };
     let request = http::Request::builder().method(method).uri(uri).header("host", "localhost");
     let request = request.header("x-auth-token", "admin:p").header("content-type", "application/json");

@@ -3,7 +3,7 @@
 use std::{fmt::Write as _, io::Write};
 
 use http::Method;
-use pileus_sdk::Fault;
+use pileus_sdk::{Fault, path};
 use serde_json::{Value, json};
 
 use super::{CONFIG, FAILED, OK, USAGE, explain_time};
@@ -16,19 +16,23 @@ use crate::{
 };
 
 pub fn run(asked: &ExplainRequest) -> u8 {
-    let (Some(method), Some(path)) = (&asked.method, &asked.path) else { return USAGE };
+    let (Some(method), Some(target)) = (&asked.method, &asked.path) else { return USAGE };
     let Ok(method) = method.to_uppercase().parse::<Method>() else {
         eprintln!("error: `{method}` is no method of HTTP");
         return USAGE;
     };
     // What is asked may be pasted as it was called: `http://127.0.0.1:8111/vms?user=ada`.
-    let uri = match path.parse::<http::Uri>() {
+    let mut uri = match target.parse::<http::Uri>() {
         Ok(uri) if uri.path().starts_with('/') => uri,
         _ => {
-            eprintln!("error: `{path}` is no path: it begins with `/`, and blanks in it are `%20`");
+            eprintln!("error: `{target}` is no path: it begins with `/`, and blanks in it are `%20`");
             return USAGE;
         }
     };
+    if let Err(fault) = path::normalize(&mut uri) {
+        eprintln!("error: {}: {fault}", fault.code().0);
+        return FAILED;
+    }
     let Some(checked) = super::checked(&asked.options) else { return CONFIG };
     let servers = &checked.plan.servers;
     let server = match (&asked.server, uri.port_u16()) {

@@ -19,7 +19,7 @@ use std::{
 
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use pileus_model::{Clock, Time};
-use pileus_sdk::{Answer, Body, Filter, Request, Response, json, media::quality, rfc3339};
+use pileus_sdk::{Answer, Body, Filter, Request, Response, json, media::quality, path, rfc3339};
 use serde::Deserialize;
 
 use crate::{
@@ -74,7 +74,7 @@ fn default_path() -> String {
 pub fn factory(section: &Section, deps: &Deps) -> Result<Filter, Diagnostic> {
     let health = Arc::new(Health::new(section, deps.clock.clone())?);
     Ok(Filter::around(move |inner, request| {
-        let asked = request.uri().path() == health.path
+        let asked = health.is_at(request.uri().path())
             && matches!(*request.method(), Method::GET | Method::HEAD)
             && health.answers(&request);
         if asked { Answer::now(Ok(health.answer(&request))) } else { inner.send(request) }
@@ -130,7 +130,8 @@ impl Health {
                 }
             }
         }
-        let (path, detailed) = (config.path, config.detailed);
+        let path = path::normal(&config.path).map_err(|fault| section.wrong("path", fault.to_string()))?;
+        let (path, detailed) = (path.into_owned(), config.detailed);
         Ok(Self {
             path,
             detailed,
@@ -139,6 +140,11 @@ impl Health {
             allowed: config.allowed_source_ranges,
             clock,
         })
+    }
+
+    /// `true` if the filter answers at this path. Slashes that repeat are one, as for the app in a `urlmap`.
+    fn is_at(&self, path: &str) -> bool {
+        path == self.path || path.len() > self.path.len() && path::collapsed(path) == self.path
     }
 
     /// Whether who asks is answered.
@@ -271,7 +277,9 @@ mod tests {
             ("".into(), get.clone(), "/healthcheck/", "", 404, "".into()),
             ("".into(), get.clone(), "/", "", 404, "".into()),
             ("".into(), Method::POST, "/healthcheck", "", 404, "".into()),
+            ("".into(), get.clone(), "//healthcheck", "", 200, "OK".into()),
             ("path = '/up'".into(), get.clone(), "/up", "", 200, "OK".into()),
+            ("path = '/%75p/a b'".into(), get.clone(), "/up//a%20b", "", 200, "OK".into()),
             ("".into(), head.clone(), "/healthcheck", "", 204, "".into()),
             (by_file(&gone), get.clone(), "/healthcheck", "", 200, "OK".into()),
             (by_file(&there), get.clone(), "/healthcheck", "", 503, "DISABLED BY FILE".into()),
@@ -332,6 +340,7 @@ mod tests {
         let (deps, ..) = deps();
         for (text, expected) in [
             ("path = 'up'", "`up` does not start with `/`"),
+            ("path = '/../up'", "No segment of a path may be `.` or `..`."),
             ("backends = ['disable_by_file']", "needs a `disable_by_file_path`"),
             ("backends = ['disable_by_files_ports']", "needs `disable_by_file_paths`"),
             ("backends = ['disable_by_fire']", "unknown word `disable_by_fire`"),

@@ -2,8 +2,8 @@
 //!
 //! Closed is what a setting says, or a file that is there: `touch` closes without a reload, `rm` opens.
 //! The file is looked at once a second at most; what stands in it is told to clients in place of
-//! `message`. Some may pass all the same: methods (`["GET", "HEAD"]` is a service that can be read and
-//! not changed), and roles, for which this filter stands below an authenticator.
+//! `message`. Some may pass all the same: methods (`["GET"]`, which `HEAD` counts as, is a service that can be
+//! read and not changed), and roles, for which this filter stands below an authenticator.
 //!
 //! Open, and without a file, a request pays one comparison.
 
@@ -103,7 +103,9 @@ fn passes(request: &Request, methods: &[Method], roles: &[String]) -> bool {
         let caller = request.context().caller.as_ref();
         caller.is_some_and(|caller| caller.roles.iter().any(|it| it.eq_ignore_ascii_case(role)))
     };
-    methods.contains(request.method()) || roles.iter().any(has)
+    // HEAD is a GET without its content.
+    let as_get = *request.method() == Method::HEAD && methods.contains(&Method::GET);
+    as_get || methods.contains(request.method()) || roles.iter().any(has)
 }
 
 /// The file that closes.
@@ -165,6 +167,9 @@ mod tests {
             ("closed = true", Method::GET, Some("admin"), false),
             (read_only, Method::GET, None, true),
             (read_only, Method::POST, None, false),
+            ("closed = true\nmethods = ['GET']", Method::HEAD, None, true),
+            ("closed = true\nmethods = ['HEAD']", Method::HEAD, None, true),
+            ("closed = true\nmethods = ['HEAD']", Method::GET, None, false),
             (read_only, Method::POST, Some("member"), false),
             (read_only, Method::POST, Some("Operator"), true),
         ];

@@ -7,9 +7,11 @@
 //! Refuses at once (429); `tower`'s own rate limit makes the caller wait, and counts all callers
 //! as one. It differs from Nova's where that was broken (reference §4, traps 41–47):
 //!
-//! - A limit's regex is matched, from the start, against the path as it was sent and against the path
-//!   below the mount and the project, each with its query: `/v2/p1/servers?a=b` and `/servers?a=b`.
-//!   One match is enough. (Nova matched the whole URL, so that its own `^/servers` never did.)
+//! - A limit's regex is matched, from the start, against the path and against the path below the mount and the
+//!   project, each with its query: `/v2/p1/servers?a=b` and `/servers?a=b`. The path is in its
+//!   [normal form](path), and slashes that repeat are one: no spelling escapes a limit. One match is enough.
+//!   (Nova matched the whole URL, so that its own `^/servers` never did.)
+//! - `HEAD` counts as `GET`, which it costs as much as.
 //! - A request that one limit refuses is charged to none, and hears of the longest wait, not the
 //!   shortest: waiting that long is enough.
 //! - The arithmetic is whole (`buckets`), memory is bounded, `ANY` is a verb.
@@ -27,6 +29,7 @@ mod headers;
 mod limits;
 
 use std::{
+    borrow::Cow,
     fmt,
     net::IpAddr,
     num::NonZeroU32,
@@ -40,7 +43,7 @@ use std::{
 use http::{HeaderValue, Method};
 use percent_encoding::percent_decode_str;
 use pileus_model::Clock;
-use pileus_sdk::{Answer, Context, Fault, Filter, Peer, RateLimits, Request};
+use pileus_sdk::{Answer, Context, Fault, Filter, Peer, RateLimits, Request, path};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -217,9 +220,13 @@ impl Limiter {
             let held = limits.iter().enumerate().filter(|(_, limit)| holds(limit));
             held.fold(0, |bits, (index, _)| bits | 1 << index)
         };
-        let of_verb = |verb: &Method| bits(&|it| it.verb.as_ref().is_none_or(|known| known == verb));
+        let of_verb = |verb: &Method| {
+            let as_get = *verb == Method::HEAD;
+            bits(&|it| it.verb.as_ref().is_none_or(|it| it == verb || as_get && *it == Method::GET))
+        };
         let mut verbs: Vec<(Method, u64)> = Vec::new();
-        for verb in limits.iter().filter_map(|limit| limit.verb.as_ref()) {
+        let named = limits.iter().filter_map(|limit| limit.verb.as_ref());
+        for verb in named.chain([&Method::HEAD]) {
             if verbs.iter().all(|(known, _)| known != verb) {
                 verbs.push((verb.clone(), of_verb(verb)));
             }
@@ -295,7 +302,9 @@ impl Limiter {
         let mut chosen = left & self.everywhere;
         left &= !self.everywhere;
         if left != 0 {
-            let (targets, path) = (targets(request, request.context()), self.route_of(left, request));
+            let path = self.route_of(left, request);
+            let target = target(request);
+            let targets = targets(&target, request.context());
             while left != 0 {
                 let index = left.trailing_zeros() as usize;
                 left &= left - 1;
@@ -397,9 +406,20 @@ fn network(address: IpAddr) -> u64 {
     }
 }
 
-/// What a regex is matched against: the path as it was sent, and what is below mount and project.
-fn targets<'a>(request: &'a Request, context: &Context) -> [&'a str; 2] {
-    let whole = request.uri().path_and_query().map_or("/", |target| target.as_str());
+/// Path and query. Slashes that repeat in the path are one, so that it is the path which a `urlmap` below sees.
+fn target(request: &Request) -> Cow<'_, str> {
+    let target = request.uri().path_and_query().map_or("/", |target| target.as_str());
+    match path::collapsed(request.uri().path()) {
+        Cow::Owned(path) => match request.uri().query() {
+            Some(query) => Cow::Owned(format!("{path}?{query}")),
+            None => Cow::Owned(path),
+        },
+        Cow::Borrowed(_) => Cow::Borrowed(target),
+    }
+}
+
+/// What a regex is matched against: the whole target, and what is below mount and project.
+fn targets<'a>(whole: &'a str, context: &Context) -> [&'a str; 2] {
     let below = whole.get(context.mounted as usize..).unwrap_or(whole);
     let inner = context.caller.as_ref().and_then(|caller| {
         let rest = below.strip_prefix('/')?;

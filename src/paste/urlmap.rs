@@ -1,7 +1,8 @@
 //! `urlmap`: the longest start of the path chooses the app.
 //!
-//! Compares whole segments: `/v2` takes `/v2`, `/v2/` and `/v2/x`, not `/v20` and not `/V2`. Slashes
-//! that repeat count as one; nothing is percent-decoded, and `..` is a segment like any other.
+//! Compares whole segments: `/v2` takes `/v2`, `/v2/` and `/v2/x`, not `/v20` and not `/V2`. Keys and paths are
+//! compared in their [normal form](path). Slashes that repeat in front of a key's segments count as one, and are
+//! one for all that stands below: `//v2/x` goes on as `/v2/x`.
 //! A key that ends in `/+` wants at least one segment more: `/v2/+` takes `/v2/x` alone, so that
 //! `/v2` and `/v2/` may go to somebody else. What was taken is noted in [`Context::mounted`], so that a map may stand below a map.
 //!
@@ -19,7 +20,7 @@ use std::sync::Arc;
 
 use foldhash::HashMap;
 use http::{header, uri::Authority};
-use pileus_sdk::{Answer, Fault, Request, Stack};
+use pileus_sdk::{Answer, Fault, Request, Stack, path};
 
 /// A key without repeated slashes, and without one at its end: `/` becomes the empty text.
 pub fn normal(key: &str) -> String {
@@ -98,6 +99,7 @@ pub fn key(text: &str) -> Result<Key, String> {
             _ => return Err(format!("`{port}` is no port")),
         },
     };
+    let path = path::normal(&path).map_err(|fault| format!("`{path}` matches nothing: {fault}"))?;
     Ok(Key { host, path: normal(&path) })
 }
 
@@ -147,14 +149,40 @@ pub fn urlmap(mounts: impl IntoIterator<Item = (Key, Stack)>) -> Stack {
             let of = |host: &str| hosts.get(host)?.longest(path, mounted);
             of(&format!("{host}:{port}")).or_else(|| of(&host))
         });
-        match own.or_else(|| root.longest(path, mounted)) {
-            Some((app, mounted)) => {
-                request.context_mut().mounted = mounted;
-                app.send(request)
+        let Some(found) = own.or_else(|| root.longest(path, mounted)) else {
+            return Answer::refused(Fault::NoRoute);
+        };
+        let mut end = found.end;
+        if found.repeats {
+            match shorten(&mut request, mounted, end) {
+                Ok(shorter) => end = shorter,
+                Err(fault) => return Answer::refused(fault),
             }
-            None => Answer::refused(Fault::NoRoute),
         }
+        // A target is shorter than 64 KiB.
+        request.context_mut().mounted = end as u32;
+        found.app.send(request)
     })
+}
+
+/// Makes slashes that repeat between two places of the path one. Returns where the second place is then.
+#[cold]
+fn shorten(request: &mut Request, from: usize, to: usize) -> Result<usize, Fault> {
+    let path = request.uri().path();
+    let parts = (path.get(..from), path.get(from..to), path.get(to..));
+    let (Some(above), Some(taken), Some(below)) = parts else { return Err(Fault::NoRoute) };
+    let (above, below) = (format!("{above}{}", path::collapsed(taken)), below.to_owned());
+    path::replace_path(request.uri_mut(), &(above.clone() + &below))?;
+    Ok(above.len())
+}
+
+/// The app of a key, and what the key takes of a path.
+struct Taken<'a> {
+    app: &'a Stack,
+    /// How many bytes of the path are taken, with what was before.
+    end: usize,
+    /// `true` if slashes repeat in what the key takes.
+    repeats: bool,
 }
 
 /// One segment, and all that may follow it.
@@ -168,11 +196,11 @@ struct Node {
 
 impl Node {
     /// The app with the longest key of which the path, without its first `mounted` bytes, has every
-    /// segment; and how many bytes of the path are taken then.
-    fn longest(&self, path: &str, mounted: usize) -> Option<(&Stack, u32)> {
+    /// segment.
+    fn longest(&self, path: &str, mounted: usize) -> Option<Taken<'_>> {
         let mut node = self;
-        let mut found = self.app.as_ref().map(|app| (app, mounted as u32));
-        let mut at = mounted;
+        let mut found = self.app.as_ref().map(|app| Taken { app, end: mounted, repeats: false });
+        let (mut at, mut repeats) = (mounted, false);
         loop {
             if node.below.is_empty() && node.more.is_none() {
                 return found;
@@ -183,13 +211,14 @@ impl Node {
             let end = rest.bytes().position(|byte| byte == b'/').unwrap_or(rest.len());
             let segment = rest.get(..end).filter(|segment| !segment.is_empty());
             if let (Some(app), Some(_)) = (&node.more, segment) {
-                found = Some((app, at as u32));
+                found = Some(Taken { app, end: at, repeats });
             }
             let Some(below) = segment.and_then(|segment| node.below.get(segment)) else { return found };
             node = below;
+            repeats |= start > at + 1;
             at = start + segment.map_or(0, str::len);
             if let Some(app) = &node.app {
-                found = Some((app, at as u32));
+                found = Some(Taken { app, end: at, repeats });
             }
         }
     }
@@ -256,7 +285,7 @@ mod tests {
             ("/v2/", r#"v2 "/v2" "/""#),
             ("/v2/p/servers", r#"v2 "/v2" "/p/servers""#),
             ("/v2//p///servers", r#"v2 "/v2" "//p///servers""#),
-            ("//v2/p", r#"v2 "//v2" "/p""#),
+            ("//v2/p", r#"v2 "/v2" "/p""#),
             ("/v2/p/servers.xml", r#"v2 "/v2" "/p/servers.xml""#),
             ("/v1.1/p", r#"v2 "/v1.1" "/p""#),
             ("/v20", r#"root "" "/v20""#),
@@ -267,14 +296,18 @@ mod tests {
             ("/v2/a", r#"v2 "/v2" "/a""#),
             ("/v2/a/b", r#"deep "/v2/a/b" """#),
             ("/v2/a/b/x/y", r#"x "/v2/a/b/x" "/y""#),
-            ("/v2/a//b/xy", r#"deep "/v2/a//b" "/xy""#),
+            ("/v2/a//b/xy", r#"deep "/v2/a/b" "/xy""#),
+            ("///v2//a/b//x//y/?q=//", r#"x "/v2/a/b/x" "//y/""#),
+            ("//q", r#"root "" "//q""#),
         ];
         for (path, expected) in cases {
             assert_eq!(ask(&map, path).await, expected, "{path}");
-            // `taken` tells the same without a map.
+            // `taken` tells the same without a map, of the path as it came.
+            let path = path.split('?').next().unwrap();
             let keys = ["", "/v1.1", "/v2", "/v2/a/b", "/v2/a/b/x"];
             let taken = keys.into_iter().filter_map(|key| taken(key, path, 0)).max().unwrap();
-            assert!(expected.contains(&format!(" {:?} {:?}", &path[..taken], &path[taken..])), "{path}");
+            let above = path::collapsed(&path[..taken]);
+            assert!(expected.contains(&format!(" {:?} {:?}", above, &path[taken..])), "{path}");
         }
         let rootless = urlmap([("/v2".to_owned(), app("v2"))]);
         for path in ["/", "/v20", "/v", "*"] {
@@ -326,6 +359,13 @@ mod tests {
             ("domain x port 99999 /", Err("`99999` is no port".into())),
             ("http:///a", Err("`` is no host".into())),
             ("v2", Err("`v2` does not start with `/`".to_owned())),
+            ("/%76%32/a b", whole(None, "/v2/a%20b")),
+            ("/a/../b", Err("`/a/../b` matches nothing: No segment of a path may be `.` or `..`.".into())),
+            (
+                "/100%",
+                Err("`/100%` matches nothing: A percent sign in a path needs two hexadecimal digits behind it."
+                    .into()),
+            ),
         ];
         for (text, expected) in cases {
             match (key(text), expected) {

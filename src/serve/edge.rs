@@ -12,7 +12,7 @@ use std::{
 use http::{HeaderMap, HeaderName, Method, Version, header};
 use hyper::body::{Body as _, Incoming};
 use pileus_model::BoxFuture;
-use pileus_sdk::{Answer, Body, Context, Draining, Fault, Media, Peer, Request, Response, Stack};
+use pileus_sdk::{Answer, Body, Context, Draining, Fault, Media, Peer, Request, Response, Stack, path};
 use tokio::time::timeout;
 
 use super::guard::BusyGuard;
@@ -91,6 +91,7 @@ pub fn answer(
     if glance.claims_identity {
         drop_identity(request.headers_mut());
     }
+    let path_read = path::normalize(request.uri_mut());
     let path = request.uri().path();
     let plain = !glance.chooses_media && !path.ends_with(".xml");
     let media = if plain { Media::Json } else { Media::wanted(path, request.headers()) };
@@ -99,6 +100,9 @@ pub fn answer(
     if !http2 && !hosts.contains(&glance.hosts) {
         let refused = Err(Fault::BadRequest(HOST_ONCE.into()));
         return Answered::Now(Some(written(refused, media, in_flight)));
+    }
+    if let Err(fault) = path_read {
+        return Answered::Now(Some(written(Err(fault), media, in_flight)));
     }
     let context = request.context_mut();
     (context.media, context.local, context.secure) = (media, line.local, line.secure);

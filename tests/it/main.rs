@@ -28,6 +28,7 @@ mod myproxy;
 mod old_operations;
 mod old_ports;
 mod options;
+mod paths;
 mod policy;
 mod reload;
 mod service;

@@ -72,7 +72,7 @@ impl Call {
         &self.top.head
     }
 
-    /// The whole path, mounts included, as it was sent.
+    /// The whole path, mounts included, in its [normal form](crate::path).
     pub fn path(&self) -> &str {
         self.head().uri.path()
     }

@@ -15,6 +15,7 @@ pub mod media;
 pub mod memo;
 pub mod old;
 pub mod page;
+pub mod path;
 pub mod policy;
 pub mod reply;
 pub mod request;

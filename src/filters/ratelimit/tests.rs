@@ -71,7 +71,7 @@ async fn a_refusal_is_novas_and_says_which_limit() {
 }
 
 #[tokio::test]
-async fn a_regex_sees_the_path_as_sent_and_the_path_in_the_project() {
+async fn a_regex_sees_the_path_and_the_path_in_the_project() {
     let cases = [
         // regex, path, bytes of the mount, whether it matches
         ("^/servers", "/v2/p1/servers", 3, true),
@@ -88,6 +88,9 @@ async fn a_regex_sees_the_path_as_sent_and_the_path_in_the_project() {
         ("^$", "/v2/p1", 3, true),
         ("^\\?a", "/v2/p1?a", 3, true),
         ("", "/anything", 0, true),
+        ("^/v2/p1/servers", "//v2/p1//servers", 0, true),
+        ("^/v2/p1/servers", "/v2/p1///servers?a=//b", 3, true),
+        ("^/servers\\?a=//b$", "/v2//p1//servers?a=//b", 3, true),
     ];
     for (regex, path, mounted, matches) in cases {
         let (stack, _) = stack(&format!("limits = '''(ANY, *, {regex}, 1, DAY)'''"));
@@ -108,6 +111,28 @@ async fn verbs_have_their_limits_and_any_counts_all() {
     assert_eq!(send(Method::POST).await, 43_200);
     assert_eq!(send(Method::PATCH).await, 0);
     assert_eq!(send(Method::from_bytes(b"PURGE").unwrap()).await, 28_800);
+}
+
+#[tokio::test]
+async fn head_counts_as_get() {
+    // Limits, a first request and a second one, and whether the second one is refused.
+    let cases = [
+        ("(GET, *, .*, 1, DAY)", Method::GET, Method::HEAD, true),
+        ("(GET, *, .*, 1, DAY)", Method::HEAD, Method::GET, true),
+        ("(GET, *, .*, 1, DAY)", Method::HEAD, Method::HEAD, true),
+        ("(GET, *, .*, 1, DAY)", Method::HEAD, Method::POST, false),
+        ("(HEAD, *, .*, 1, DAY)", Method::HEAD, Method::HEAD, true),
+        ("(HEAD, *, .*, 1, DAY)", Method::HEAD, Method::GET, false),
+        ("(HEAD, *, .*, 1, DAY); (GET, *, .*, 5, DAY)", Method::GET, Method::HEAD, false),
+        ("(POST, *, .*, 1, DAY)", Method::POST, Method::HEAD, false),
+        ("(ANY, *, .*, 1, DAY)", Method::HEAD, Method::GET, true),
+    ];
+    for (limits, first, second, refused) in cases {
+        let (stack, _) = stack(&format!("limits = '{limits}'"));
+        assert_eq!(wait(&stack, called(first.clone(), "/", "ann", "p1")).await, 0, "{limits}");
+        let waits = wait(&stack, called(second.clone(), "/", "ann", "p1")).await;
+        assert_eq!(waits > 0, refused, "{limits}: {first}, then {second}");
+    }
 }
 
 #[tokio::test]
