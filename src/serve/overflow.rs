@@ -18,7 +18,7 @@ use hyper::{
     service::service_fn,
 };
 use hyper_util::rt::TokioIo;
-use pileus_sdk::{Draining, Fault, Peer};
+use pileus_sdk::{Draining, Fault, Peer, path};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     sync::Semaphore,
@@ -161,7 +161,8 @@ async fn converse<S>(
 /// `true` if the request is one of a load balancer. One with a body is none.
 fn asks_for_health(request: &http::Request<Incoming>) -> bool {
     let reads = matches!(*request.method(), Method::GET | Method::HEAD);
-    reads && request.uri().path() == "/healthcheck" && request.body().is_end_stream()
+    let asks = || path::normal(request.uri().path()).is_ok_and(|it| path::collapsed(&it) == "/healthcheck");
+    reads && asks() && request.body().is_end_stream()
 }
 
 /// Closes a connection so that its client receives the answer. [`serve`] bounds the time.
