@@ -7,7 +7,7 @@
 //! ```toml
 //! [app.versions]                            # may be left out
 //! path        = "/v2"                       # where the version is mounted
-//! link_prefix = "https://cloud.example.org" # of links, behind a proxy; default: http and the Host header
+//! link_prefix = "https://cloud.example.org" # of links, behind a proxy; default: as the client called
 //! ```
 
 use std::sync::Arc;
@@ -58,13 +58,7 @@ fn answer(config: &Config, request: &Request) -> Result<Response, Fault> {
     let (above, below) = path.split_at_checked(mounted).unwrap_or(("", path));
     let host = match &config.link_prefix {
         Some(prefix) => prefix.trim_end_matches('/').to_owned(),
-        None => {
-            let named = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
-            // HTTP/2 says it in the request's target.
-            let target = request.uri().authority().map(http::uri::Authority::as_str);
-            let scheme = if request.context().secure { "https" } else { "http" };
-            format!("{scheme}://{}", named.or(target).unwrap_or("localhost"))
-        }
+        None => request.origin(),
     };
     let base = format!("{host}{above}{}", config.path.trim_end_matches('/'));
     let xml = request.context().media == Media::Xml;
@@ -190,7 +184,9 @@ mod tests {
         let cases = [
             // settings, mounted, path, Host, link
             ("", 0, "http://by-h2:1/", None, "http://by-h2:1/v2/"),
-            ("", 0, "/", None, "http://localhost/v2/"),
+            ("", 0, "http://target/", Some("header"), "http://target/v2/"),
+            // Nothing says where the server is: the link is relative to it.
+            ("", 0, "/", None, "/v2/"),
             ("", 8, "/compute", Some("h"), "http://h/compute/v2/"),
             ("path = \"/v3/\"", 0, "//", Some("h"), "http://h/v3/"),
             ("link_prefix = \"https://x.org/\"", 2, "/c", Some("h"), "https://x.org/c/v2/"),

@@ -11,7 +11,7 @@
 
 use std::sync::Arc;
 
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header, uri::Authority};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use pileus_model::Name;
 use pileus_sdk::{Answer, Body, Caller, Fault, Filter, Request, Response};
 use serde::Deserialize;
@@ -104,11 +104,9 @@ fn handshake(request: &Request) -> Result<Response, Fault> {
     let headers = request.headers();
     let (user, project) = (text(headers, &X_AUTH_USER)?, text(headers, &X_AUTH_PROJECT_ID)?);
     let (user, project) = (user.unwrap_or("admin"), project.unwrap_or("admin"));
-    let uri = request.uri();
-    let host = text(headers, &header::HOST)?.or(uri.authority().map(Authority::as_str));
-    let scheme = uri.scheme_str().unwrap_or("http");
-    let slash = if uri.path().ends_with('/') { "" } else { "/" };
-    let url = format!("{scheme}://{}{}{slash}{project}", host.unwrap_or("localhost"), uri.path());
+    let path = request.uri().path();
+    let slash = if path.ends_with('/') { "" } else { "/" };
+    let url = format!("{}{path}{slash}{project}", request.origin());
     let value = |text: String| {
         HeaderValue::try_from(text).map_err(|_| Fault::BadRequest("This user or project is no text.".into()))
     };
@@ -160,7 +158,7 @@ mod tests {
                 "http://h/admin",
             ),
             ("/v2", &[("host", "h"), ("x-auth-project-id", "p1")], "admin:p1", "http://h/v2/p1"),
-            ("https://h:1/x", &[], "admin:admin", "https://h:1/x/admin"),
+            ("https://h:1/x", &[], "admin:admin", "http://h:1/x/admin"),
         ];
         for (uri, headers, token, url) in cases {
             for method in [Method::GET, Method::POST, Method::DELETE] {

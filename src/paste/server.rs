@@ -12,6 +12,7 @@
 //! | `max_connections_per_address` | half of `max_connections` | connections of one address at a time; of a /64 with IPv6; not on Unix sockets |
 //! | `overflow_connections` | 256 | connections above these limits that get an answer: 503, or that of `/healthcheck`; 0: none |
 //! | `max_header_bytes` | 32768 | of all headers of a request together; 8192 or more |
+//! | `max_target_bytes` | 8192 | of a request's target; no more than `max_header_bytes` |
 //! | `max_headers` | 100 | headers of a request |
 //! | `header_timeout_s` | 15 | for all headers of a request to arrive |
 //! | `request_timeout_s` | 60 | from the headers until an answer begins |
@@ -61,6 +62,9 @@ pub struct ServerSettings {
     /// All headers of a request together, in bytes; at least [`MIN_HEADER_BYTES`].
     #[serde(default = "nonzero::<32_768>", deserialize_with = "header_bytes")]
     pub max_header_bytes: NonZeroU32,
+    /// Size of a request's target, in bytes; at most `max_header_bytes`.
+    #[serde(default = "nonzero::<8192>")]
+    pub max_target_bytes: NonZeroU32,
     /// Headers of a request.
     #[serde(default = "nonzero::<100>")]
     pub max_headers: NonZeroU32,
@@ -133,6 +137,13 @@ impl ServerSettings {
         if unix && self.tls.is_some() {
             return Some(("tls", "no TLS on a Unix socket: what it carries leaves no host".into()));
         }
+        if self.max_target_bytes > self.max_header_bytes {
+            let bytes = self.max_header_bytes;
+            return Some((
+                "max_target_bytes",
+                format!("the target is within the header, of which `max_header_bytes` allows {bytes}"),
+            ));
+        }
         let said = [("socket_mode", self.socket_mode), ("socket_group", self.socket_group)];
         let said = said.into_iter().find(|(_, said)| said.is_some() && !unix);
         said.map(|(key, _)| (key, of_unix(key)))
@@ -195,6 +206,7 @@ mod tests {
         assert_eq!((settings.backlog.get(), settings.max_connections.get()), (1024, 10_000));
         assert_eq!((settings.max_header_bytes.get(), settings.max_headers.get()), (32_768, 100));
         assert_eq!((settings.per_address(), settings.overflow_connections), (5_000, 256));
+        assert_eq!(settings.max_target_bytes.get(), 8192);
         assert!(settings.http2 && !settings.allow_unauthenticated && settings.listen.is_local());
     }
 

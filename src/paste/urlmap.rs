@@ -9,8 +9,8 @@
 //! A key may name a host: `http://x.org/v2`, `http://x.org:8080/v2`, or in Paste's words `domain x.org port 8080 /v2`.
 //! Keys of the request's host and port go before those of its host alone, and these before keys
 //! without a host; in each, the longest path wins. (Paste sorted hosts as text, so that one with a
-//! port was never reached.) A host is compared with `Host`, or with the target of HTTP/2; capitals
-//! make no difference, and a port that is not said is the scheme's.
+//! port was never reached.) A host is compared with the target's, or with `Host` where the target names none;
+//! capitals make no difference, and a port that is not said is the scheme's.
 //!
 //! A request costs one look-up for each segment of the longest key, however many keys there are,
 //! and allocates nothing where no key names a host. Source: Paste, `paste/urlmap.py`; without its 404
@@ -19,7 +19,7 @@
 use std::sync::Arc;
 
 use foldhash::HashMap;
-use http::{header, uri::Authority};
+use http::uri::Authority;
 use pileus_sdk::{Answer, Fault, Request, Stack, path};
 
 /// A key without repeated slashes, and without one at its end: `/` becomes the empty text.
@@ -117,8 +117,7 @@ pub fn fits(key: Option<&str>, asked: Option<&(String, u16)>) -> Option<u8> {
 
 /// The host and port that a request is for.
 fn asked(request: &Request) -> Option<(String, u16)> {
-    let named = request.headers().get(header::HOST).and_then(|host| host.to_str().ok()?.parse().ok());
-    let authority: Authority = named.or_else(|| request.uri().authority().cloned())?;
+    let authority: Authority = request.host()?.parse().ok()?;
     let port = authority.port_u16().unwrap_or(if request.context().secure { 443 } else { 80 });
     Some((authority.host().to_lowercase(), port))
 }
@@ -229,6 +228,8 @@ mod tests {
     use std::future::ready;
 
     use pileus_sdk::{Body, Response};
+
+    use http::header;
 
     use super::*;
 

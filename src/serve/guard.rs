@@ -7,7 +7,10 @@
 use std::{
     io,
     pin::Pin,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -43,6 +46,8 @@ pub struct Busy(Arc<Requests>);
 #[derive(Debug)]
 struct Requests {
     server: Arc<ServerCounts>,
+    /// `true` if a request's body was left unread.
+    unread: AtomicBool,
 }
 
 /// The socket and the service hold one each, and answer nothing.
@@ -51,12 +56,18 @@ const HOLDERS: usize = 2;
 impl Busy {
     /// Of a new connection to this server.
     pub fn new(server: Arc<ServerCounts>) -> Self {
-        Self(Arc::new(Requests { server }))
+        Self(Arc::new(Requests { server, unread: AtomicBool::new(false) }))
     }
 
     /// One more request, until the guard is dropped; and how many the server had before.
     pub fn enter(&self) -> (BusyGuard, u64) {
+        self.set_unread(false);
         (BusyGuard { busy: self.clone(), status: None }, self.0.server.begin())
+    }
+
+    /// Notes whether the body of the newest request is left unread.
+    pub fn set_unread(&self, unread: bool) {
+        self.0.unread.store(unread, Relaxed);
     }
 
     fn is_busy(&self) -> bool {
@@ -72,6 +83,11 @@ pub struct BusyGuard {
 }
 
 impl BusyGuard {
+    /// The connection of the request.
+    pub fn connection(&self) -> &Busy {
+        &self.busy
+    }
+
     /// It has an answer, whose body may still be on its way.
     pub fn answered(&mut self, status: StatusCode) {
         self.status = Some(status);
@@ -130,6 +146,26 @@ impl<S> Guard<S> {
             timer,
             armed: false,
         }
+    }
+
+    /// `true` while a request is being answered.
+    pub fn is_busy(&self) -> bool {
+        self.busy.is_busy()
+    }
+
+    /// `true` if the newest request's body was left unread.
+    pub fn is_unread(&self) -> bool {
+        self.busy.0.unread.load(Relaxed)
+    }
+
+    /// `true` if a part of a request's head has come.
+    pub fn is_amid_head(&self) -> bool {
+        matches!(self.wait, Wait::Begun | Wait::Head(_))
+    }
+
+    /// Counts a request that hyper has refused, which no service does.
+    pub fn count_refused(&self, status: StatusCode) {
+        self.busy.enter().0.answered(status);
     }
 
     /// Fails once the deadline has passed; else sees to it that the task is woken then. `now`, where the

@@ -24,6 +24,7 @@ use super::{
     Answering,
     edge::{self, Line},
     guard::{Busy, Guard, Patience},
+    http1::{HeadLimits, Http1Stream, RAW_HEAD},
     overflow,
     slots::{Slot, Slots},
     socket::{Socket, Stream},
@@ -73,7 +74,7 @@ const MAX_STREAMS: u32 = 100;
 /// Headers that hyper takes unless it is told otherwise.
 const HYPERS_MAX_HEADERS: u32 = 100;
 
-pub fn seconds(setting: NonZeroU32) -> Duration {
+fn seconds(setting: NonZeroU32) -> Duration {
     Duration::from_secs(setting.get().into())
 }
 
@@ -249,14 +250,19 @@ async fn converse<S>(
         let (in_flight, turn) = busy.enter();
         let mut front = front.borrow_mut();
         let front = front.load();
-        let limit = seconds(front.settings.request_timeout_s);
-        edge::answer(request, &line, front.app(turn), limit, in_flight)
+        edge::answer(request, &line, front.app(turn), &front.settings, in_flight)
     });
-    let socket = TokioIo::new(socket);
     let ended = match http2 {
         // Large, and seldom: in its own room, so that the others need none for it.
-        Some(http2) => Box::pin(to_the_end(http2.serve_connection(socket, service), stopped)).await,
-        None => to_the_end(protocols.http1.serve_connection(socket, service), stopped).await,
+        Some(http2) => {
+            let connection = http2.serve_connection(TokioIo::new(socket), service);
+            Box::pin(to_the_end(connection, stopped)).await
+        }
+        None => {
+            let socket = TokioIo::new(Http1Stream::new(socket, protocols.limits));
+            let connection = protocols.http1.serve_connection(socket, service);
+            RAW_HEAD.scope(RefCell::default(), to_the_end(connection, stopped)).await
+        }
     };
     if let Err(error) = ended {
         debug!(%peer, %error, "a connection ended early");
@@ -294,6 +300,8 @@ pub struct Protocols {
     pub http1: http1::Builder,
     /// `None`: not at all.
     pub http2: Option<http2::Builder<TokioExecutor>>,
+    /// Bounds of a head, of HTTP/1.
+    pub limits: HeadLimits,
 }
 
 impl Protocols {
@@ -321,6 +329,6 @@ impl Protocols {
             .max_local_error_reset_streams(100)
             .keep_alive_interval(Duration::from_secs(30))
             .keep_alive_timeout(Duration::from_secs(20));
-        Self { http1, http2: it.http2.then_some(http2) }
+        Self { http1, http2: it.http2.then_some(http2), limits: HeadLimits::of(it) }
     }
 }

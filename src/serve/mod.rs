@@ -7,12 +7,16 @@
 
 mod edge;
 mod frames;
+mod glance;
 mod guard;
+mod http1;
+mod incoming;
 mod listener;
 mod overflow;
 mod slots;
 mod socket;
 pub mod systemd;
+mod target;
 mod tls;
 
 use std::{io, sync::Arc};

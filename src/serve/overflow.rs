@@ -5,6 +5,7 @@
 //! silent clients do not keep this room.
 
 use std::{
+    cell::RefCell,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering::Relaxed},
@@ -30,7 +31,8 @@ use super::{
     Answering,
     edge::{self, Line},
     guard::{Busy, Guard, Patience},
-    listener::{Front, Protocols, seconds},
+    http1::{Http1Stream, RAW_HEAD},
+    listener::{Front, Protocols},
     slots::Slot,
     socket::Stream,
 };
@@ -126,23 +128,22 @@ async fn converse<S>(
     let service = service_fn(move |request: http::Request<Incoming>| {
         let (in_flight, turn) = busy.enter();
         if !asked.swap(true, Relaxed) && asks_for_health(&request) {
-            let limit = seconds(front.settings.request_timeout_s);
-            return edge::answer(request, &line, front.app(turn), limit, in_flight);
+            return edge::answer(request, &line, front.app(turn), &front.settings, in_flight);
         }
         let reason = "The server has too many connections. Try again later.".into();
         let fault = Fault::Unavailable { reason, retry_after: Duration::from_secs(1) };
         edge::refused(&request, fault, in_flight)
     });
-    let socket = TokioIo::new(socket);
     let Some(http2) = http2 else {
+        let socket = TokioIo::new(Http1Stream::new(socket, protocols.limits));
         let mut http1 = protocols.http1.clone();
-        let ended = http1.keep_alive(false).serve_connection(socket, service).without_shutdown().await;
-        return match ended {
+        let connection = http1.keep_alive(false).serve_connection(socket, service).without_shutdown();
+        return match RAW_HEAD.scope(RefCell::default(), connection).await {
             Ok(parts) => linger(parts.io.into_inner()).await,
             Err(error) => debug!(%peer, %error, "connection above a limit ended early"),
         };
     };
-    let mut connection = std::pin::pin!(http2.serve_connection(socket, service));
+    let mut connection = std::pin::pin!(http2.serve_connection(TokioIo::new(socket), service));
     let mut closing = false;
     let ended = std::future::poll_fn(|cx| {
         let polled = connection.as_mut().poll(cx);

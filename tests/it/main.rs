@@ -17,6 +17,8 @@ mod every_command;
 mod explain;
 mod filters;
 mod floors;
+mod http1;
+mod http2;
 mod http_edge;
 mod idempotency;
 mod keystone;

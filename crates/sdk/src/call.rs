@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use bytes::Bytes;
-use http::{HeaderName, header, request::Parts, uri::Scheme};
+use http::{HeaderName, header, request::Parts};
 use pileus_model::{Actor, BoxFuture, Name};
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
@@ -83,35 +83,20 @@ impl Call {
         matched.and_then(|matched| matched.param(self.path(), name)).unwrap_or_default()
     }
 
-    /// `http://host:port`, as the client called us; empty where it did not say, so that links are
-    /// relative to it. The scheme is `https` where the request's target or [`Context::secure`] says so.
+    /// Returns `http://host:port` as the client called the server; empty if no address is known, so that
+    /// links are relative to it. [`Context::secure`] decides on the scheme.
     pub fn origin(&self) -> String {
-        let mut origin = String::with_capacity(128);
-        // What stands before `@` is none of a link's business.
-        let host = self.host().map(|host| host.rsplit('@').next().unwrap_or_default());
-        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~:[]%".contains(&byte);
-        if let Some(host) = host.filter(|host| !host.is_empty() && host.bytes().all(plain)) {
-            origin.push_str(if self.secure() { "https://" } else { "http://" });
-            origin.push_str(host);
-        }
-        origin
+        self.top.origin()
     }
 
-    /// The host and port that the client called, as it said them.
+    /// The host and port that the client called, as the client wrote them.
     pub(crate) fn host(&self) -> Option<&str> {
-        match self.head().uri.authority() {
-            Some(authority) => Some(authority.as_str()),
-            // Among a few names it is found sooner than hashed.
-            None => {
-                let host = self.head().headers.iter().find(|(name, _)| *name == header::HOST);
-                host.and_then(|(_, host)| host.to_str().ok())
-            }
-        }
+        self.top.host()
     }
 
-    /// Whether links start with `https`.
+    /// `true` if links start with `https`.
     pub(crate) fn secure(&self) -> bool {
-        self.context().secure || self.head().uri.scheme() == Some(&Scheme::HTTPS)
+        self.context().secure
     }
 
     /// The URL of a collection of this call's project: `http://host/v2/{project_id}/vms`.
@@ -335,7 +320,7 @@ mod tests {
     };
 
     /// A call of `/v2/{project_id}/things/{id}` with `p%201` and `x`.
-    fn call(target: &str, host: Option<&str>, secure: bool) -> Call {
+    fn call(target: &str, host: Option<&str>, local: Option<&str>, secure: bool) -> Call {
         let deps = crate::Deps {
             job_defaults: Arc::default(),
             engine: Arc::new(pileus_model::Idle),
@@ -353,6 +338,7 @@ mod tests {
         let context = request.context_mut();
         context.mounted = 3;
         context.secure = secure;
+        context.local = local.map(|local| local.parse().unwrap());
         context.matched = Some(Match { route, number: 0, params, escaped: true });
         Call::new(request).unwrap()
     }
@@ -360,18 +346,24 @@ mod tests {
     #[test]
     fn links_begin_as_the_client_called_us() {
         let path = "/v2/p%201/things/x";
+        let (v4, v6) = (Some("192.0.2.1:8774"), Some("[::ffff:192.0.2.1]:80"));
         let cases = [
-            (path, Some("h:8774"), false, "http://h:8774"),
-            (path, Some("h:8774"), true, "https://h:8774"),
-            (path, Some("[::1]:8774"), false, "http://[::1]:8774"),
-            (path, None, false, ""),
-            (path, Some("evil/../host"), false, ""),
-            (path, Some("user:secret@h"), false, "http://h"),
-            ("https://h2/v2/p%201/things/x", None, false, "https://h2"),
-            ("http://h2/v2/p%201/things/x", Some("h"), false, "http://h2"),
+            (path, Some("h:8774"), v4, false, "http://h:8774"),
+            (path, Some("h:8774"), None, true, "https://h:8774"),
+            (path, Some("[::1]:8774"), None, false, "http://[::1]:8774"),
+            (path, None, None, false, ""),
+            (path, None, v4, false, "http://192.0.2.1:8774"),
+            (path, None, v6, true, "https://192.0.2.1:80"),
+            (path, None, Some("[2001:db8::1]:1"), false, "http://[2001:db8::1]:1"),
+            (path, Some("evil/../host"), v4, false, ""),
+            (path, Some("user:secret@h"), None, false, "http://h"),
+            // The target's scheme is what the client claims; the connection's is known.
+            ("https://h2/v2/p%201/things/x", None, v4, false, "http://h2"),
+            ("http://h2/v2/p%201/things/x", None, None, true, "https://h2"),
+            ("http://h2/v2/p%201/things/x", Some("h"), None, false, "http://h2"),
         ];
-        for (target, host, secure, origin) in cases {
-            let call = call(target, host, secure);
+        for (target, host, local, secure, origin) in cases {
+            let call = call(target, host, local, secure);
             assert_eq!(call.origin(), origin, "{target} {host:?}");
             assert_eq!(call.collection("vms"), format!("{origin}/v2/p%201/vms"), "{target} {host:?}");
         }

@@ -63,6 +63,20 @@ pub enum Fault {
         /// In bytes.
         limit: u64,
     },
+    /// 414: the request's target is longer than `limit` bytes.
+    #[error("The request's target is too long. At most {limit} bytes are accepted.")]
+    TargetTooLong {
+        /// In bytes.
+        limit: u32,
+    },
+    /// 431: the request has more header fields than `fields`, or they are larger than `bytes` together.
+    #[error("The request's header is too large. At most {fields} fields and {bytes} bytes are accepted.")]
+    HeaderTooLarge {
+        /// Number of fields.
+        fields: u32,
+        /// Size of the whole head, in bytes.
+        bytes: u32,
+    },
     /// 415: a body of a type that this resource does not read.
     #[error("Unsupported Content-Type")]
     UnsupportedMediaType,
@@ -124,6 +138,8 @@ impl Fault {
             Self::Conflict(_) => (StatusCode::CONFLICT, "conflictingRequest"),
             Self::PreconditionFailed(_) => (StatusCode::PRECONDITION_FAILED, "computeFault"),
             Self::TooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "overLimit"),
+            Self::TargetTooLong { .. } => (StatusCode::URI_TOO_LONG, "computeFault"),
+            Self::HeaderTooLarge { .. } => (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "computeFault"),
             Self::UnsupportedMediaType => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "badMediaType"),
             Self::Unprocessable(_) => (StatusCode::UNPROCESSABLE_ENTITY, "unprocessableEntity"),
             Self::OverLimit { .. } => (StatusCode::TOO_MANY_REQUESTS, "overLimit"),

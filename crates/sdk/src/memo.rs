@@ -45,7 +45,9 @@ impl<T> Memo<T> {
         of: &Arc<T>,
         write: impl FnOnce() -> Result<Reply, Fault>,
     ) -> Result<Reply, Fault> {
-        let (host, secure, path) = (call.host().unwrap_or_default().as_bytes(), call.secure(), call.path());
+        // Links of a request without a host depend on the address that it came to.
+        let Some(host) = call.host().map(str::as_bytes) else { return write() };
+        let (secure, path) = (call.secure(), call.path());
         // As many places as a hash has remainders: the index is always one of them.
         let place = self.hasher.hash_one((host, path)) as usize % PLACES;
         let Some(place) = self.places.get(place) else { return write() };

@@ -2,7 +2,7 @@
 
 use std::{fmt, net::SocketAddr};
 
-use http::{Extensions, HeaderMap, Method, Uri, Version, request::Parts};
+use http::{Extensions, HeaderMap, Method, Uri, Version, header, request::Parts};
 
 use crate::{Body, Context};
 
@@ -22,6 +22,48 @@ pub struct Request {
 pub(crate) struct Top {
     pub(crate) head: Parts,
     pub(crate) context: Context,
+}
+
+impl Top {
+    /// Returns the host and port that the client called, as the client wrote them. The target's authority
+    /// comes first, then the header `Host` (RFC 9112, §3.2.2).
+    pub(crate) fn host(&self) -> Option<&str> {
+        match self.head.uri.authority() {
+            Some(authority) => Some(authority.as_str()),
+            // Among a few names it is found sooner than hashed.
+            None => {
+                let host = self.head.headers.iter().find(|(name, _)| *name == header::HOST);
+                host.and_then(|(_, host)| host.to_str().ok())
+            }
+        }
+    }
+
+    /// Returns `http://host:port` as the client called the server. A request without a host (HTTP/1.0) gets
+    /// the listener's address; empty where there is none, so that links are relative.
+    ///
+    /// The scheme is that of [`Context::secure`]: the target's is the client's claim.
+    pub(crate) fn origin(&self) -> String {
+        let mut origin = String::with_capacity(128);
+        // What stands before `@` is none of a link's business.
+        let host = self.host().map(|host| host.rsplit('@').next().unwrap_or_default());
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~:[]%".contains(&byte);
+        let scheme = if self.context.secure { "https://" } else { "http://" };
+        match host.filter(|host| !host.is_empty()) {
+            Some(host) if host.bytes().all(plain) => {
+                origin.push_str(scheme);
+                origin.push_str(host);
+            }
+            Some(_) => {}
+            None => {
+                if let Some(local) = self.context.local {
+                    let local = SocketAddr::new(local.ip().to_canonical(), local.port());
+                    origin.push_str(scheme);
+                    origin.push_str(&local.to_string());
+                }
+            }
+        }
+        origin
+    }
 }
 
 impl Request {
@@ -56,6 +98,11 @@ impl Request {
         &self.top.head
     }
 
+    /// The same, to be changed.
+    pub fn head_mut(&mut self) -> &mut Parts {
+        &mut self.top.head
+    }
+
     /// The method.
     pub fn method(&self) -> &Method {
         &self.top.head.method
@@ -74,6 +121,17 @@ impl Request {
     /// The same, to be changed.
     pub fn uri_mut(&mut self) -> &mut Uri {
         &mut self.top.head.uri
+    }
+
+    /// The host and port that the client called, as the client wrote them: those of the target, else the
+    /// header `Host`. `None`: the client named no host.
+    pub fn host(&self) -> Option<&str> {
+        self.top.host()
+    }
+
+    /// Returns the beginning of links to this server, `http://host:port`; empty if no address is known.
+    pub fn origin(&self) -> String {
+        self.top.origin()
     }
 
     /// The version of HTTP.
