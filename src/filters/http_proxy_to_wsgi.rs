@@ -11,17 +11,18 @@
 //! left, and is never reached. One family of headers is believed, because a proxy hands on what it does
 //! not know: `Forwarded` from a proxy that writes `X-Forwarded-For` is the client's own word. So is each
 //! header of the family that the proxy neither sets nor drops. None of them is seen by the stages below.
+//! What a trusted proxy sends and is not of its grammar is rejected (400): see [`forwarded`].
 //! Source: RFC 7239; oslo.middleware, `http_proxy_to_wsgi.py`, which believes everybody.
 
-use std::{
-    net::{IpAddr, SocketAddr},
-    sync::Arc,
-};
+mod forwarded;
+
+use std::{net::SocketAddr, sync::Arc};
 
 use http::{HeaderMap, HeaderName, HeaderValue, Uri, header, uri::PathAndQuery};
-use pileus_sdk::{Filter, Peer, Request};
+use pileus_sdk::{Fault, Filter, Peer, Request};
 use serde::Deserialize;
 
+use self::forwarded::{Element, Malformed, Node};
 use crate::{
     diagnostic::Diagnostic,
     network::Network,
@@ -68,7 +69,7 @@ pub fn factory(section: &Section, _: &Deps) -> Result<Filter, Diagnostic> {
         if request.headers().keys().any(is_forwarded) {
             let peer = request.context().peer;
             if config.trusted_proxies.iter().any(|network| network.holds(peer)) {
-                let told = Told::read(request.headers(), peer, &config);
+                let told = Told::read(request.headers(), peer, &config)?;
                 told.apply(request);
             }
             let names = request.headers().keys().filter(|name| is_forwarded(name)).cloned();
@@ -95,7 +96,7 @@ struct Told {
 }
 
 impl Told {
-    fn read(headers: &HeaderMap, peer: Peer, config: &Config) -> Self {
+    fn read(headers: &HeaderMap, peer: Peer, config: &Config) -> Result<Self, Fault> {
         let trusted = |node: Peer| config.trusted_proxies.iter().any(|network| network.holds(node));
         match config.headers {
             Family::XForwarded => Self::of_x_forwarded(headers, peer, trusted),
@@ -103,58 +104,70 @@ impl Told {
         }
     }
 
-    fn of_x_forwarded(headers: &HeaderMap, mut hop: Peer, trusted: impl Fn(Peer) -> bool) -> Self {
+    fn of_x_forwarded(
+        headers: &HeaderMap,
+        mut hop: Peer,
+        trusted: impl Fn(Peer) -> bool,
+    ) -> Result<Self, Fault> {
         let mut told = Self::default();
         // How many entries were written by somebody who is trusted.
         let mut believed = 0;
-        for node in list(headers, &FOR, ',').into_iter().rev() {
+        for node in list(headers, &FOR).into_iter().rev() {
             if !trusted(hop) {
                 break;
             }
             believed += 1;
             // One that hides who called it is the last that is known.
-            let Some(address) = node_address(node) else { break };
+            let Node::Address(address) = forwarded::entry(node).map_err(|why| malformed(&FOR, why))? else {
+                break;
+            };
             told.client = Some(address);
             hop = address.into();
         }
         // A proxy that appends has written as many of the others; one that sets them has written one.
-        let entry = |name: &HeaderName| -> Option<String> {
-            let entries = list(headers, name, ',');
+        let entry = |name: &HeaderName| -> Result<Option<String>, Fault> {
+            let entries = list(headers, name);
             let at = entries.len().saturating_sub(believed.max(1));
-            entries.get(at).map(|entry| (*entry).to_owned())
+            let text = entries.get(at).map(|entry| str::from_utf8(entry)).transpose();
+            text.map(|text| text.map(str::to_owned)).map_err(|_| malformed(name, "it is not ASCII"))
         };
-        told.secure = entry(&PROTO).and_then(|scheme| is_secure(&scheme));
-        told.host = entry(&HOST).filter(|host| is_host(host));
-        // Prefixes of several proxies would have to be joined, and nobody says in which order.
-        let prefixes = list(headers, &PREFIX, ',');
-        let prefix = prefixes.first().filter(|_| prefixes.len() == 1);
-        told.prefix = prefix.map(|it| it.trim_end_matches('/').to_owned()).filter(|it| is_prefix(it));
-        told
+        if let Some(scheme) = entry(&PROTO)? {
+            forwarded::scheme(&scheme).map_err(|why| malformed(&PROTO, why))?;
+            told.secure = is_secure(&scheme);
+        }
+        if let Some(host) = entry(&HOST)? {
+            forwarded::host(&host).map_err(|why| malformed(&HOST, why))?;
+            told.host = Some(host);
+        }
+        if list(headers, &PREFIX).len() > 1 {
+            return Err(malformed(&PREFIX, "of several, it is not known which stands first"));
+        }
+        if let Some(prefix) = entry(&PREFIX)? {
+            let prefix = forwarded::prefix(&prefix).map_err(|why| malformed(&PREFIX, why))?;
+            told.prefix = (!prefix.is_empty()).then(|| prefix.to_owned());
+        }
+        Ok(told)
     }
 
     /// Reads elements from the right. The one that names somebody who is not trusted, or nobody, was
     /// written by the outermost proxy that is: what it says of scheme and host is what the client did.
-    fn of_forwarded(headers: &HeaderMap, trusted: impl Fn(Peer) -> bool) -> Self {
+    fn of_forwarded(headers: &HeaderMap, trusted: impl Fn(Peer) -> bool) -> Result<Self, Fault> {
         let mut told = Self::default();
-        for element in list(headers, &header::FORWARDED, ',').into_iter().rev() {
-            let mut node = None;
-            for pair in split(element, ';') {
-                let Some((name, value)) = pair.split_once('=') else { continue };
-                let value = unquoted(value.trim());
-                match name.trim().to_ascii_lowercase().as_str() {
-                    "for" => node = node_address(&value),
-                    "proto" => told.secure = is_secure(&value).or(told.secure),
-                    "host" => told.host = Some(value).filter(|host| is_host(host)).or(told.host.take()),
-                    _ => {}
-                }
-            }
-            let Some(address) = node else { break };
+        let mut elements = Vec::new();
+        for value in headers.get_all(header::FORWARDED) {
+            let of_value = forwarded::elements(value.as_bytes());
+            elements.append(&mut of_value.map_err(|why| malformed(&header::FORWARDED, why))?);
+        }
+        for Element { node, proto, host } in elements.into_iter().rev() {
+            told.secure = proto.and_then(|scheme| is_secure(&scheme)).or(told.secure);
+            told.host = host.or(told.host.take());
+            let Some(Node::Address(address)) = node else { break };
             told.client = Some(address);
             if !trusted(address.into()) {
                 break;
             }
         }
-        told
+        Ok(told)
     }
 
     fn apply(self, request: &mut Request) {
@@ -188,59 +201,24 @@ fn moved(uri: &Uri, host: Option<&str>, prefix: &str) -> Option<Uri> {
     Uri::from_parts(parts).ok()
 }
 
-/// The members of a list, from left to right, over all headers of its name.
-fn list<'a>(headers: &'a HeaderMap, name: &HeaderName, mark: char) -> Vec<&'a str> {
-    let texts = headers.get_all(name).iter().map(|value| value.to_str().unwrap_or("unknown"));
-    texts.flat_map(|text| split(text, mark)).filter(|member| !member.is_empty()).collect()
+/// The entries of a list, from left to right, over all headers of its name; without those that are empty.
+fn list<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Vec<&'a [u8]> {
+    let values = headers.get_all(name).iter();
+    let entries = values.flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
+    entries.map(<[u8]>::trim_ascii).filter(|entry| !entry.is_empty()).collect()
 }
 
-/// Splits where a mark stands outside of quotes.
-fn split(text: &str, mark: char) -> impl Iterator<Item = &str> {
-    let (mut quoted, mut escaped) = (false, false);
-    let parts = text.split(move |letter: char| {
-        let is_mark = letter == mark && !quoted;
-        if letter == '"' && !escaped {
-            quoted = !quoted;
-        }
-        escaped = quoted && letter == '\\' && !escaped;
-        is_mark
-    });
-    parts.map(str::trim)
-}
-
-fn unquoted(value: &str) -> String {
-    let Some(inner) = value.strip_prefix('"').and_then(|it| it.strip_suffix('"')) else {
-        return value.into();
-    };
-    let mut escaped = false;
-    let keep = |letter: &char| {
-        escaped = *letter == '\\' && !escaped;
-        !escaped
-    };
-    inner.chars().filter(keep).collect()
-}
-
-/// `192.0.2.1`, `192.0.2.1:80`, `2001:db8::1`, `[2001:db8::1]`, `[2001:db8::1]:80`; port 0: not said.
-fn node_address(node: &str) -> Option<SocketAddr> {
-    let bare = node.strip_prefix('[').and_then(|node| node.strip_suffix(']')).unwrap_or(node);
-    let bare: Option<IpAddr> = bare.parse().ok();
-    bare.map(|address| SocketAddr::new(address, 0)).or_else(|| node.parse().ok())
+/// The fault for a header of a trusted proxy that is not of its grammar: to guess would be to let the client
+/// choose its address.
+#[cold]
+fn malformed(name: &HeaderName, why: Malformed) -> Fault {
+    tracing::debug!(header = name.as_str(), why, "malformed header of a trusted proxy, request rejected");
+    Fault::BadRequest(format!("The header {name} cannot be parsed: {why}."))
 }
 
 fn is_secure(scheme: &str) -> Option<bool> {
     let is = |known: &str| scheme.eq_ignore_ascii_case(known);
     if is("https") || is("http") { Some(is("https")) } else { None }
-}
-
-fn is_host(host: &str) -> bool {
-    !host.is_empty() && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._:[]".contains(&byte))
-}
-
-/// Whether it is a path that can stand before others: no empty, `.` or `..` segments, no query.
-fn is_prefix(prefix: &str) -> bool {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
-    let segment = |it: &str| !matches!(it, "" | "." | "..") && it.bytes().all(plain);
-    prefix.len() < 1024 && prefix.strip_prefix('/').is_some_and(|rest| rest.split('/').all(segment))
 }
 
 #[cfg(test)]

@@ -76,6 +76,9 @@ fn all_filters_together() {
     let link = reply.json()["clouds"][0]["links"][0]["href"].as_str().expect("a link").to_owned();
     assert_eq!(link, "https://cloud.example.org/compute/v2/default/clouds/local");
 
+    let broken = get(&server, clouds, &["X-Forwarded-For: \"x, 203.0.113.9, nobody"]);
+    assert_eq!((broken.status, broken.top().as_str()), (400, "badRequest"), "{}", broken.text);
+
     // What a client has is not sent again; what is long is sent in gzip, with a tag that is weak.
     let first = get(&server, "/v2/default/extensions", &[]);
     let tag = first.header("etag").expect("a tag").to_owned();

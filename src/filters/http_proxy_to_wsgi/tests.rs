@@ -22,7 +22,10 @@ async fn seen(settings: &str, headers: &[(&str, &str)], target: &str) -> String 
     let stack = over(KIND, settings, &deps, app);
     let mut all = vec![("host", "inner:8774")];
     all.extend(headers);
-    let response = stack.send(request(Method::GET, target, &all)).await.unwrap();
+    let response = match stack.send(request(Method::GET, target, &all)).await {
+        Ok(response) => response,
+        Err(fault) => return format!("{} {fault}", fault.code().0.as_u16()),
+    };
     String::from_utf8(response.into_body().bytes().unwrap().to_vec()).unwrap()
 }
 
@@ -71,7 +74,6 @@ async fn x_forwarded_is_believed_hop_by_hop() {
         (BOTH, &[("x-forwarded-for", "10.0.0.6, 10.0.0.5")], "10.0.0.6:0 http://inner:8774|/a 0"),
         // One that hides who called it is the last that is known.
         (BOTH, &[("x-forwarded-for", "1.1.1.1, unknown, 10.0.0.5")], "10.0.0.5:0 http://inner:8774|/a 0"),
-        (NEAR, &[("x-forwarded-for", "1.1.1.1, \u{e9}")], untouched),
         // A scheme, and a host, of the outermost proxy that is trusted.
         (
             NEAR,
@@ -96,14 +98,19 @@ async fn x_forwarded_is_believed_hop_by_hop() {
             &[("x-forwarded-for", "203.0.113.9, 10.0.0.5"), ("x-forwarded-proto", "https")],
             "203.0.113.9:0 https://inner:8774|/a 0",
         ),
-        (NEAR, &[("x-forwarded-proto", "gopher"), ("x-forwarded-host", "a/b@c")], untouched),
+        (NEAR, &[("x-forwarded-proto", "gopher")], untouched),
+        (NEAR, &[("x-forwarded-prefix", "/")], untouched),
+        (NEAR, &[("x-forwarded-for", ""), ("x-forwarded-host", " ,"), ("x-forwarded-prefix", "")], untouched),
+        // What is further left than the entries of trusted proxies is not even looked at.
+        (NEAR, &[("x-forwarded-for", "\"x, \u{e9}, 203.0.113.9")], "203.0.113.9:0 http://inner:8774|/a 0"),
+        (
+            NEAR,
+            &[("x-forwarded-proto", "?, https"), ("x-forwarded-host", "a@b, h")],
+            "192.0.2.1:4711 https://h|/a 0",
+        ),
         // A prefix is a mount.
         (NEAR, &[("x-forwarded-prefix", "/compute/")], "192.0.2.1:4711 http://inner:8774/compute|/a 0"),
         (NEAR, &[("x-forwarded-prefix", "/a/b.c")], "192.0.2.1:4711 http://inner:8774/a/b.c|/a 0"),
-        (NEAR, &[("x-forwarded-prefix", "/a, /b")], untouched),
-        (NEAR, &[("x-forwarded-prefix", "/../b")], untouched),
-        (NEAR, &[("x-forwarded-prefix", "//evil.example")], untouched),
-        (NEAR, &[("x-forwarded-prefix", "a")], untouched),
         // The other family is the client's own word.
         (NEAR, &[("forwarded", "for=203.0.113.9;proto=https;host=x")], untouched),
         (NEAR, &[("x-forwarded-server", "a"), ("x-forwarded-port", "1")], untouched),
@@ -134,10 +141,7 @@ async fn forwarded_is_believed_hop_by_hop() {
             "203.0.113.9:0 https://h|/a 0",
         ),
         (BOTH, "for=_hidden;proto=https, for=10.0.0.5", "10.0.0.5:0 https://inner:8774|/a 0"),
-        (NEAR, "for=\"1.1.1.1, for=2.2.2.2\"", untouched),
-        (NEAR, "for=\"203.0.113.9\\\"\"", untouched),
         (NEAR, "for=unknown", untouched),
-        (NEAR, "garbage;;=,,", untouched),
         ("", "for=203.0.113.9", untouched),
     ];
     for (settings, forwarded, expected) in cases {
@@ -145,6 +149,61 @@ async fn forwarded_is_believed_hop_by_hop() {
         let headers =
             [("forwarded", *forwarded), ("x-forwarded-for", "9.9.9.9"), ("x-forwarded-prefix", "/x")];
         assert_eq!(seen(&settings, &headers, "/a").await, *expected, "{settings} {forwarded}");
+    }
+}
+
+/// Headers that are not of their grammar: 400 from a trusted proxy, dropped from everyone else.
+#[tokio::test]
+async fn what_cannot_be_parsed_is_refused() {
+    let (name_for, proto, host) = ("x-forwarded-for", "x-forwarded-proto", "x-forwarded-host");
+    let prefix = "x-forwarded-prefix";
+    type Row<'a> = (&'a str, &'a [(&'a str, &'a str)], &'a str);
+    let cases: &[Row<'_>] = &[
+        ("x_forwarded", &[(name_for, "\u{e9}")], name_for),
+        ("x_forwarded", &[(name_for, "1.1.1.1, \u{e9}")], name_for),
+        ("x_forwarded", &[(name_for, "203.0.113.9"), (name_for, "\"1.1.1.1\"")], name_for),
+        ("x_forwarded", &[(name_for, "203.0.113.9, 10.0.0.x")], name_for),
+        ("x_forwarded", &[(name_for, "1.1.1.1 203.0.113.9")], name_for),
+        ("x_forwarded", &[(name_for, "client.example")], name_for),
+        ("x_forwarded", &[(name_for, "203.0.113.9:99999")], name_for),
+        ("x_forwarded", &[(name_for, "[203.0.113.9]")], name_for),
+        ("x_forwarded", &[(name_for, "[2001:db8::1")], name_for),
+        ("x_forwarded", &[(name_for, "for=203.0.113.9")], name_for),
+        // Written by a proxy further out that is trusted too.
+        ("x_forwarded", &[(name_for, "nonsense, 10.0.0.5")], name_for),
+        ("x_forwarded", &[(proto, "https:")], proto),
+        ("x_forwarded", &[(proto, "http, ht tps")], proto),
+        ("x_forwarded", &[(proto, "\u{e9}")], proto),
+        ("x_forwarded", &[(host, "a/b")], host),
+        ("x_forwarded", &[(host, "a@b")], host),
+        ("x_forwarded", &[(host, "h, h:port")], host),
+        ("x_forwarded", &[(host, "\u{e9}.example")], host),
+        ("x_forwarded", &[(prefix, "/a, /b")], prefix),
+        ("x_forwarded", &[(prefix, "/a"), (prefix, "/b")], prefix),
+        ("x_forwarded", &[(prefix, "/../b")], prefix),
+        ("x_forwarded", &[(prefix, "//evil.example")], prefix),
+        ("x_forwarded", &[(prefix, "a")], prefix),
+        ("forwarded", &[("forwarded", "for=\"x, for=203.0.113.1")], "forwarded"),
+        ("forwarded", &[("forwarded", "for=\"x"), ("forwarded", "for=203.0.113.1")], "forwarded"),
+        ("forwarded", &[("forwarded", "for=\"1.1.1.1, for=2.2.2.2\"")], "forwarded"),
+        ("forwarded", &[("forwarded", "for=\"203.0.113.9\\\"\"")], "forwarded"),
+        ("forwarded", &[("forwarded", "garbage;;=,,")], "forwarded"),
+        ("forwarded", &[("forwarded", "for=localhost, for=203.0.113.1")], "forwarded"),
+        ("forwarded", &[("forwarded", "for=203.0.113.1:80")], "forwarded"),
+        ("forwarded", &[("forwarded", "for=203.0.113.1;for=203.0.113.2")], "forwarded"),
+        ("forwarded", &[("forwarded", "host=\"a/b\"")], "forwarded"),
+    ];
+    for (family, headers, name) in cases {
+        let with = |trusted: &str| format!("trusted_proxies = [{trusted}]\nheaders = '{family}'");
+        let refused = seen(&with("'192.0.2.0/24', '10.0.0.0/8'"), headers, "/a").await;
+        let begins = format!("400 The header {name} cannot be parsed: ");
+        assert!(refused.starts_with(&begins), "{family} {headers:?}: {refused}");
+        let dropped = seen(&with("'198.51.100.0/24'"), headers, "/a").await;
+        assert_eq!(dropped, "192.0.2.1:4711 http://inner:8774|/a 0", "{headers:?}");
+        // The other family is dropped, whatever it says.
+        let other = if *family == "forwarded" { "x_forwarded" } else { "forwarded" };
+        let dropped = seen(&format!("{NEAR}\nheaders = '{other}'"), headers, "/a").await;
+        assert_eq!(dropped, "192.0.2.1:4711 http://inner:8774|/a 0", "{headers:?}");
     }
 }
 
