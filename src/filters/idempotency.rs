@@ -9,6 +9,7 @@
 //! Source: draft-ietf-httpapi-idempotency-key-header, §2.
 
 use std::{
+    borrow::Cow,
     collections::HashSet,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
@@ -87,7 +88,7 @@ impl Keys {
             ));
         }
         if let Some(answer) = used.and_then(|used| used.answer.as_ref()) {
-            return replayed(answer);
+            return replayed(answer, &request.origin());
         }
         let done = used.is_some_and(|used| !used.done.is_empty());
         let by = Arc::new(RequestKey { key: key.clone(), request: hash.clone(), repeated: done });
@@ -150,12 +151,14 @@ fn name(request: &Request) -> Result<(Name, Name), Fault> {
     let wrong = |problem: &str| Err(Fault::BadRequest(format!("The Idempotency-Key {problem}.")));
     let mut values = request.headers().get_all(&KEY).iter();
     let (Some(key), None) = (values.next(), values.next()) else { return wrong("must be there once") };
-    let key = key.as_bytes();
+    if !key.as_bytes().iter().all(|byte| (b' '..=b'~').contains(byte)) {
+        return wrong("must be of visible ASCII characters");
+    }
+    let Some(key) = unquoted(key.as_bytes()) else {
+        return wrong("begins with a quote and is no string of RFC 9651");
+    };
     if key.is_empty() || key.len() > KEY_MAX {
         return wrong("must have from 1 to 255 characters");
-    }
-    if !key.iter().all(|byte| (b' '..=b'~').contains(byte)) {
-        return wrong("must be of visible ASCII characters");
     }
     let caller = request.context();
     let caller = caller.known_caller()?;
@@ -163,8 +166,25 @@ fn name(request: &Request) -> Result<(Name, Name), Fault> {
     let body = body.ok_or_else(|| Fault::internal("the pipeline has no sizelimit above idempotency"))?;
     let content_type = request.headers().get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
     let target = request.uri().path_and_query().map(|it| it.as_str()).unwrap_or_default();
-    let key = hash(&[caller.user.as_bytes(), caller.project.as_bytes(), key]);
+    let key = hash(&[caller.user.as_bytes(), caller.project.as_bytes(), &key]);
     Ok((key, hash(&[target.as_bytes(), content_type.unwrap_or_default(), &body])))
+}
+
+/// The key that a field value stands for. The draft makes it a string of structured fields, `"k1"`; most clients
+/// send the bare key. `None`: the string is malformed. Its parameters have no meaning.
+/// Source: RFC 9651, §3.3.3.
+fn unquoted(value: &[u8]) -> Option<Cow<'_, [u8]>> {
+    let Some(rest) = value.strip_prefix(b"\"") else { return Some(Cow::Borrowed(value)) };
+    let (mut key, mut bytes) = (Vec::new(), rest.iter());
+    loop {
+        match bytes.next()? {
+            b'"' => break,
+            b'\\' => key.push(*bytes.next().filter(|byte| matches!(byte, b'"' | b'\\'))?),
+            byte => key.push(*byte),
+        }
+    }
+    let rest = bytes.as_slice();
+    (rest.is_empty() || rest.starts_with(b";")).then_some(Cow::Owned(key))
 }
 
 /// One hash of several values, none of which can pass for a part of another.
@@ -196,16 +216,34 @@ fn kept(response: &Response) -> Option<KeptAnswer> {
     })
 }
 
-/// The first answer again.
-fn replayed(answer: &KeptAnswer) -> Result<Response, Fault> {
-    let mut response = Response::new(Body::from(answer.body.clone()));
+/// The first answer again, with links that begin as the repeated request called this service.
+fn replayed(answer: &KeptAnswer, origin: &str) -> Result<Response, Fault> {
+    let mut response = Response::new(Body::from(rebased_body(&answer.body, origin)));
     *response.status_mut() = StatusCode::from_u16(answer.status).map_err(Fault::internal)?;
     for (name, value) in &answer.headers {
         let name = HeaderName::try_from(name).map_err(Fault::internal)?;
-        response.headers_mut().insert(name, HeaderValue::try_from(value).map_err(Fault::internal)?);
+        let value = if name == header::LOCATION { rebased(value, origin) } else { Cow::Borrowed(&**value) };
+        response.headers_mut().insert(name, HeaderValue::try_from(&*value).map_err(Fault::internal)?);
     }
     response.headers_mut().insert(&REPLAYED, HeaderValue::from_static("true"));
     Ok(response)
+}
+
+/// A URL of this service with another origin. A path alone stays relative.
+fn rebased<'a>(url: &'a str, origin: &str) -> Cow<'a, str> {
+    let authority = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://"));
+    let Some(authority) = authority else { return Cow::Borrowed(url) };
+    let path = authority.find(['/', '?', '"']).map_or("", |at| &authority[at..]);
+    Cow::Owned(format!("{origin}{path}"))
+}
+
+/// JSON whose links, all of which lead to this service, have another origin. No string of a client can hold the mark
+/// of a link: its quotes are escaped.
+fn rebased_body(body: &str, origin: &str) -> String {
+    const LINK: &str = "\"href\":\"";
+    let mut links = body.split(LINK);
+    let first = links.next().unwrap_or_default().to_owned();
+    links.fold(first, |all, rest| all + LINK + &rebased(rest, origin))
 }
 
 /// 202: it is done, and how it was answered is lost.
@@ -220,6 +258,7 @@ mod tests {
     use std::sync::atomic::{AtomicU32, Ordering};
 
     use pileus_model::{Time, UsedKey, View};
+    use serde_json::json;
     use tokio::sync::Semaphore;
 
     use super::*;
@@ -331,16 +370,71 @@ mod tests {
         let (deps, ..) = deps();
         let stack = over(KIND, "", &deps, crate::filters::testing::fine);
         let long = "x".repeat(256);
-        for key in ["", &long, "a\tb"] {
+        let quoted = format!("\"{long}\"");
+        for key in
+            ["", &long, "a\tb", "\"", "\"\"", "\"k1", "\"k1\\\"", "\"k\\1\"", "\"k1\"x", "\"k1\" x", &quoted]
+        {
             let fault = stack.send(post(key, "ada", "p", "1")).await.unwrap_err();
             assert_eq!(fault.code().0, 400, "{key}");
         }
+        let longest = format!("\"{}\\\"\"", "x".repeat(254));
+        assert!(stack.send(post(&longest, "ada", "p", "1")).await.is_ok(), "quotes and escapes do not count");
         let mut twice = post("a", "ada", "p", "1");
         twice.headers_mut().append(&KEY, HeaderValue::from_static("b"));
         assert_eq!(stack.send(twice).await.unwrap_err().code().0, 400);
         let mut get = post("", "ada", "p", "");
         *get.method_mut() = Method::GET;
         assert!(stack.send(get).await.is_ok(), "other methods know no key");
+    }
+
+    #[test]
+    fn a_quoted_key_is_the_key() {
+        let of = |key: &str| name(&post(key, "ada", "p", "1")).unwrap().0;
+        for (one, other, same) in [
+            ("k1", "\"k1\"", true),
+            ("k1", "\"k1\";a=b", true),
+            ("a \\ b", "\"a \\\\ b\"", true),
+            ("a\"b", "\"a\\\"b\"", true),
+            ("k1", "\"k2\"", false),
+            ("k1", "'k1'", false),
+            ("k1", "K1", false),
+            ("k1;a=b", "\"k1\";a=b", false),
+        ] {
+            assert_eq!(of(one) == of(other), same, "{one} {other}");
+        }
+    }
+
+    #[test]
+    fn links_of_a_replayed_answer_begin_as_the_repeated_request_called() {
+        let (old, new) = ("http://old.example:8774", "https://new.example");
+        // Of the first answer; the same with another origin, and with none.
+        let cases = [
+            ("http://old.example:8774/v2/p/jobs/1", "https://new.example/v2/p/jobs/1", "/v2/p/jobs/1"),
+            ("https://[::1]:80/a?b=http://c/", "https://new.example/a?b=http://c/", "/a?b=http://c/"),
+            ("/v2/p/jobs/1", "/v2/p/jobs/1", "/v2/p/jobs/1"),
+        ];
+        for (location, moved, relative) in cases {
+            let job = json!({"job": {
+                "id": "1", "command": ["curl", location, format!("\"href\":\"{old}/x")],
+                "links": [{"rel": "self", "href": location}, {"href": location}],
+            }});
+            let body = job.to_string();
+            let kept = KeptAnswer {
+                status: 202,
+                headers: vec![("location".into(), location.into())],
+                body: body.clone(),
+            };
+            for (origin, expected) in [(new, moved), ("", relative)] {
+                let answer = replayed(&kept, origin).unwrap();
+                assert_eq!(answer.headers()[header::LOCATION], expected);
+                let mut told = job.clone();
+                told["job"]["links"] = json!([{"rel": "self", "href": expected}, {"href": expected}]);
+                let found: serde_json::Value =
+                    serde_json::from_slice(&answer.body().bytes().unwrap()).unwrap();
+                assert_eq!(found, told, "{location} {origin}");
+            }
+        }
+        assert_eq!(rebased_body("", new), "");
     }
 
     #[test]

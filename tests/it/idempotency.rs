@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{Place, Reply, Server, send};
+use crate::support::{Place, Reply, Server, raw, send};
 
 const JOB: &str = r#"{"job": {"command": ["sleep", "60"], "memory_mib": 64}}"#;
 
@@ -41,6 +41,19 @@ fn a_repeated_post_is_answered_as_the_first_time() {
     assert_eq!(jobs(&server), 1);
     assert_eq!(post("another", JOB).status, 202);
     assert_eq!(jobs(&server), 2);
+
+    // A key in quotes is the same key, and links begin as the repeated request called.
+    let (token, key) = (format!("X-Auth-Token: {admin}"), "Idempotency-Key: \"a key\"");
+    let length = format!("Content-Length: {}", JOB.len());
+    let headers =
+        [&token, key, &length, "Content-Type: application/json", "Host: localhost:1", "Connection: close"];
+    let sent = format!("POST /v2/default/jobs HTTP/1.1\r\n{}\r\n\r\n{JOB}", headers.join("\r\n"));
+    let again = raw(server.api, sent.as_bytes()).expect("an answer");
+    assert_eq!((again.status, replayed(&again)), (202, true), "{}", again.text);
+    let id = first.json()["job"]["id"].as_str().expect("an id").to_owned();
+    let link = format!("http://localhost:1/v2/default/jobs/{id}");
+    assert_eq!(again.header("location"), Some(&*link));
+    assert_eq!(again.json()["job"]["links"][0]["href"], json!(link), "{}", again.text);
 
     // A refusal uses no key.
     let wrong = r#"{"job": {"command": []}}"#;
