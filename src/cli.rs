@@ -272,6 +272,9 @@ pub struct Options {
     /// Folder of the state, the VMs and the administrator's token [default: ./var]
     #[arg(long, value_name = "DIR")]
     pub state: Option<PathBuf>,
+    /// `true` if the service has read a `policy.d`: a reload demands the folder.
+    #[arg(skip)]
+    pub policy_d: bool,
 }
 
 impl Options {
@@ -281,7 +284,7 @@ impl Options {
     }
 
     fn entries(&mut self) -> [(&'static str, &mut Option<PathBuf>); 4] {
-        let Self { config, paste, policy, state } = self;
+        let Self { config, paste, policy, state, policy_d: _ } = self;
         [("config", config), ("paste", paste), ("policy", policy), ("state", state)]
     }
 }

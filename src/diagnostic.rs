@@ -3,9 +3,26 @@
 //! Whoever reads a file makes [`Diagnostic`]s; a [`Report`] collects those of all files of one run
 //! and renders them sorted, so that the same files always give the same text.
 
-use std::{borrow::Cow, fmt, ops::Range, sync::Arc};
+use std::{
+    borrow::Cow,
+    collections::{BTreeSet, HashMap},
+    fmt,
+    hash::{DefaultHasher, Hash, Hasher},
+    ops::Range,
+    path::Path,
+    sync::Arc,
+};
 
-use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet, normalize_untrusted_str};
+use annotate_snippets::{AnnotationKind, Group, Level, Origin, Renderer, Snippet, normalize_untrusted_str};
+
+/// Most problems that a report shows. The others are counted.
+pub const SHOWN_MAX: usize = 100;
+
+/// Longest message, in bytes. A file may have a key of any length.
+const MESSAGE_MAX: usize = 2000;
+
+/// Longest part of a file that is shown with a problem, in bytes.
+const SNIPPET_MAX: usize = 4096;
 
 /// A file that was read, or text that stands for one.
 #[derive(Debug, PartialEq, Eq)]
@@ -53,6 +70,25 @@ impl Place {
     }
 }
 
+impl Place {
+    /// Returns the lines of the place, the number of the first one, and the span within them. `None` where they
+    /// are too long to be shown.
+    fn lines(&self) -> Option<(&str, usize, Range<usize>)> {
+        let text = &*self.source.text;
+        let span = self.safe_span();
+        // Behind the last line break there is no line.
+        let at_end = span.start == text.len() && text.ends_with('\n');
+        let before = &text[..span.start - usize::from(at_end)];
+        let start = before.rfind('\n').map_or(0, |at| at + 1);
+        let end = text[span.end..].find('\n').map_or(text.len(), |at| span.end + at + 1);
+        if end - start > SNIPPET_MAX {
+            return None;
+        }
+        let first = before.bytes().filter(|byte| *byte == b'\n').count() + 1;
+        Some((&text[start..end], first, span.start - start..span.end - start))
+    }
+}
+
 /// `api-paste.toml:12`.
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -76,6 +112,8 @@ pub struct Diagnostic {
     pub message: String,
     /// Where; `None` where no file is at fault.
     pub place: Option<Place>,
+    /// File that is missing or unusable. `None` where its text is at fault, or no file.
+    pub file: Option<String>,
     /// What to do about it.
     pub help: Option<String>,
     /// Other problems that were found together with it, each of which stands for itself.
@@ -85,7 +123,12 @@ pub struct Diagnostic {
 impl Diagnostic {
     /// An error.
     pub fn error(message: impl Into<String>) -> Self {
-        Self { warning: false, message: message.into(), place: None, help: None, more: Vec::new() }
+        let mut message = message.into();
+        if message.len() > MESSAGE_MAX {
+            message.truncate(message.floor_char_boundary(MESSAGE_MAX));
+            message.push('…');
+        }
+        Self { warning: false, message, place: None, file: None, help: None, more: Vec::new() }
     }
 
     /// A warning.
@@ -96,6 +139,12 @@ impl Diagnostic {
     /// At this place.
     pub fn at(mut self, place: Place) -> Self {
         self.place = Some(place);
+        self
+    }
+
+    /// About a file that is missing or unusable.
+    pub fn about(mut self, file: impl AsRef<Path>) -> Self {
+        self.file = Some(file.as_ref().display().to_string());
         self
     }
 
@@ -130,9 +179,14 @@ impl Diagnostic {
         let level = if self.warning { Level::WARNING } else { Level::ERROR };
         let mut group = Group::with_title(level.primary_title(normalize_untrusted_str(&self.message)));
         if let Some(place) = &self.place {
-            let annotation = AnnotationKind::Primary.span(place.safe_span());
-            let snippet = Snippet::source(covered(&place.source.text)).path(&place.source.name);
-            group = group.element(snippet.annotation(annotation));
+            let path = &place.source.name;
+            group = match place.lines() {
+                Some((lines, first, span)) => {
+                    let snippet = Snippet::source(covered(lines)).line_start(first).path(path);
+                    group.element(snippet.annotation(AnnotationKind::Primary.span(span)))
+                }
+                None => group.element(Origin::path(path).line(place.line()).char_column(place.column())),
+            };
         }
         if let Some(help) = &self.help {
             group = group.element(Level::HELP.message(normalize_untrusted_str(help)));
@@ -217,11 +271,11 @@ pub fn words(list: &[impl AsRef<str>], last: &str) -> String {
 }
 
 /// Longest text of a file that a message repeats, in characters.
-const SHOWN_MAX: usize = 60;
+const REPEATED_MAX: usize = 60;
 
 /// Returns `text` for a message: its start alone where it is long, and how long it is.
 pub fn shortened(text: &str) -> Cow<'_, str> {
-    match text.char_indices().nth(SHOWN_MAX) {
+    match text.char_indices().nth(REPEATED_MAX) {
         None => Cow::Borrowed(text),
         Some((end, _)) => {
             let start = text[..end].trim_end();
@@ -234,13 +288,17 @@ pub fn shortened(text: &str) -> Cow<'_, str> {
 #[derive(Debug, Clone, Default)]
 pub struct Report {
     diagnostics: Vec<Diagnostic>,
+    /// Indices of the problems by their hash.
+    known: HashMap<u64, Vec<usize>>,
 }
 
 impl Report {
     /// Takes a problem, and those that came with it. One that is known already changes nothing.
     pub fn push(&mut self, mut diagnostic: Diagnostic) {
         let more = std::mem::take(&mut diagnostic.more);
-        if !self.diagnostics.contains(&diagnostic) {
+        let known = self.known.entry(hash(&diagnostic)).or_default();
+        if !known.iter().any(|at| self.diagnostics.get(*at) == Some(&diagnostic)) {
+            known.push(self.diagnostics.len());
             self.diagnostics.push(diagnostic);
         }
         self.extend(more);
@@ -263,12 +321,23 @@ impl Report {
 
     /// By file and position; what has no place comes first.
     pub fn sorted(&self) -> Vec<&Diagnostic> {
-        let mut sorted: Vec<&Diagnostic> = self.diagnostics.iter().collect();
-        sorted.sort_by_key(|it| {
-            let place = it.place.as_ref();
-            (place.map(|it| (&it.source.name, it.span.start, it.span.end)), it.warning, &it.message)
-        });
-        sorted
+        sorted(self.diagnostics.iter().collect())
+    }
+
+    /// Returns the problems to show, sorted, and how many are left out. Errors come before warnings.
+    pub fn shown(&self) -> (Vec<&Diagnostic>, usize) {
+        let (errors, warnings): (Vec<_>, Vec<_>) = self.sorted().into_iter().partition(|it| !it.warning);
+        let shown = errors.into_iter().chain(warnings).take(SHOWN_MAX).collect();
+        (sorted(shown), self.diagnostics.len().saturating_sub(SHOWN_MAX))
+    }
+
+    /// Returns the files at fault: those that are missing or unusable, and those whose text is wrong.
+    pub fn files(&self) -> BTreeSet<String> {
+        let errors = self.diagnostics.iter().filter(|it| !it.warning);
+        let file = |it: &Diagnostic| {
+            it.file.clone().or_else(|| it.place.as_ref().map(|place| place.source.name.clone()))
+        };
+        errors.filter_map(file).collect()
     }
 
     /// `2 errors, 1 warning`.
@@ -277,33 +346,56 @@ impl Report {
         format!("{}, {}", count(self.errors(), "error"), count(self.warnings(), "warning"))
     }
 
-    /// All of it for programs: `{"errors", "warnings", "diagnostics": [{"severity", "message", "file",
-    /// "line", "column", "help"}]}`. Lines and columns count from 1, columns in characters.
+    /// Returns the report for programs: `{"errors", "warnings", "left_out", "diagnostics": [{"severity",
+    /// "message", "file", "line", "column", "help"}]}`. Lines and columns count from 1, columns in characters.
     pub fn to_json(&self) -> serde_json::Value {
         let one = |it: &&Diagnostic| {
             let place = it.place.as_ref();
             serde_json::json!({
                 "severity": if it.warning { "warning" } else { "error" },
                 "message": it.message,
-                "file": place.map(|place| &place.source.name),
+                "file": place.map(|place| &place.source.name).or(it.file.as_ref()),
                 "line": place.map(Place::line),
                 "column": place.map(Place::column),
                 "help": it.help,
             })
         };
-        let all: Vec<_> = self.sorted().iter().map(one).collect();
-        serde_json::json!({ "errors": self.errors(), "warnings": self.warnings(), "diagnostics": all })
+        let (shown, left_out) = self.shown();
+        let shown: Vec<_> = shown.iter().map(one).collect();
+        let (errors, warnings) = (self.errors(), self.warnings());
+        serde_json::json!({
+            "errors": errors, "warnings": warnings, "left_out": left_out, "diagnostics": shown,
+        })
     }
 
     /// All of it as text: the problems with an empty line after each, and the summary.
     pub fn render(&self, colour: bool) -> String {
         let mut text = String::new();
-        for diagnostic in self.sorted() {
+        let (shown, left_out) = self.shown();
+        for diagnostic in shown {
             text.push_str(&diagnostic.render(colour));
             text.push_str("\n\n");
         }
+        if left_out > 0 {
+            text.push_str(&format!("{left_out} more are not shown\n\n"));
+        }
         text + &self.summary() + "\n"
     }
+}
+
+fn sorted(mut diagnostics: Vec<&Diagnostic>) -> Vec<&Diagnostic> {
+    diagnostics.sort_by_key(|it| {
+        let place = it.place.as_ref();
+        (place.map(|it| (&it.source.name, it.span.start, it.span.end)), it.warning, &it.message)
+    });
+    diagnostics
+}
+
+fn hash(diagnostic: &Diagnostic) -> u64 {
+    let Diagnostic { warning, message, place, .. } = diagnostic;
+    let mut hasher = DefaultHasher::new();
+    (warning, message, place.as_ref().map(|it| (&it.source.name, &it.span))).hash(&mut hasher);
+    hasher.finish()
 }
 
 impl Extend<Diagnostic> for Report {

@@ -36,7 +36,7 @@ pub type SetFilter = Box<dyn Fn(EnvFilter) -> Result<(), String> + Send + Sync>;
 
 /// This process.
 pub struct ThisProcess {
-    options: Options,
+    options: Mutex<Options>,
     quick_shutdown: AtomicBool,
     set_filter: OnceLock<SetFilter>,
     logging: Mutex<Logging>,
@@ -53,7 +53,7 @@ impl ThisProcess {
     /// Of these files; VMs live on after it if `keep_vms`, until somebody says otherwise.
     pub fn new(options: &Options, keep_vms: bool) -> Self {
         Self {
-            options: options.clone(),
+            options: Mutex::new(options.clone()),
             quick_shutdown: AtomicBool::new(keep_vms),
             set_filter: OnceLock::new(),
             logging: Mutex::new(Logging { level: None, filter: String::new() }),
@@ -70,8 +70,9 @@ impl ThisProcess {
         asked
     }
 
-    /// The service goes by these files now.
-    pub fn loaded(&self, files: Vec<LoadedFile>) {
+    /// Records the files that the service goes by, and the options that name them.
+    pub fn loaded(&self, files: Vec<LoadedFile>, options: &Options) {
+        *self.options.lock().unwrap_or_else(PoisonError::into_inner) = options.clone();
         self.reloads.lock().unwrap_or_else(PoisonError::into_inner).files = files;
     }
 
@@ -136,7 +137,7 @@ impl Host for ThisProcess {
     }
 
     fn clouds_on_disk(&self) -> BoxFuture<Result<Vec<CloudText>, String>> {
-        let options = self.options.clone();
+        let options = self.options.lock().unwrap_or_else(PoisonError::into_inner).clone();
         aside(move || {
             let (mut report, source) = read(&options);
             let texts = source.and_then(|(source, _)| crate::config::cloud_texts(&source, &mut report));
@@ -145,7 +146,7 @@ impl Host for ThisProcess {
     }
 
     fn configured_clouds(&self) -> BoxFuture<Result<Vec<(String, CloudSpec)>, String>> {
-        let options = self.options.clone();
+        let options = self.options.lock().unwrap_or_else(PoisonError::into_inner).clone();
         aside(move || {
             let (mut report, source) = read(&options);
             let extensions = extensions::aliases();

@@ -9,6 +9,7 @@ pub mod cli;
 pub mod client;
 pub mod commands;
 pub mod config;
+pub mod config_file;
 pub mod convert;
 pub mod diagnostic;
 pub mod extensions;
@@ -80,6 +81,8 @@ pub struct Checked {
     pub extensions: Loaded,
     /// The process that this makes, as extensions see it.
     pub host: Arc<ThisProcess>,
+    /// The options, with the files that were found in the working folder: a reload demands them.
+    pub options: Options,
     /// All files that were read, or would have been, if they were there.
     pub paths: Vec<PathBuf>,
     /// Of each server of the plan that speaks TLS.
@@ -90,7 +93,8 @@ pub struct Checked {
 /// started while the report has errors.
 pub fn check(options: &Options, report: &mut Report) -> Option<Checked> {
     let files = Files::read(options, report);
-    let mut paths = files.paths(options);
+    let mut options = files.pinned(options);
+    let mut paths = files.paths(&options);
     let aliases = extensions::aliases();
     let known = known(&aliases);
     // One file that cannot be understood does not hide what is wrong with the others.
@@ -110,6 +114,7 @@ pub fn check(options: &Options, report: &mut Report) -> Option<Checked> {
     let plan = files.paste.as_ref().map(|paste| paste::check(paste, catalog, strategy, report));
     if let Some(config) = &config {
         check_lists(config, report);
+        paths.extend(config.lists().map(Path::to_path_buf));
     }
     let job_defaults = Arc::new(job_defaults.unwrap_or_default());
     let keys = plan.iter().flat_map(|plan| &plan.servers).map(|server| {
@@ -121,12 +126,19 @@ pub fn check(options: &Options, report: &mut Report) -> Option<Checked> {
     let keys: Vec<Option<serve::Keys>> = keys.collect();
     let clock: Arc<dyn Clock> = Arc::new(ManualClock::default());
     let keep_vms = scheduler.as_ref().is_some_and(|scheduler| scheduler.keep_vms_on_stop);
-    let host = Arc::new(ThisProcess::new(options, keep_vms));
     let settings = config.as_ref().map(|config| report.take(config.policy().parse()).unwrap_or_default());
     let settings = settings.unwrap_or_default();
-    paths.extend(files.policy.iter().flat_map(|main| policy::folders(main, &settings, &files.folder)));
-    let policy_files =
-        files.policy.map(|main| policy::collect(main, &settings, &files.folder, report)).unwrap_or_default();
+    let folders = files.policy.iter().flat_map(|main| policy::folders(main, &settings, &files.folder));
+    let folders: Vec<PathBuf> = folders.collect();
+    let read_before = options.policy_d;
+    options.policy_d =
+        settings.policy_dirs.is_none() && folders.iter().any(|folder| config_file::is_there(folder));
+    paths.extend(folders);
+    let policy_files = files
+        .policy
+        .map(|main| policy::collect(main, &settings, &files.folder, read_before, report))
+        .unwrap_or_default();
+    let host = Arc::new(ThisProcess::new(&options, keep_vms));
     let mut policy = assemble_policy(&policy_files, &settings, &job_defaults, host.clone(), report);
     if let Some(config) = &config {
         paths.extend(settings.tls_files(&config.folder).paths().map(Path::to_path_buf));
@@ -168,6 +180,7 @@ pub fn check(options: &Options, report: &mut Report) -> Option<Checked> {
         policy_files,
         extensions,
         host,
+        options,
         paths,
         keys,
     })
@@ -221,16 +234,18 @@ fn check_lists(config: &Config, report: &mut Report) {
             FileError::Unreadable { .. } | FileError::Senseless { .. } => None,
         };
         let place = place.or_else(|| said.as_ref().and_then(|said| said.place.clone()));
-        report.push(place.into_iter().fold(Diagnostic::error(error.to_string()), Diagnostic::at));
+        let wrong = Diagnostic::error(error.to_string()).about(error.path());
+        report.push(place.into_iter().fold(wrong, Diagnostic::at));
     }
 }
 
 /// A place in a file by line and column, which count from 1.
 fn place_in(path: &Path, line: usize, column: usize) -> Option<Place> {
-    let text = std::fs::read_to_string(path).ok()?;
+    let source = config_file::source(path).ok()?;
+    let text = &source.text;
     let start: usize = text.split_inclusive('\n').take(line.checked_sub(1)?).map(str::len).sum();
     let at = (start + column.saturating_sub(1)).min(text.len());
-    Some(Place { source: Arc::new(Source { name: path.display().to_string(), text }), span: at..at })
+    Some(Place { source, span: at..at })
 }
 
 impl Checked {

@@ -4,23 +4,26 @@
 //! Asked for by SIGHUP, by an administrator over HTTP, or by a file whose content is another one. What
 //! can only be settled at a start (where the state lies, how the scheduler works) is said, not done.
 
+mod content;
+mod failure;
+
 use std::{
-    collections::BTreeMap,
-    fs,
+    collections::BTreeSet,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
 use pileus_model::{Actor, Clock, Command, Engine};
-use pileus_sdk::host::{LoadedFile, Reload};
-use sha2::{Digest, Sha256};
-use tracing::{error, info, warn};
+use pileus_sdk::host::Reload;
+use tracing::{info, warn};
 
+use self::content::{Content, Contents, contents, loaded};
 use crate::{
     Checked, check,
-    cli::Options,
-    diagnostic::Report,
+    config::Said,
+    diagnostic::{Diagnostic, Report},
     kept::Kept,
+    log_settings::LogFormat,
     paste::ServerSettings,
     serve::{Opened, Serving, systemd},
 };
@@ -28,39 +31,41 @@ use crate::{
 /// How often files are looked at, in seconds.
 pub const LOOK_S: u64 = 2;
 
-/// What a file holds, as its SHA-256 in hex; `None`: it is not there, or cannot be read.
-type Contents = BTreeMap<PathBuf, Option<String>>;
-
 /// A service that can be changed while it runs.
 pub struct Reloader {
-    options: Options,
     checked: Checked,
     engine: Arc<dyn Engine>,
     clock: Arc<dyn Clock>,
     kept: Kept,
-    /// Of the last attempt, well or ill.
+    format: LogFormat,
+    /// Content of the files that the service goes by.
+    goes_by: Contents,
+    /// Content that the last attempt has seen, well or ill.
     tried: Contents,
-    /// Of the look before, which may have seen a file that was half written.
+    /// Content at the look before, which may have seen a file that was half written.
     seen: Contents,
+    /// Files that a failed attempt names and the running service has not read.
+    wanted: BTreeSet<PathBuf>,
 }
 
 impl Reloader {
-    /// Of a service that was just started.
+    /// Creates the reloader of a service that was just started.
     pub fn new(
-        options: &Options,
         checked: Checked,
         engine: Arc<dyn Engine>,
         clock: Arc<dyn Clock>,
         kept: Kept,
+        format: LogFormat,
     ) -> Self {
-        let tried = contents(&checked.paths);
-        checked.host.loaded(files(&tried, clock.now()));
-        Self { options: options.clone(), checked, engine, clock, kept, seen: tried.clone(), tried }
+        let goes_by = contents(checked.paths.clone());
+        checked.host.loaded(loaded(&goes_by, clock.now()), &checked.options);
+        let (tried, seen, wanted) = (goes_by.clone(), goes_by.clone(), BTreeSet::new());
+        Self { checked, engine, clock, kept, format, goes_by, tried, seen, wanted }
     }
 
-    /// Whether the files say something else than when they were last read, and have settled.
+    /// Returns `true` if the files are not what the last attempt has seen, and have settled.
     pub async fn changed(&mut self) -> bool {
-        let Some(now) = look(&self.checked.paths).await else { return false };
+        let Some(now) = self.look().await else { return false };
         let settled = now == self.seen;
         self.seen = now;
         settled && self.seen != self.tried
@@ -69,115 +74,169 @@ impl Reloader {
     /// Reads all files again and lets the service go on with what they say.
     pub async fn reload(&mut self, by: &'static str, actor: Actor, serving: &mut Serving) -> Reload {
         systemd::reloading();
-        self.read().await;
+        if let Some(now) = self.look().await {
+            self.seen = now.clone();
+            self.tried = now;
+        }
         let outcome = self.attempt(actor, serving).await;
-        let (problem, notes) = match outcome {
-            Ok(notes) => {
-                // Other files, perhaps: what names them has changed. Of those from before, what was read
-                // then counts: one that was changed since has not been tried.
-                let before = std::mem::take(&mut self.tried);
-                self.read().await;
-                self.tried.extend(before.into_iter().filter(|(path, _)| self.seen.contains_key(path)));
-                self.checked.host.loaded(files(&self.tried, self.clock.now()));
-                info!(by, "reloaded");
-                (None, notes)
-            }
-            Err(problem) => {
-                error!(by, problem, "not reloaded: everything stays as it was");
-                (Some(problem), Vec::new())
-            }
+        self.wanted = match &outcome {
+            Ok(_) => BTreeSet::new(),
+            Err(report) => report.files().into_iter().map(PathBuf::from).collect(),
         };
-        for note in &notes {
-            warn!(by, note, "reloaded, but");
+        self.settle().await;
+        let mut reload =
+            Reload { at: self.clock.now(), by, problem: None, files: Vec::new(), notes: Vec::new() };
+        match outcome {
+            Ok(notes) => {
+                self.goes_by = self.tried.clone();
+                self.checked.host.loaded(loaded(&self.goes_by, reload.at), &self.checked.options);
+                info!(by, "reloaded");
+                for note in &notes {
+                    warn!(by, note, "reloaded, but");
+                }
+                reload.notes = notes;
+            }
+            Err(report) => {
+                failure::log(by, &report, self.format);
+                reload.problem = Some(report.render(false));
+                reload.files = report.files().into_iter().collect();
+            }
         }
         systemd::ready();
-        let reload = Reload { at: self.clock.now(), by, problem, notes };
         self.checked.host.reloaded(reload.clone());
         reload
     }
 
-    /// Takes what the files hold now for what was tried.
-    async fn read(&mut self) {
-        if let Some(now) = look(&self.checked.paths).await {
-            self.seen = now.clone();
-            self.tried = now;
+    /// Takes other files into account that the attempt has named. Of those from before, the content that the
+    /// attempt has seen counts: a change since then has not been tried.
+    async fn settle(&mut self) {
+        let Some(now) = self.look().await else { return };
+        let paths: BTreeSet<PathBuf> = self.paths().collect();
+        let belongs =
+            |path: &Path| paths.contains(path) || path.parent().is_some_and(|it| paths.contains(it));
+        self.tried.retain(|path, _| belongs(path));
+        for (path, content) in &now {
+            // A file that a failed attempt has missed and that is there now is worth another attempt.
+            if self.wanted.is_empty() || *content == Content::Missing {
+                self.tried.entry(path.clone()).or_insert_with(|| content.clone());
+            }
         }
+        self.seen = now;
     }
 
-    async fn attempt(&mut self, actor: Actor, serving: &mut Serving) -> Result<Vec<String>, String> {
-        let options = self.options.clone();
+    fn paths(&self) -> impl Iterator<Item = PathBuf> {
+        self.checked.paths.iter().chain(&self.wanted).cloned()
+    }
+
+    /// Reads the files where nothing waits for a disk.
+    async fn look(&self) -> Option<Contents> {
+        let paths: Vec<PathBuf> = self.paths().collect();
+        tokio::task::spawn_blocking(move || contents(paths)).await.ok()
+    }
+
+    async fn attempt(&mut self, actor: Actor, serving: &mut Serving) -> Result<Vec<String>, Report> {
+        let options = self.checked.options.clone();
         let checking = tokio::task::spawn_blocking(move || {
             let mut report = Report::default();
             let checked = check(&options, &mut report);
             (checked.filter(|_| report.errors() == 0), report)
         });
         let (checked, report) =
-            checking.await.map_err(|error| format!("the files were not checked: {error}"))?;
-        let mut next = checked.ok_or_else(|| report.render(false))?;
+            checking.await.map_err(|error| wrong(format!("the files were not checked: {error}")))?;
+        let mut next = checked.ok_or(report)?;
         // The process is the same, whatever its files say.
         next.host = self.checked.host.clone();
-        let apps = next.build(self.engine.clone(), self.clock.clone(), &self.kept);
-        let apps = apps.map_err(|report| report.render(false))?;
+        let apps = next.build(self.engine.clone(), self.clock.clone(), &self.kept)?;
         let servers = next.plan.servers.iter();
         let servers: Vec<(String, ServerSettings)> =
             servers.map(|server| (server.name.clone(), server.settings.clone())).collect();
         let opened: Vec<Opened> = serving
             .open(servers.iter().map(|(name, settings)| (name.as_str(), settings)))
-            .map_err(|(name, error)| format!("[server.{name}] cannot listen where it should: {error}"))?;
+            .map_err(|(name, error)| {
+                let server = next.plan.servers.iter().find(|server| server.name == name);
+                let text = || Diagnostic::error(format!("[server.{name}] cannot listen: {error}"));
+                only(server.map_or_else(text, |server| server.cannot_listen(&error)))
+            })?;
+        // The last things that may fail, and the only ones that are not taken back.
+        for command in self.lists(&next) {
+            self.submit(command, actor.clone()).await?;
+        }
         if next.config.clouds != self.checked.config.clouds {
-            // The last thing that may fail, and the only one that is not taken back.
-            let command = Command::Reconfigure { clouds: next.config.clouds.clone() };
-            self.engine.submit(command, actor).await.map_err(|refusal| refusal.to_string())?;
+            self.submit(Command::Reconfigure { clouds: next.config.clouds.clone() }, actor).await?;
         }
         let changes = servers.into_iter().zip(opened).zip(apps);
         serving
             .change(changes.map(|(((name, settings), opened), app)| (name, settings, opened, app)).collect());
         let notes = later(&self.checked, &next);
+        log_policy_files(&self.checked, &next);
         // What runs with the old settings is compared with them the next time, too.
         next.scheduler = self.checked.scheduler.clone();
         next.credentials = self.checked.credentials.clone();
         next.config.store = self.checked.config.store.clone();
+        next.config.cloud_aliases = self.checked.config.cloud_aliases.clone();
+        next.config.user_limits = self.checked.config.user_limits.clone();
         self.checked = next;
         Ok(notes)
     }
+
+    async fn submit(&self, command: Command, actor: Actor) -> Result<(), Report> {
+        let done = self.engine.submit(command, actor).await;
+        done.map(drop).map_err(|refusal| wrong(refusal.to_string()))
+    }
+
+    /// Returns the commands that bring in the files of aliases and limits, for those that have changed. The
+    /// engine reads the files that were named at its start.
+    fn lists(&self, next: &Checked) -> Vec<Command> {
+        let files = |checked: &Checked| {
+            [&checked.config.cloud_aliases, &checked.config.user_limits]
+                .map(|said| said.as_ref().map(|said| said.value.clone()))
+        };
+        let commands = [Command::ReloadAliases, Command::ReloadUserLimits];
+        let lists = files(&self.checked).into_iter().zip(files(next)).zip(commands);
+        let changed = |((old, new), command): ((Option<PathBuf>, Option<PathBuf>), Command)| {
+            let path = old.filter(|old| new.as_ref() == Some(old))?;
+            (self.tried.get(&path) != self.goes_by.get(&path)).then_some(command)
+        };
+        lists.filter_map(changed).collect()
+    }
 }
 
-/// What was changed and holds from the next start on.
+fn only(diagnostic: Diagnostic) -> Report {
+    let mut report = Report::default();
+    report.push(diagnostic);
+    report
+}
+
+fn wrong(text: String) -> Report {
+    only(Diagnostic::error(text))
+}
+
+/// Logs files of rules that have gone or come.
+fn log_policy_files(old: &Checked, new: &Checked) {
+    let names = |checked: &Checked| -> BTreeSet<String> {
+        checked.policy_files.iter().map(|file| file.name.clone()).collect()
+    };
+    let (old, new) = (names(old), names(new));
+    for file in old.difference(&new) {
+        warn!(file, "policy file removed");
+    }
+    for file in new.difference(&old) {
+        info!(file, "policy file added");
+    }
+}
+
+/// Returns what has changed and holds from the next start on.
 fn later(old: &Checked, new: &Checked) -> Vec<String> {
+    let path = |said: &Option<Said<PathBuf>>| said.as_ref().map(|said| said.value.clone());
     let changed = [
         ("[scheduler]", old.scheduler != new.scheduler),
         ("[credentials]", old.credentials != new.credentials),
         ("`store`", old.config.store.value != new.config.store.value),
+        ("`cloud_aliases`", path(&old.config.cloud_aliases) != path(&new.config.cloud_aliases)),
+        ("`user_limits`", path(&old.config.user_limits) != path(&new.config.user_limits)),
     ];
     let changed = changed.into_iter().filter(|(_, changed)| *changed);
     changed.map(|(what, _)| format!("{what} of pileus.toml holds from the next start on")).collect()
-}
-
-/// The same where nobody waits for a disk.
-async fn look(paths: &[PathBuf]) -> Option<Contents> {
-    let paths = paths.to_vec();
-    tokio::task::spawn_blocking(move || contents(&paths)).await.ok()
-}
-
-fn contents(paths: &[PathBuf]) -> Contents {
-    let of = |path: &Path| {
-        let bytes = fs::read(path).ok()?;
-        Some(Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect::<String>())
-    };
-    // Of a folder, whatever lies in it.
-    let all = paths.iter().flat_map(|path| match fs::read_dir(path) {
-        Ok(entries) => entries.flatten().map(|entry| entry.path()).filter(|path| path.is_file()).collect(),
-        Err(_) => vec![path.clone()],
-    });
-    all.map(|path| (path.clone(), of(&path))).collect()
-}
-
-fn files(contents: &Contents, loaded: pileus_model::Time) -> Vec<LoadedFile> {
-    let name = |path: &Path| path.display().to_string();
-    let file = |(path, sha256): (&PathBuf, &Option<String>)| {
-        Some(LoadedFile { name: name(path), sha256: sha256.clone()?, loaded })
-    };
-    contents.iter().filter_map(file).collect()
 }
 
 impl std::fmt::Debug for Reloader {

@@ -6,7 +6,11 @@
 #[cfg(test)]
 pub(crate) mod testing;
 
-use std::{fmt, path::Path, sync::Arc};
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use tokio_rustls::rustls::{
     RootCertStore,
@@ -14,7 +18,7 @@ use tokio_rustls::rustls::{
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
 };
 
-use crate::{diagnostic::Diagnostic, paste::Section};
+use crate::{config_file, diagnostic::Diagnostic, paste::Section};
 
 /// Which setting leads to nothing good, and why. Says no key.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,18 +27,22 @@ pub struct TlsError {
     pub setting: &'static str,
     /// Why.
     pub problem: String,
+    /// The file. `None` where no file is at fault.
+    pub file: Option<PathBuf>,
 }
 
 impl TlsError {
     pub(crate) fn new(setting: &'static str, path: &Path, why: impl fmt::Display) -> Self {
-        Self { setting, problem: format!("{}: {why}", path.display()) }
+        let problem = format!("{}: {why}", path.display());
+        Self { setting, problem, file: Some(path.to_path_buf()) }
     }
 
     /// At the setting in the section, or in a table of it.
     pub(crate) fn at(self, section: &Section, table: Option<&str>) -> Diagnostic {
-        let Self { setting, problem } = self;
+        let Self { setting, problem, file } = self;
         let key = table.map_or_else(|| setting.to_owned(), |table| format!("{table}.{setting}"));
-        section.wrong(&key, format!("`{setting}`: {problem}"))
+        let wrong = section.wrong(&key, format!("`{setting}`: {problem}"));
+        file.into_iter().fold(wrong, Diagnostic::about)
     }
 }
 
@@ -43,7 +51,8 @@ pub(crate) fn certificates(
     setting: &'static str,
     path: &Path,
 ) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let all = CertificateDer::pem_file_iter(path).and_then(Iterator::collect::<Result<Vec<_>, _>>);
+    let pem = config_file::bytes(path).map_err(|error| TlsError::new(setting, path, error))?;
+    let all = CertificateDer::pem_slice_iter(&pem).collect::<Result<Vec<_>, _>>();
     let all = all.map_err(|error| TlsError::new(setting, path, error))?;
     match all.is_empty() {
         true => Err(TlsError::new(setting, path, "holds no certificate in PEM")),
@@ -53,7 +62,8 @@ pub(crate) fn certificates(
 
 /// The first private key of a file.
 pub(crate) fn private_key(setting: &'static str, path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
-    PrivateKeyDer::from_pem_file(path).map_err(|error| TlsError::new(setting, path, error))
+    let pem = config_file::bytes(path).map_err(|error| TlsError::new(setting, path, error))?;
+    PrivateKeyDer::from_pem_slice(&pem).map_err(|error| TlsError::new(setting, path, error))
 }
 
 /// The authorities of a file.

@@ -52,14 +52,17 @@ impl Tls {
         };
         let builder = ClientConfig::builder_with_provider(tls::provider());
         let builder = builder.with_safe_default_protocol_versions();
-        let builder =
-            builder.map_err(|error| TlsError { setting: ca.setting, problem: error.to_string() })?;
+        let builder = builder.map_err(|error| TlsError {
+            setting: ca.setting,
+            problem: error.to_string(),
+            file: None,
+        })?;
         let builder = builder.with_root_certificates(roots);
         let mut config = match (&certificate.path, &key.path) {
             (None, None) => builder.with_no_client_auth(),
             (None, Some(_)) => {
                 let problem = format!("means nothing without `{}`", certificate.setting);
-                return Err(TlsError { setting: key.setting, problem });
+                return Err(TlsError { setting: key.setting, problem, file: None });
             }
             (Some(path), key_path) => {
                 let chain = tls::certificates(certificate.setting, path)?;
@@ -104,7 +107,7 @@ fn of_the_system(setting: &'static str) -> Result<Arc<RootCertStore>, TlsError> 
     if added == 0 {
         let why = found.errors.first().map(|error| format!(" ({error})")).unwrap_or_default();
         let problem = format!("this system trusts no certificate authority{why}, and none is named");
-        return Err(TlsError { setting, problem });
+        return Err(TlsError { setting, problem, file: None });
     }
     Ok(Arc::new(roots))
 }

@@ -10,7 +10,8 @@ use super::{
 };
 use crate::{
     cli::{ExplainRule, Listing, Options},
-    diagnostic::{Diagnostic, Place, Report, Source},
+    config_file,
+    diagnostic::{Place, Report},
     policy::{DefaultRule, Policy, run_files},
 };
 
@@ -65,12 +66,7 @@ fn routes(rule: &DefaultRule) -> Vec<String> {
 
 pub fn check(files: &[PathBuf], options: &Options) -> u8 {
     let mut report = Report::default();
-    let read = |path: &PathBuf| {
-        let name = path.display().to_string();
-        let text = fs::read_to_string(path);
-        text.map(|text| Arc::new(Source { name: name.clone(), text }))
-            .map_err(|error| Diagnostic::error(format!("{name} cannot be read: {error}")))
-    };
+    let read = |path: &PathBuf| config_file::source(path).map_err(|error| error.diagnostic());
     let sources: Vec<_> = files.iter().filter_map(|path| report.take(read(path))).collect();
     let policy = crate::policy_of(&sources, options, &mut report);
     super::say(&report);

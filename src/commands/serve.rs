@@ -39,13 +39,14 @@ pub fn run(options: &Options) -> u8 {
     let checked = crate::check(options, &mut report);
     super::say(&report);
     let (Some(settings), Some(checked), 0) = (settings, checked, report.errors()) else { return CONFIG };
+    let format = settings.format;
     log(settings, &checked.host);
     raise_file_limit();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return fail(SOFTWARE, &format!("no threads can be started: {error}")),
     };
-    let code = runtime.block_on(start(checked, options));
+    let code = runtime.block_on(start(checked, options, format));
     // Nothing that still runs here is waited for: what had to be durable is.
     runtime.shutdown_background();
     code
@@ -92,25 +93,16 @@ fn fail(code: u8, text: &str) -> u8 {
     code
 }
 
-async fn start(checked: Checked, options: &Options) -> u8 {
+async fn start(checked: Checked, options: &Options, format: LogFormat) -> u8 {
     let mut bound = Vec::new();
     for server in &checked.plan.servers {
         match serve::bind(&server.name, &server.settings) {
             Ok(listener) => bound.push(listener),
             Err(error) => {
-                let listen = &server.settings.listen;
-                let hint = match listen {
-                    Listen::Tcp(_) => "Another program has it, or it is not this machine's",
-                    Listen::Unix(_) => {
-                        "Another program has it, or its folder is not there or not this user's"
-                    }
-                    Listen::Systemd(_) => "A .socket unit has to name it by `FileDescriptorName=`",
-                };
-                let text = format!(
-                    "[server.{}] cannot listen on {listen}: {error}. {hint}: change `listen` in api-paste.toml.",
-                    server.name
-                );
-                return fail(UNAVAILABLE, &text);
+                let mut report = Report::default();
+                report.push(server.cannot_listen(&error));
+                super::say(&report);
+                return UNAVAILABLE;
             }
         }
     }
@@ -148,7 +140,7 @@ async fn start(checked: Checked, options: &Options) -> u8 {
     };
     let addresses: Vec<(String, String)> = bound.iter().map(url).collect();
     let host = checked.host.clone();
-    let reloader = Reloader::new(options, checked, engine, clock, kept);
+    let reloader = Reloader::new(checked, engine, clock, kept, format);
     // Before the first request can come: one that asks for a reload is heard, if a little later.
     let asked = host.attach_reload();
     let mut serving = serve::start(bound.into_iter().zip(apps).collect());

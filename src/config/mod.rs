@@ -21,7 +21,6 @@ mod tests;
 
 use std::{
     collections::BTreeMap,
-    fs,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -34,6 +33,7 @@ use serde::{
 };
 
 use crate::{
+    config_file,
     diagnostic::{Diagnostic, Place, Report, Source, nearest},
     paste::{Kind, Section, Setting, Table, Value, whole_table},
 };
@@ -97,16 +97,9 @@ impl Config {
     /// Reads the file at `path`. `None` where it cannot be read or its TOML is broken; all other
     /// mistakes leave a config that must not be used while the report has errors.
     pub fn read(path: &Path, known: &Known<'_>, report: &mut Report) -> Option<Self> {
-        let name = path.display().to_string();
         let folder = path.parent().unwrap_or(Path::new(""));
-        let wrong = |why: String| Diagnostic::error(format!("{name}: {why}"));
-        let bytes = fs::read(path).map_err(|error| wrong(error.to_string()));
-        let text = bytes.and_then(|bytes| {
-            String::from_utf8(bytes).map_err(|error| {
-                wrong(format!("is not UTF-8 from byte {} on", error.utf8_error().valid_up_to()))
-            })
-        });
-        Self::from_text(&name, &report.take(text)?, folder, known, report)
+        let source = report.take(config_file::source(path).map_err(|error| error.diagnostic()))?;
+        Self::from_text(&source.name, &source.text, folder, known, report)
     }
 
     /// The same for a text that is no file. Its paths are relative to `folder`.
@@ -147,6 +140,11 @@ impl Config {
             policy: part("policy"),
             folder: folder.to_path_buf(),
         })
+    }
+
+    /// Returns the files of aliases and limits.
+    pub fn lists(&self) -> impl Iterator<Item = &Path> {
+        [&self.cloud_aliases, &self.user_limits].into_iter().flatten().map(|said| said.value.as_path())
     }
 
     /// `[scheduler]`, in the engine's own type; with no such section, that type's defaults. Every

@@ -20,7 +20,8 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use crate::{
-    diagnostic::{Diagnostic, Source},
+    config_file,
+    diagnostic::Diagnostic,
     paste::Section,
     pipeline::{Capabilities, Deps, Fact, FilterKind},
     policy::{Decision, Field, Policy, RuleId, Shadow, Target},
@@ -80,9 +81,9 @@ fn shadow(file: &Path, section: &Section, deps: &Deps) -> Result<Shadow, Diagnos
     let path = section.beside("shadow", file);
     deps.watched.note([&*path]);
     let name = path.display().to_string();
-    let text = std::fs::read_to_string(&path)
-        .map_err(|error| section.wrong("shadow", format!("`{name}` cannot be read: {error}")))?;
-    let (policy, problems) = deps.policy.beside(Arc::new(Source { name: name.clone(), text }));
+    let source = config_file::source(&path)
+        .map_err(|error| section.wrong("shadow", format!("`{name}` {error}")).about(&path))?;
+    let (policy, problems) = deps.policy.beside(source);
     // `pileus policy check` shows its warnings, too.
     let mut errors = problems.into_iter().filter(|it| !it.warning);
     match errors.next() {

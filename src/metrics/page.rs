@@ -2,7 +2,10 @@
 //!
 //! It tells how much of what there is, never whose: a label is a name from the files, or a word of the code.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use pileus_model::{Engine, JobState};
 use pileus_sdk::Host;
@@ -49,6 +52,7 @@ static METRICS: &[(Metric, Fill)] = &[
     (metric("pileus_request_duration_seconds", Histogram, &["server"], "Time until the answer begins, of a sample: one of time_one_in requests."), request_duration),
     (metric("pileus_filter_duration_seconds", Histogram, &["pipeline", "filter"], "Time in a filter or app without those below it, of a sample: one of time_one_in requests."), filter_duration),
     (metric("pileus_reloads_total", Counter, &["result"], "Times that the files were read again: success, or failure, which changed nothing."), reloads),
+    (metric("pileus_config_file_failing", Gauge, &["file"], "1 if the last reload failed because of this file, otherwise 0."), failing_files),
     (metric("pileus_config_loaded_timestamp_seconds", Gauge, &[], "When the files were read that the service goes by."), loaded),
     (metric("pileus_events_total", Counter, &[], "Number of the last change of what the engine knows; kept over restarts."), events),
     (metric("pileus_jobs", Gauge, &["state"], "Jobs that the engine knows."), jobs),
@@ -143,6 +147,17 @@ fn reloads(metric: &Metric, from: &Sources, text: &mut Text) {
     let reloads = from.host.reloads();
     text.sample(metric, &["success"], reloads.done);
     text.sample(metric, &["failure"], reloads.failed);
+}
+
+fn failing_files(metric: &Metric, from: &Sources, text: &mut Text) {
+    let reloads = from.host.reloads();
+    let failing: BTreeSet<String> = reloads.last.into_iter().flat_map(|last| last.files).collect();
+    for file in reloads.files.iter().map(|file| &file.name).filter(|name| !failing.contains(*name)) {
+        text.sample(metric, &[file], 0);
+    }
+    for file in &failing {
+        text.sample(metric, &[file], 1);
+    }
 }
 
 fn loaded(metric: &Metric, from: &Sources, text: &mut Text) {

@@ -6,7 +6,7 @@
 
 use std::{
     cmp::Reverse,
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs,
     path::{Path, PathBuf},
     sync::Arc,
@@ -23,7 +23,10 @@ use super::{
     layers::{Sections, lay},
     value::{self, Kind, Table, Value},
 };
-use crate::diagnostic::{Diagnostic, Place, Report, Source, nearest};
+use crate::{
+    config_file,
+    diagnostic::{Diagnostic, Place, Report, Source, nearest},
+};
 
 /// What a section makes: the word before its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -121,24 +124,30 @@ pub struct Files {
     pub files: Vec<File>,
     /// By absolute path; with the reason where a file cannot be read.
     by_path: BTreeMap<PathBuf, Result<usize, String>>,
+    /// Paths as they are named: a link may lead to another file tomorrow.
+    named: BTreeSet<PathBuf>,
 }
 
 impl Files {
     /// Reads the file at `path`, and those that it names. `None` where its TOML is broken or it
     /// cannot be read; the report says why.
     pub fn read(path: &Path, environment: Environment<'_>, report: &mut Report) -> Option<Self> {
-        let name = path.display().to_string();
-        let text = match read(path) {
-            Ok(text) => text,
-            Err(error) => {
-                report.push(Diagnostic::error(format!("{name}: {error}")));
-                return None;
-            }
-        };
+        let source = report.take(config_file::source(path).map_err(|error| error.diagnostic()))?;
+        Self::from_source(source, path, environment, report)
+    }
+
+    /// The same for a file that was read already.
+    pub fn from_source(
+        source: Arc<Source>,
+        path: &Path,
+        environment: Environment<'_>,
+        report: &mut Report,
+    ) -> Option<Self> {
         let folder = absolute(path).parent().map(Path::to_path_buf).unwrap_or_default();
         let mut files = Self::default();
         files.by_path.insert(key(path), Ok(0));
-        files.add(name, text, folder, Some(path), environment, report)
+        files.named.insert(path.to_path_buf());
+        files.add(source, folder, Some(path), environment, report)
     }
 
     /// The same for a text that is no file. `folder` is its `${here}`, and where the files that it
@@ -150,12 +159,13 @@ impl Files {
         environment: Environment<'_>,
         report: &mut Report,
     ) -> Option<Self> {
-        Self::default().add(name.into(), text.into(), absolute(folder), None, environment, report)
+        let source = Arc::new(Source { name: name.into(), text: text.into() });
+        Self::default().add(source, absolute(folder), None, environment, report)
     }
 
     /// The paths of all files, for whoever watches them; a text that is no file has none.
     pub fn paths(&self) -> impl Iterator<Item = &Path> {
-        self.by_path.keys().map(PathBuf::as_path)
+        self.named.iter().map(PathBuf::as_path)
     }
 
     /// The file in which something stands.
@@ -180,8 +190,7 @@ impl Files {
     /// Takes the first text, and all the files that are named by the way.
     fn add(
         mut self,
-        name: String,
-        text: String,
+        source: Arc<Source>,
         folder: PathBuf,
         path: Option<&Path>,
         environment: Environment<'_>,
@@ -192,9 +201,10 @@ impl Files {
             environment,
             report,
             by_path: &mut self.by_path,
+            named: &mut self.named,
             way: path.map(key).into_iter().collect(),
         };
-        self.files.push(reader.file(name, text, folder, 0)?);
+        self.files.push(reader.file(source, folder, 0)?);
         let mut at = 0;
         while let Some(from) = self.files.get(at) {
             let named = from.sections.values().flat_map(|raw| named_files(&raw.settings)).collect::<Vec<_>>();
@@ -204,14 +214,15 @@ impl Files {
                     continue;
                 }
                 let index = self.files.len();
-                let read = read(&full).and_then(|text| {
-                    let beside = Path::new(&place.source.name).parent().unwrap_or(Path::new(""));
-                    let name = beside.join(&path).display().to_string();
+                let beside = Path::new(&place.source.name).parent().unwrap_or(Path::new("")).join(&path);
+                self.named.insert(beside.clone());
+                let read = config_file::text(&full).map_err(|error| error.to_string()).and_then(|text| {
+                    let source = Arc::new(Source { name: beside.display().to_string(), text });
                     let folder = full.parent().map(Path::to_path_buf).unwrap_or_default();
-                    let mut reader =
-                        Reader { environment, report, by_path: &mut self.by_path, way: vec![key(&full)] };
-                    let file = reader.file(name, text, folder, index);
-                    self.files.push(file.ok_or_else(|| "its TOML is broken".to_owned())?);
+                    let (by_path, named) = (&mut self.by_path, &mut self.named);
+                    let mut reader = Reader { environment, report, by_path, named, way: vec![key(&full)] };
+                    let file = reader.file(source, folder, index);
+                    self.files.push(file.ok_or_else(|| "has broken TOML".to_owned())?);
                     Ok(index)
                 });
                 self.by_path.insert(key(&full), read);
@@ -227,14 +238,14 @@ struct Reader<'a> {
     environment: Environment<'a>,
     report: &'a mut Report,
     by_path: &'a mut BTreeMap<PathBuf, Result<usize, String>>,
+    named: &'a mut BTreeSet<PathBuf>,
     /// The files that led here: none may be its own base.
     way: Vec<PathBuf>,
 }
 
 impl Reader<'_> {
     /// One text, which becomes the file of this index; `None` where its TOML, or that of a base, is broken.
-    fn file(&mut self, name: String, text: String, folder: PathBuf, index: usize) -> Option<File> {
-        let source = Arc::new(Source { name, text });
+    fn file(&mut self, source: Arc<Source>, folder: PathBuf, index: usize) -> Option<File> {
         let Own { base, default, sections, changes } =
             own(&source, &folder.display().to_string(), self.environment, self.report)?;
         let layer = Layer { source, folder };
@@ -271,39 +282,30 @@ impl Reader<'_> {
             return None;
         };
         if path == "shipped" {
-            return self.file(
-                "api-paste.toml (built in)".into(),
-                super::SHIPPED.into(),
-                above.folder.clone(),
-                index,
-            );
+            let source = Source { name: "api-paste.toml (built in)".into(), text: super::SHIPPED.into() };
+            return self.file(Arc::new(source), above.folder.clone(), index);
         }
         let full = above.folder.join(path);
         if self.way.contains(&key(&full)) {
             self.report.push(wrong(format!("{path} is its own base, by way of others")));
             return None;
         }
-        let text = match read(&full) {
+        let beside = Path::new(&above.source.name).parent().unwrap_or(Path::new("")).join(path);
+        self.named.insert(beside.clone());
+        let text = match config_file::text(&full) {
             Ok(text) => text,
-            Err(why) => {
-                self.by_path.insert(key(&full), Err(why.clone()));
-                self.report.push(wrong(format!("{path}: {why}")));
+            Err(error) => {
+                self.by_path.insert(key(&full), Err(error.to_string()));
+                self.report.push(wrong(format!("{path} {error}")).about(&beside));
                 return None;
             }
         };
         self.by_path.insert(key(&full), Ok(index));
         self.way.push(key(&full));
-        let beside = Path::new(&above.source.name).parent().unwrap_or(Path::new(""));
         let folder = full.parent().map(Path::to_path_buf).unwrap_or_default();
-        self.file(beside.join(path).display().to_string(), text, folder, index)
+        let source = Arc::new(Source { name: beside.display().to_string(), text });
+        self.file(source, folder, index)
     }
-}
-
-/// The text of a file, or why it cannot be had.
-fn read(path: &Path) -> Result<String, String> {
-    let bytes = fs::read(path).map_err(|error| error.to_string())?;
-    String::from_utf8(bytes)
-        .map_err(|error| format!("is not UTF-8 from byte {} on", error.utf8_error().valid_up_to()))
 }
 
 fn absolute(path: &Path) -> PathBuf {

@@ -3,9 +3,9 @@
 
 use pileus_sdk::Mount;
 
-use super::{Section, server::ServerSettings, urlmap};
+use super::{Listen, Section, server::ServerSettings, urlmap};
 use crate::{
-    diagnostic::Place,
+    diagnostic::{Diagnostic, Place},
     pipeline::{AppKind, FilterKind},
 };
 
@@ -35,6 +35,21 @@ pub struct ServerPlan {
     pub app: AppId,
     /// Where that is said.
     pub app_place: Place,
+}
+
+impl ServerPlan {
+    /// Returns the error of a listener that cannot be opened, at the line that names it.
+    pub fn cannot_listen(&self, error: &std::io::Error) -> Diagnostic {
+        let listen = &self.settings.listen;
+        let help = match listen {
+            Listen::Tcp(_) => "another program has it, or it is no address of this host: change `listen`",
+            Listen::Unix(_) => {
+                "another program has it, or its folder is missing or not this user's: change `listen`"
+            }
+            Listen::Systemd(_) => "name it by `FileDescriptorName=` in a .socket unit, or change `listen`",
+        };
+        self.section.wrong("listen", format!("cannot listen on {listen}: {error}")).help(help)
+    }
 }
 
 /// Something that answers requests.

@@ -6,6 +6,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    path::Path,
     sync::Arc,
 };
 
@@ -84,7 +85,10 @@ pub fn look_up(files: &Files, reference: &Value, wanted: &[Group]) -> Result<Ref
         let wanted = wanted.first().map_or("", |group| group.as_str());
         return Err(wrong(format!("`{word}.{name}` is of the kind `{word}`, and `{wanted}` is wanted here")));
     }
-    let file = files.named(&reference.place, path).map_err(|why| wrong(format!("{path}: {why}")))?;
+    let file = files.named(&reference.place, path).map_err(|why| {
+        let beside = Path::new(&reference.place.source.name).parent().unwrap_or(Path::new(""));
+        wrong(format!("{path} {why}")).about(beside.join(path))
+    })?;
     find(file, name, &[group]).ok_or_else(|| {
         let sections = files.files.get(file).map(|file| file.sections.keys());
         let names = sections.into_iter().flatten().filter(|(it, _)| *it == group);

@@ -16,6 +16,7 @@ use serde::Deserialize;
 use super::{read::ENDINGS, remote::ContentType};
 use crate::{
     client::{self, File},
+    config_file,
     diagnostic::{Diagnostic, Report, Source},
 };
 
@@ -74,17 +75,20 @@ impl Default for Settings {
     }
 }
 
-/// The file `main`, and the files of the folders: in the order of the folders, and of their names.
-/// Relative folders start at `folder`, that of the settings.
+/// Returns the file `main` and the files of the folders, in the order of the folders and of their names.
+/// Relative folders start at `folder`, that of the settings. `read_before`: `policy.d` was there once, and has
+/// to be there.
 pub fn collect(
     main: Arc<Source>,
     settings: &Settings,
     folder: &Path,
+    read_before: bool,
     report: &mut Report,
 ) -> Vec<Arc<Source>> {
     let folders = folders(&main, settings, folder);
     let mut files = vec![main];
-    for folder in folders.iter().filter(|it| settings.policy_dirs.is_some() || it.is_dir()) {
+    let named = settings.policy_dirs.is_some() || read_before;
+    for folder in folders.iter().filter(|it| named || config_file::is_there(it)) {
         read_folder(folder, &mut files, report);
     }
     files
@@ -99,11 +103,13 @@ pub fn folders(main: &Source, settings: &Settings, folder: &Path) -> Vec<PathBuf
 }
 
 fn read_folder(folder: &Path, files: &mut Vec<Arc<Source>>, report: &mut Report) {
-    let unreadable = |path: &Path, error: &dyn std::fmt::Display| {
-        Diagnostic::error(format!("{} cannot be read: {error}", path.display()))
-    };
     let entries = fs::read_dir(folder).and_then(Iterator::collect::<Result<Vec<_>, _>>);
-    let Some(entries) = report.take(entries.map_err(|error| unreadable(folder, &error))) else { return };
+    let entries = entries.map_err(|error| {
+        let text = format!("the folder {} cannot be read: {error}", folder.display());
+        let help = "keep the folder, be it empty, or write `policy_dirs = []` into [policy] of pileus.toml";
+        Diagnostic::error(text).about(folder).help(help)
+    });
+    let Some(entries) = report.take(entries) else { return };
     let mut paths: Vec<PathBuf> = entries.into_iter().map(|entry| entry.path()).collect();
     // In the order of their names, not of the disk.
     paths.sort_by(|one, other| one.file_name().cmp(&other.file_name()));
@@ -113,27 +119,19 @@ fn read_folder(folder: &Path, files: &mut Vec<Arc<Source>>, report: &mut Report)
         if name.starts_with('.') || name.ends_with('~') {
             continue;
         }
-        if path.is_dir() {
+        let known = path.extension().is_some_and(|it| ENDINGS.iter().any(|ending| it == *ending));
+        // A folder in the place of a file is a mistake: the rules of that file would be gone.
+        if path.is_dir() && !known {
             let text = format!("{} is a folder, and what is in it is not read", path.display());
             report.push(Diagnostic::warning(text).help("put its files one folder higher"));
             continue;
         }
-        let known = path.extension().is_some_and(|it| ENDINGS.iter().any(|ending| it == *ending));
         if !known {
             let text = format!("{} is not read: its name ends neither in .json nor in .yaml", path.display());
-            report.push(
-                Diagnostic::error(text).help("rename it; a name that starts with a dot is passed over"),
-            );
+            let help = "rename it; a name that starts with a dot is passed over";
+            report.push(Diagnostic::error(text).about(&path).help(help));
             continue;
         }
-        // A pipe would be waited for.
-        if path.exists() && !path.is_file() {
-            report.push(Diagnostic::error(format!("{} is no file", path.display())).help("take it away"));
-            continue;
-        }
-        let text = fs::read_to_string(&path).map_err(|error| unreadable(&path, &error));
-        files.extend(
-            report.take(text).map(|text| Arc::new(Source { name: path.display().to_string(), text })),
-        );
+        files.extend(report.take(config_file::source(&path).map_err(|error| error.diagnostic())));
     }
 }

@@ -24,6 +24,7 @@ mod idempotency;
 mod keystone;
 mod lists;
 mod local_sockets;
+mod lost_files;
 mod main_job;
 mod metrics;
 mod myproxy;

@@ -77,6 +77,7 @@ impl World {
             paste: Some(write("api-paste.toml", &paste)),
             policy: Some(write("policy.json", include_str!("../../policy.json"))),
             state: Some(place.path().join("var")),
+            ..Options::default()
         };
         let mut report = Report::default();
         let checked = pileus::check(&options, &mut report);

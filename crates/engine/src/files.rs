@@ -2,15 +2,14 @@
 
 use std::{
     collections::{BTreeMap, HashSet},
-    fs::File,
-    io::{self, Read},
+    io,
     path::{Path, PathBuf},
 };
 
 use pileus_model::Refusal;
 use serde::de::DeserializeOwned;
 
-use crate::command::valid;
+use crate::{command::valid, regular_file};
 
 /// Larger files are refused, in bytes.
 const SIZE_MAX: u64 = 16 * 1024 * 1024;
@@ -28,6 +27,15 @@ pub enum FileError {
     /// A name or number in it makes no sense.
     #[error("{}: `{name}`: {problem}", path.display())]
     Senseless { path: PathBuf, name: String, problem: String },
+}
+
+impl FileError {
+    /// Returns the file that is wrong.
+    pub fn path(&self) -> &Path {
+        match self {
+            Self::Unreadable { path, .. } | Self::Wrong { path, .. } | Self::Senseless { path, .. } => path,
+        }
+    }
 }
 
 /// Reads an object of alias names and arrays of cloud names. Blocks.
@@ -74,12 +82,7 @@ fn check(path: &Path, name: &str, checked: Result<(), Refusal>) -> Result<(), Fi
 
 fn read<T: DeserializeOwned>(path: &Path) -> Result<T, FileError> {
     let unreadable = |cause| FileError::Unreadable { path: path.into(), cause };
-    let mut text = Vec::new();
-    let file = File::open(path).map_err(unreadable)?;
-    file.take(SIZE_MAX + 1).read_to_end(&mut text).map_err(unreadable)?;
-    if u64::try_from(text.len()).unwrap_or(u64::MAX) > SIZE_MAX {
-        return Err(unreadable(io::Error::other("it is larger than 16 MiB")));
-    }
+    let text = regular_file::read(path, SIZE_MAX).map_err(unreadable)?;
     serde_json::from_slice(&text).map_err(|cause| {
         let problem = cause.to_string();
         // The place stands in front, where editors look for it.

@@ -18,6 +18,7 @@ mod insight;
 mod owner;
 mod proxies;
 mod reconcile;
+pub mod regular_file;
 mod schedule;
 #[cfg(test)]
 mod simulation;

@@ -108,6 +108,8 @@ pub struct Reload {
     pub by: &'static str,
     /// Why everything stays as it was; `None`: the service goes by the new files.
     pub problem: Option<String>,
+    /// Files at fault: missing, unusable or wrong.
+    pub files: Vec<String>,
     /// What holds from the next start on only.
     pub notes: Vec<String>,
 }

@@ -56,13 +56,15 @@ pub struct ReloadShown {
     by: &'static str,
     /// Why everything stays as it was; null: the service goes by the new files.
     problem: Option<String>,
+    /// Files at fault: missing, unusable or wrong.
+    files: Vec<String>,
     /// What holds from the next start on only.
     notes: Vec<String>,
 }
 
 impl ReloadShown {
     pub fn new(it: Reload) -> Self {
-        Self { at: it.at, by: it.by, problem: it.problem, notes: it.notes }
+        Self { at: it.at, by: it.by, problem: it.problem, files: it.files, notes: it.notes }
     }
 }
 

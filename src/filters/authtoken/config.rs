@@ -145,6 +145,8 @@ impl Settings {
         let credentials = credentials(section, &config, &mut problems);
         let files = tls_files(section, &config);
         watched.note(files.paths());
+        let password = config.password_file.as_ref().map(|path| section.beside("password_file", path));
+        watched.note(password.as_deref());
         let secure = addresses.iter().any(Address::is_secure);
         let tls = tls(section, config.insecure, &files, secure, &mut problems);
         let uri = config.www_authenticate_uri.or_else(|| addresses.first().map(|it| it.url.clone()));
@@ -270,9 +272,10 @@ fn credentials(section: &Section, config: &Config, problems: &mut Vec<Diagnostic
         }
         (Some(password), None) => Some(Password::Said(password)),
         (None, Some(path)) => {
-            let password = Password::File(section.beside("password_file", path));
+            let path = section.beside("password_file", path);
+            let password = Password::File(path.clone());
             if let Err(why) = password.read() {
-                problems.push(section.wrong("password_file", format!("`password_file`: {why}")));
+                problems.push(section.wrong("password_file", format!("`password_file`: {why}")).about(&path));
             }
             Some(password)
         }

@@ -5,7 +5,7 @@
 //! and not one a request.
 
 use std::{
-    fmt, fs,
+    fmt,
     path::PathBuf,
     sync::{
         Arc,
@@ -27,7 +27,7 @@ use super::{
     token::{self, Token},
     wire::{self, Address, Patience, Question, Reply},
 };
-use crate::client::Tls;
+use crate::{client::Tls, config_file};
 
 /// Questions that are asked at a time; the next one waits.
 const AT_ONCE: usize = 64;
@@ -295,8 +295,8 @@ impl Password {
         match self {
             Self::Said(secret) => Ok(secret.0.clone()),
             Self::File(path) => {
-                let text = fs::read_to_string(path);
-                let text = text.map_err(|error| format!("{} cannot be read: {error}", path.display()))?;
+                let text = config_file::text(path);
+                let text = text.map_err(|error| format!("{} {error}", path.display()))?;
                 let text = text.trim_end_matches(['\r', '\n']);
                 if text.is_empty() {
                     Err(format!("{} is empty", path.display()))

@@ -5,7 +5,6 @@
 //! shows it, and no text from here repeats it.
 
 use std::{
-    fs,
     io::{self, Read},
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
@@ -17,6 +16,8 @@ use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, copy, sink},
     process::{ChildStderr, ChildStdin, Command},
 };
+
+use crate::regular_file;
 
 /// Most that is kept of what the program says, in bytes.
 const SAID_MAX: u64 = 4096;
@@ -130,7 +131,7 @@ fn not_run(program: &Path, error: &io::Error) -> String {
 fn passphrase(path: &Path) -> Result<String, String> {
     let at = path.display();
     let unread = |error: io::Error| format!("The passphrase file {at} cannot be read: {error}.");
-    let file = fs::File::open(path).map_err(unread)?;
+    let file = regular_file::open(path).map_err(unread)?;
     let mode = file.metadata().map_err(unread)?.permissions().mode();
     if mode & 0o077 != 0 {
         return Err(format!("The passphrase file {at} can be read by others: `chmod 600` it."));

@@ -95,8 +95,8 @@ impl Host for FakeHost {
 
     fn reload(&self, _: Actor) -> BoxFuture<Result<Reload, String>> {
         let mut inner = self.lock();
-        let reload =
-            Reload { at: Time(0), by: "a request", problem: inner.problem.clone(), notes: Vec::new() };
+        let (files, notes) = Default::default();
+        let reload = Reload { at: Time(0), by: "a request", problem: inner.problem.clone(), files, notes };
         let failed = u64::from(reload.problem.is_some());
         inner.reloads.failed += failed;
         inner.reloads.done += 1 - failed;
