@@ -113,7 +113,7 @@ pub struct Diagnostic {
     /// Where; `None` where no file is at fault.
     pub place: Option<Place>,
     /// File that is missing or unusable. `None` where its text is at fault, or no file.
-    pub file: Option<String>,
+    pub file: Option<Box<str>>,
     /// What to do about it.
     pub help: Option<String>,
     /// Other problems that were found together with it, each of which stands for itself.
@@ -125,7 +125,8 @@ impl Diagnostic {
     pub fn error(message: impl Into<String>) -> Self {
         let mut message = message.into();
         if message.len() > MESSAGE_MAX {
-            message.truncate(message.floor_char_boundary(MESSAGE_MAX));
+            let end = (0..=MESSAGE_MAX).rev().find(|at| message.is_char_boundary(*at));
+            message.truncate(end.unwrap_or(0));
             message.push('…');
         }
         Self { warning: false, message, place: None, file: None, help: None, more: Vec::new() }
@@ -144,7 +145,7 @@ impl Diagnostic {
 
     /// About a file that is missing or unusable.
     pub fn about(mut self, file: impl AsRef<Path>) -> Self {
-        self.file = Some(file.as_ref().display().to_string());
+        self.file = Some(file.as_ref().display().to_string().into());
         self
     }
 
@@ -335,7 +336,8 @@ impl Report {
     pub fn files(&self) -> BTreeSet<String> {
         let errors = self.diagnostics.iter().filter(|it| !it.warning);
         let file = |it: &Diagnostic| {
-            it.file.clone().or_else(|| it.place.as_ref().map(|place| place.source.name.clone()))
+            let place = it.place.as_ref().map(|place| place.source.name.as_str());
+            it.file.as_deref().or(place).map(str::to_owned)
         };
         errors.filter_map(file).collect()
     }
@@ -354,7 +356,7 @@ impl Report {
             serde_json::json!({
                 "severity": if it.warning { "warning" } else { "error" },
                 "message": it.message,
-                "file": place.map(|place| &place.source.name).or(it.file.as_ref()),
+                "file": place.map(|place| place.source.name.as_str()).or(it.file.as_deref()),
                 "line": place.map(Place::line),
                 "column": place.map(Place::column),
                 "help": it.help,

@@ -52,7 +52,7 @@ static METRICS: &[(Metric, Fill)] = &[
     (metric("pileus_request_duration_seconds", Histogram, &["server"], "Time until the answer begins, of a sample: one of time_one_in requests."), request_duration),
     (metric("pileus_filter_duration_seconds", Histogram, &["pipeline", "filter"], "Time in a filter or app without those below it, of a sample: one of time_one_in requests."), filter_duration),
     (metric("pileus_reloads_total", Counter, &["result"], "Times that the files were read again: success, or failure, which changed nothing."), reloads),
-    (metric("pileus_config_file_failing", Gauge, &["file"], "1 if the last reload failed because of this file, otherwise 0."), failing_files),
+    (metric("pileus_config_file_failing", Gauge, &["path"], "1 if the last reload failed because of this file, otherwise 0."), failing_files),
     (metric("pileus_config_loaded_timestamp_seconds", Gauge, &[], "When the files were read that the service goes by."), loaded),
     (metric("pileus_events_total", Counter, &[], "Number of the last change of what the engine knows; kept over restarts."), events),
     (metric("pileus_jobs", Gauge, &["state"], "Jobs that the engine knows."), jobs),

@@ -156,7 +156,7 @@ fn a_file_that_was_read_and_is_lost_makes_the_reload_fail() {
                 .is_some_and(|files| files.iter().any(|it| it.as_str().is_some_and(|it| it.ends_with(file))));
             let metrics = server.info("/metrics").text;
             let counted = metrics.lines().any(|line| {
-                line.starts_with("pileus_config_file_failing{file=\"")
+                line.starts_with("pileus_config_file_failing{path=\"")
                     && line.ends_with(&format!("{file}\"}} 1"))
             });
             if refused.status != 409 || !refused.text.contains(file) || !named || !counted {
@@ -179,8 +179,8 @@ fn a_file_that_was_read_and_is_lost_makes_the_reload_fail() {
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     let metrics = server.info("/metrics").text;
-    assert!(metrics.contains("pileus_config_file_failing{file=\"policy.json\"} 0"), "{metrics}");
-    assert!(!metrics.contains("pileus_config_file_failing{file=\"policy.json\"} 1"), "{metrics}");
+    assert!(metrics.contains("pileus_config_file_failing{path=\"policy.json\"} 0"), "{metrics}");
+    assert!(!metrics.contains("pileus_config_file_failing{path=\"policy.json\"} 1"), "{metrics}");
 }
 
 /// The folder `policy.d` is demanded once it was read; a file of it may go.

@@ -1035,7 +1035,7 @@ fn a_broken_file_is_a_sentence_too() {
     assert_eq!((config().status, config().text.as_str()), (200, "None"));
     assert!(reconfig().text.contains("pileus.toml:1:"), "{}", reconfig().text);
     assert_eq!(world.engine.commands(), []);
-    write("");
+    write("# nothing\n");
     assert_eq!((config().status, config().text.as_str()), (200, ""));
 }
 

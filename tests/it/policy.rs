@@ -168,7 +168,10 @@ fn what_is_wrong_with_a_file_of_the_folder_names_it() {
     folder(&place, &[]);
     let _socket = UnixListener::bind(place.path().join("policy.d/a.json")).expect("a socket");
     let (status, _, stderr) = place.run(&["check"]);
-    assert!(status.code() == Some(78) && stderr.contains("policy.d/a.json is no file"), "{stderr}");
+    assert!(
+        status.code() == Some(78) && stderr.contains("policy.d/a.json cannot be read: it is a socket"),
+        "{stderr}"
+    );
 }
 
 fn explain<'a>(rest: &[&'a str]) -> Vec<&'a str> {
