@@ -1,5 +1,7 @@
 //! The command line: words and options, and what `--help` teaches.
 
+mod token;
+
 use std::{
     ffi::OsString,
     path::{Path, PathBuf},
@@ -10,6 +12,7 @@ use clap::{
     parser::ValueSource,
 };
 
+pub use self::token::{CreateToken, TokenAccess, TokenCommand};
 use crate::convert::FileKind;
 
 /// Boots virtual machines on clouds for queued batch jobs, and answers for it over HTTP.
@@ -33,6 +36,7 @@ const EXAMPLES: &str = "Examples:
   pileus explain --time GET /v2/d/clouds  tell how long each filter on that way takes
   pileus explain job ID                   tell why a job waits, by the server of this host
   pileus convert api-paste.ini            turn Nova's or Cloud Scheduler's files into Pileus's own
+  pileus token create laptop --user ada   make a token, and print its secret
   pileus policy list                      show every rule, where it comes from, who asks it
   pileus policy test tests/*.json         decide vectors, show why a decision differs
 
@@ -122,6 +126,16 @@ pub enum Command {
         #[command(subcommand)]
         command: PolicyCommand,
     },
+    /// Create, list and revoke tokens of the embedded identity
+    #[command(mut_arg("policy", |arg| arg.hide(true)))]
+    Token {
+        /// Files of the server, and its state folder.
+        #[command(flatten)]
+        options: Options,
+        /// What to do with them
+        #[command(subcommand)]
+        command: TokenCommand,
+    },
     /// Turn files of Cloud Scheduler or of Nova into Pileus's own, and say what could not be carried over
     #[command(after_help = CONVERT)]
     Convert(Convert),
@@ -139,9 +153,8 @@ pub enum ExplainCommand {
     /// Why a job waits: every cloud with the first test that it fails, the shares, the limits
     #[command(
         mut_arg("config", |arg| arg.hide(true)),
-        mut_arg("paste", |arg| arg.hide(true)),
         mut_arg("policy", |arg| arg.hide(true)),
-        after_help = "Asks a server that runs, as the administrator: with the token in DIR/admin-token. Exit 0; 1 where the server refuses (no such job); 69 where it, or the token, is not there."
+        after_help = "Asks a server that runs, as the administrator: with the token in DIR/admin-token. The server is the one that api-paste.toml describes; --url names another one. Exit 0; 1 where the server refuses (no such job); 69 where it, or the token, is not there."
     )]
     Job(ExplainJob),
 }
@@ -164,9 +177,9 @@ pub struct ExplainRequest {
     /// Ask the server that runs how long each filter on this way takes
     #[arg(long)]
     pub time: bool,
-    /// Where its API listens
-    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8774", requires = "time")]
-    pub url: String,
+    /// Server to ask: http://HOST:PORT, https://HOST:PORT or unix:PATH [default: that of PATH, else of the files]
+    #[arg(long, value_name = "URL", requires = "time")]
+    pub url: Option<String>,
     /// Read the token from this file [default: $PILEUS_TOKEN, else the administrator's of --state]
     #[arg(long, value_name = "FILE", requires = "time")]
     pub token_file: Option<PathBuf>,
@@ -180,16 +193,16 @@ pub struct ExplainRequest {
 pub struct ExplainJob {
     /// The job's id
     pub id: String,
-    /// Where the API listens
-    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8774")]
-    pub url: String,
+    /// Server to ask: http://HOST:PORT, https://HOST:PORT or unix:PATH [default: the one that the files describe]
+    #[arg(long, value_name = "URL")]
+    pub url: Option<String>,
     /// The project that asks, and has the job [default: the administrator's, which sees every job]
     #[arg(long, value_name = "ID")]
     pub project: Option<String>,
     /// Read the token from this file [default: $PILEUS_TOKEN, else the administrator's of --state]
     #[arg(long, value_name = "FILE")]
     pub token_file: Option<PathBuf>,
-    /// The state folder of the server, for the administrator's token.
+    /// Pipelines of the server, and its state folder, for the administrator's token.
     #[command(flatten)]
     pub options: Options,
     /// As JSON, for scripts
@@ -293,6 +306,8 @@ impl Options {
 const ALL: &[&str] = &["config", "paste", "policy", "state"];
 /// Options of commands that read the files and have no use for the state folder.
 const FILES: &[&str] = &["config", "paste", "policy"];
+/// Options of `token`: it finds the server by its pipelines, and the store by the settings.
+const TOKENS: &[&str] = &["config", "paste", "state"];
 
 impl Cli {
     /// Parses the command line. An option of [`Options`] counts before and after a subcommand. One that is
@@ -336,7 +351,7 @@ impl Cli {
             Some(Command::Pipeline { listing, .. }) => (vec![top, &mut listing.options], FILES, "pipeline"),
             Some(Command::Extensions(it)) => (vec![top, &mut it.options], FILES, "extensions"),
             Some(Command::Explain { command: Some(ExplainCommand::Job(job)), request }) => {
-                (vec![top, &mut request.options, &mut job.options], &["state"], "explain job")
+                (vec![top, &mut request.options, &mut job.options], &["paste", "state"], "explain job")
             }
             Some(Command::Explain { command: None, request }) => {
                 let uses = if request.time { ALL } else { FILES };
@@ -350,6 +365,9 @@ impl Cli {
                 PolicyCommand::Explain(it) => (vec![top, options, &mut it.options], FILES, "policy explain"),
                 PolicyCommand::Test { .. } => (vec![top, options], &[], "policy test"),
             },
+            Some(Command::Token { options, command }) => {
+                (vec![top, options, &mut command.access().options], TOKENS, "token")
+            }
             Some(Command::Convert(_)) => (vec![top], &[], "convert"),
             Some(Command::Worker { .. }) => (vec![top], &[], "worker"),
         }

@@ -2,14 +2,15 @@
 //! redirects, no proxies. Bounded in size here, and in time by who asks.
 //!
 //! So are asked Keystone (`filters/authtoken`), policy servers (`policy/remote.rs`), and a server that runs by
-//! the words of the command line.
+//! the words of the command line (`call`).
 
+mod call;
 mod tls;
 
-use std::{error::Error, fmt, io, net::IpAddr, time::Duration};
+use std::{error::Error, fmt, io, net::IpAddr};
 
 use bytes::Bytes;
-use http::{Method, Request, Response, Uri, header, request, uri::Authority};
+use http::{Response, header, request, uri::Authority};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::{
     body::Incoming,
@@ -19,12 +20,14 @@ use hyper_util::rt::TokioIo;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpStream,
-    time::timeout,
 };
 use tokio_rustls::rustls::{self, InvalidMessage, pki_types::ServerName};
 use tokio_util::task::AbortOnDropHandle;
 
-pub use self::tls::{File, Files, Tls};
+pub use self::{
+    call::{ClientError, Target, call},
+    tls::{File, Files, Tls},
+};
 
 /// What a URL says before its path: how and where a server is reached.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -85,11 +88,7 @@ impl Endpoint {
             // Never in cleartext what was to be secret.
             (Some(_), None) => return Err("TLS is not set up".into()),
         };
-        let (sender, connection) =
-            http1::handshake(TokioIo::new(stream)).await.map_err(|error| causes(&error))?;
-        // Ends with the question, however that ends.
-        let driver = AbortOnDropHandle::new(tokio::spawn(connection));
-        Ok(Connection { authority: self.authority.clone(), sender, _driver: driver })
+        Connection::over(stream, &self.authority).await
     }
 }
 
@@ -111,6 +110,15 @@ pub struct Connection {
 }
 
 impl Connection {
+    /// Begins HTTP/1.1 on a stream; `authority` is what the server is called in `Host`.
+    async fn over(stream: Box<dyn Stream>, authority: &str) -> Result<Self, String> {
+        let (sender, connection) =
+            http1::handshake(TokioIo::new(stream)).await.map_err(|error| causes(&error))?;
+        // Ends with the question, however that ends.
+        let driver = AbortOnDropHandle::new(tokio::spawn(connection));
+        Ok(Self { authority: authority.into(), sender, _driver: driver })
+    }
+
     /// Asks, and hears how the answer begins. It ends with the connection.
     pub async fn ask(
         &mut self,
@@ -152,47 +160,4 @@ fn causes(error: &(dyn Error + 'static)) -> String {
         next = cause.source();
     }
     text
-}
-
-/// For connecting, and again for the answer, on the command line.
-const PATIENCE: Duration = Duration::from_secs(60);
-
-/// Most bytes of an answer there.
-const ANSWER_MAX: usize = 64 << 20;
-
-/// Why there is no answer; for people.
-#[derive(Debug, thiserror::Error)]
-pub enum ClientError {
-    /// The URL is none, or none that this speaks.
-    #[error("`{0}` is no URL of the form http://HOST:PORT or https://HOST:PORT")]
-    Url(String),
-    /// Nobody answers there.
-    #[error("nobody answers at {url}: {cause}")]
-    Unreachable {
-        /// As it was said.
-        url: String,
-        /// Why.
-        cause: String,
-    },
-}
-
-/// `GET` of a path with a token: the status and the body.
-pub async fn get(url: &str, path: &str, token: &str) -> Result<(u16, Bytes), ClientError> {
-    let base: Option<Uri> = url.parse().ok();
-    let endpoint =
-        base.and_then(|base| Endpoint::new(base.scheme_str().unwrap_or("http"), base.authority()?.as_str()));
-    let endpoint = endpoint.ok_or_else(|| ClientError::Url(url.to_owned()))?;
-    let lost = |cause: String| ClientError::Unreachable { url: url.to_owned(), cause };
-    let late = |_| lost(format!("nothing within {} s", PATIENCE.as_secs()));
-    let tls = endpoint.is_secure().then(Tls::system).transpose();
-    let tls = tls.map_err(|error| lost(error.problem))?;
-    let connection = timeout(PATIENCE, endpoint.connect(tls.as_ref())).await.map_err(late)?;
-    let mut connection = connection.map_err(lost)?;
-    let exchange = async {
-        let request = Request::builder().method(Method::GET).uri(path).header("x-auth-token", token);
-        let response = connection.ask(request, Bytes::new()).await?;
-        let status = response.status().as_u16();
-        Ok((status, read(response.into_body(), ANSWER_MAX).await?))
-    };
-    timeout(PATIENCE, exchange).await.map_err(late)?.map_err(lost)
 }

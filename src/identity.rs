@@ -6,17 +6,20 @@
 use std::{
     fs, io,
     io::Write,
-    os::unix::fs::OpenOptionsExt,
+    os::unix::fs::{MetadataExt, OpenOptionsExt, fchown},
     path::{Path, PathBuf},
 };
 
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD as URL_SAFE_NO_PAD};
-use pileus_model::{Actor, Command, Engine, Refusal};
+use pileus_model::{Actor, Command, Engine, Refusal, Time};
 use sha2::{Digest, Sha256};
 use tracing::warn;
 
-/// The name of the administrator's token, which is made once in a state folder's life.
-const ADMIN: &str = "admin";
+/// Name and user of the administrator's token, which the first start of a state folder makes.
+pub const ADMIN: &str = "admin";
+
+/// Actor of what `pileus token` changes in a state folder.
+pub const TOKEN_COMMAND: &str = "[token command]";
 
 /// Why there is no administrator's token.
 #[derive(Debug, thiserror::Error)]
@@ -48,48 +51,91 @@ pub fn hash(secret: &str) -> String {
     hex(&Sha256::digest(secret.as_bytes()))
 }
 
-/// Sees to it that the administrator has a token. Answers with the file that holds it.
+/// Ensures that the administrator has a token. Returns the file that holds it.
 ///
 /// The file is written before the token is made known: a crash between the two leaves a file whose
 /// token nobody accepts, and the next start writes a new one.
-pub async fn ensure_admin(engine: &dyn Engine, state: &Path) -> Result<PathBuf, IdentityError> {
+pub async fn ensure_admin(engine: &dyn Engine, state: &Path, now: Time) -> Result<PathBuf, IdentityError> {
     let path = state.join("admin-token");
-    if engine.view().tokens.values().any(|token| &*token.name == ADMIN) {
-        // He may have put it in a safer place. No second one is made, which nobody asked for.
+    if let Some(token) = engine.view().tokens.values().find(|token| &*token.name == ADMIN) {
+        // It may have been put in a safer place. No second one is made, which nobody asked for.
         if fs::metadata(&path).map_or(0, |file| file.len()) == 0 {
             warn!(path = %path.display(), "the administrator's token was made by an earlier start, and its file is gone");
+        }
+        if !token.is_valid_at(now) {
+            warn!("administrator's token expired, `pileus token create --admin` makes another one");
         }
         return Ok(path);
     }
     let secret = new_secret()?;
-    write_private(&path, &format!("{secret}\n"))
-        .map_err(|source| IdentityError::File { path: path.clone(), source })?;
-    let command = Command::CreateToken {
-        sha256: hash(&secret).into(),
-        name: ADMIN.into(),
-        user: "admin".into(),
-        project: "default".into(),
-        roles: vec!["admin".into(), "member".into()],
-    };
-    let by = Actor { user: "[start]".into(), ..Actor::default() };
-    engine
-        .submit(command, by)
-        .await
-        .map_err(|refusal: Refusal| IdentityError::Refused(refusal.to_string()))?;
+    let aside = write_private(&path, &secret)?;
+    put_in_place(&aside, &path)?;
+    make_admin(engine, &secret, "[start]", None).await?;
     Ok(path)
 }
 
-/// Whole or not at all, and never readable to others, not even for a moment.
-fn write_private(path: &Path, text: &str) -> io::Result<()> {
+/// Replaces the administrator's token. Returns the file that holds the new one.
+///
+/// The file takes its place after the engine has the token: a refusal leaves the old file and the old token.
+pub async fn replace_admin(
+    engine: &dyn Engine,
+    state: &Path,
+    expires: Option<Time>,
+) -> Result<PathBuf, IdentityError> {
+    let path = state.join("admin-token");
+    let secret = new_secret()?;
+    let aside = write_private(&path, &secret)?;
+    make_admin(engine, &secret, TOKEN_COMMAND, expires).await?;
+    put_in_place(&aside, &path)?;
+    Ok(path)
+}
+
+async fn make_admin(
+    engine: &dyn Engine,
+    secret: &str,
+    by: &str,
+    expires: Option<Time>,
+) -> Result<(), IdentityError> {
+    let command = Command::CreateToken {
+        sha256: hash(secret).into(),
+        name: ADMIN.into(),
+        user: ADMIN.into(),
+        project: "default".into(),
+        roles: vec!["admin".into(), "member".into()],
+        expires,
+        replaces: true,
+    };
+    let by = Actor { user: by.into(), ..Actor::default() };
+    let made = engine.submit(command, by).await;
+    made.map(drop).map_err(|refusal: Refusal| IdentityError::Refused(refusal.to_string()))
+}
+
+/// Writes a secret beside `path`, in a file that is never readable to others, not even for a moment. The file
+/// belongs to the owner of its folder: root may work on the folder of a service.
+fn write_private(path: &Path, secret: &str) -> Result<PathBuf, IdentityError> {
     let aside = path.with_extension("new");
-    fs::remove_file(&aside).or_else(|error| match error.kind() {
-        io::ErrorKind::NotFound => Ok(()),
-        _ => Err(error),
-    })?;
-    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&aside)?;
-    file.write_all(text.as_bytes())?;
-    file.sync_all()?;
-    fs::rename(&aside, path)
+    let written = || -> io::Result<()> {
+        fs::remove_file(&aside).or_else(|error| match error.kind() {
+            io::ErrorKind::NotFound => Ok(()),
+            _ => Err(error),
+        })?;
+        let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&aside)?;
+        if let Some(folder) = path.parent().map(fs::metadata).transpose()? {
+            let made = file.metadata()?;
+            if (made.uid(), made.gid()) != (folder.uid(), folder.gid()) && nix::unistd::geteuid().is_root() {
+                fchown(&file, Some(folder.uid()), Some(folder.gid()))?;
+            }
+        }
+        file.write_all(format!("{secret}\n").as_bytes())?;
+        file.sync_all()
+    };
+    written()
+        .map(|()| aside.clone())
+        .map_err(|source| IdentityError::File { path: path.to_path_buf(), source })
+}
+
+fn put_in_place(aside: &Path, path: &Path) -> Result<(), IdentityError> {
+    fs::rename(aside, path).map_err(|source| IdentityError::File { path: path.to_path_buf(), source })
 }
 
 fn hex(bytes: &[u8]) -> String {

@@ -192,6 +192,17 @@ fn known<'a>(extensions: &'a [&'a str]) -> Known<'a> {
     Known { drivers, stores, extensions }
 }
 
+/// The store that `pileus.toml` names, for commands that work on a state folder. The default, where the file has
+/// mistakes: the state may be older than they are. An error, where it cannot be read.
+pub(crate) fn store_of(options: &Options) -> Result<String, Report> {
+    let (aliases, mut report) = (extensions::aliases(), Report::default());
+    let Some(source) = Files::read_config(options, &mut report) else { return Err(report) };
+    let (name, text) = (&source.name, &source.text);
+    let config = Config::from_text(name, text, Path::new(""), &known(&aliases), &mut report);
+    let default = || pileus_engine::STORES.first().copied().unwrap_or_default().to_owned();
+    Ok(config.map_or_else(default, |config| config.store.value))
+}
+
 /// The rules of these files alone, as `[policy]` of the settings has it.
 pub(crate) fn policy_of(files: &[Arc<Source>], options: &Options, report: &mut Report) -> Policy {
     let aliases = extensions::aliases();

@@ -7,7 +7,7 @@ use pileus_sdk::{
     Action, Call, Fault, Reply, Resource, StatusCode,
     extension::Deps,
     header, json,
-    model::{Command, Engine, Token},
+    model::{Command, Engine, Time, Token},
 };
 use serde::Deserialize;
 use serde_json::Value;
@@ -28,6 +28,8 @@ struct New {
     project: String,
     #[serde(default = "member")]
     roles: Vec<String>,
+    #[serde(default)]
+    expires_at: Option<String>,
 }
 
 fn member() -> Vec<String> {
@@ -59,6 +61,7 @@ impl Tokens {
 
     async fn create(self: Arc<Self>, call: Call) -> Result<Reply, Fault> {
         let new: New = call.json("token")?;
+        let expires = new.expires_at.as_deref().map(moment).transpose()?;
         let secret = identity::new_secret().map_err(Fault::internal)?;
         let sha256 = identity::hash(&secret);
         let command = Command::CreateToken {
@@ -67,6 +70,8 @@ impl Tokens {
             user: new.user.into(),
             project: new.project.into(),
             roles: new.roles,
+            expires,
+            replaces: false,
         };
         let made = self.engine.submit(command, call.actor()).await?;
         let token = made.view.tokens.get(sha256.as_str());
@@ -84,9 +89,20 @@ impl Tokens {
     }
 }
 
-fn document(token: &Token) -> Value {
+/// Parses RFC 3339.
+fn moment(text: &str) -> Result<Time, Fault> {
+    let wrong = |_| {
+        let form = "a time as in `2027-01-31T12:00:00Z` (RFC 3339), or null";
+        Fault::BadRequest(format!("Invalid input for field `token.expires_at`: expected {form}"))
+    };
+    text.parse::<jiff::Timestamp>().map(|at| Time(at.as_millisecond())).map_err(wrong)
+}
+
+/// A token without its secret: `expires_at` is null if the token has no end.
+pub(crate) fn document(token: &Token) -> Value {
+    let shown = |at: Time| jiff::Timestamp::from_millisecond(at.0).map(|at| at.to_string()).ok();
     json!({
         "name": token.name, "user": token.user, "project": token.project, "roles": token.roles,
-        "created": jiff::Timestamp::from_millisecond(token.created.0).map(|at| at.to_string()).ok(),
+        "created": shown(token.created), "expires_at": token.expires.and_then(shown),
     })
 }

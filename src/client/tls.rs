@@ -6,7 +6,12 @@ use std::{fmt, path::Path, path::PathBuf, sync::Arc};
 use rustls_native_certs::load_native_certs;
 use tokio_rustls::{
     TlsConnector,
-    rustls::{self, ClientConfig, RootCertStore},
+    rustls::{
+        self, CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
+        client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+        crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature},
+        pki_types::{CertificateDer, ServerName, UnixTime},
+    },
 };
 
 use crate::tls::{self, TlsError};
@@ -87,6 +92,21 @@ impl Tls {
         Self::read(&Files { ca: nothing("ca"), certificate: nothing("certificate"), key: nothing("key") })
     }
 
+    /// For a server whose certificate is known: the first one of this file, and no other, whatever names and
+    /// authorities it has. The server still has to prove that it holds the key.
+    pub fn pinned(certificate: &Path) -> Result<Self, TlsError> {
+        let mut known = tls::certificates("certificate", certificate)?;
+        let verifier = Pinned { certificate: known.swap_remove(0), provider: tls::provider() };
+        let builder = ClientConfig::builder_with_provider(tls::provider());
+        let builder = builder.with_safe_default_protocol_versions();
+        let builder =
+            builder.map_err(|error| TlsError { setting: "certificate", problem: error.to_string() })?;
+        let builder = builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier));
+        let mut config = builder.with_no_client_auth();
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        Ok(Self(TlsConnector::from(Arc::new(config))))
+    }
+
     pub(super) fn connector(&self) -> &TlsConnector {
         &self.0
     }
@@ -110,4 +130,56 @@ fn of_the_system(setting: &'static str) -> Result<Arc<RootCertStore>, TlsError> 
         return Err(TlsError { setting, problem, file: None });
     }
     Ok(Arc::new(roots))
+}
+
+/// Verifier that accepts one certificate.
+struct Pinned {
+    certificate: CertificateDer<'static>,
+    provider: Arc<CryptoProvider>,
+}
+
+impl ServerCertVerifier for Pinned {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        match *end_entity == self.certificate {
+            true => Ok(ServerCertVerified::assertion()),
+            false => Err(CertificateError::ApplicationVerificationFailure.into()),
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.provider.signature_verification_algorithms;
+        verify_tls12_signature(message, certificate, signed, algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.provider.signature_verification_algorithms;
+        verify_tls13_signature(message, certificate, signed, algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.provider.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+impl fmt::Debug for Pinned {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Pinned")
+    }
 }

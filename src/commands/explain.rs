@@ -2,29 +2,35 @@
 
 use std::{fmt::Write as _, io::Write, path::Path};
 
+use bytes::Bytes;
 use comfy_table::{Table, presets::NOTHING};
+use http::Method;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
 
-use super::{FAILED, OK, SOFTWARE, UNAVAILABLE};
-use crate::{cli::ExplainJob, client};
+use super::{FAILED, OK, SOFTWARE, UNAVAILABLE, api_server};
+use crate::{
+    cli::ExplainJob,
+    client::{self, Target},
+};
 
 /// The administrator's project: that of his token.
 pub const PROJECT: &str = "default";
 
 pub fn job(asked: &ExplainJob) -> u8 {
-    let token = match token(asked.token_file.as_deref(), asked.options.state()) {
-        Ok(token) => token,
-        Err(text) => return fail(UNAVAILABLE, &text),
+    let found = api_server::find(&asked.options, asked.url.as_deref(), asked.token_file.as_deref());
+    let (target, token) = match found {
+        Ok(found) => found,
+        Err((code, text)) => return fail(code, &text),
     };
     let id = utf8_percent_encode(&asked.id, NON_ALPHANUMERIC);
     let path = match &asked.project {
         Some(project) => {
-            format!("/v2/{}/jobs/{id}/explain", utf8_percent_encode(project, NON_ALPHANUMERIC))
+            format!("/{}/jobs/{id}/explain", utf8_percent_encode(project, NON_ALPHANUMERIC))
         }
-        None => format!("/v2/{PROJECT}/jobs/{id}/explain?all_projects=1"),
+        None => format!("/{PROJECT}/jobs/{id}/explain?all_projects=1"),
     };
-    let it = match fetch(&asked.url, &path, &token, "explanation") {
+    let it = match fetch(&target, &path, &token, "explanation") {
         Ok(it) => it,
         Err((code, text)) => return fail(code, &text),
     };
@@ -35,21 +41,31 @@ pub fn job(asked: &ExplainJob) -> u8 {
     OK
 }
 
-/// What stands below `member` in the answer of a server that runs; else the exit code, and why.
-pub fn fetch(url: &str, path: &str, token: &str, member: &str) -> Result<Value, (u8, String)> {
+/// Returns what stands below `member` in the answer of a server that runs; else the exit code, and why.
+pub fn fetch(target: &Target, path: &str, token: &str, member: &str) -> Result<Value, (u8, String)> {
+    let mut json = exchange(target, Method::GET, path, token, Bytes::new())?;
+    json.get_mut(member).map(Value::take).ok_or_else(|| (FAILED, format!("the answer has no `{member}`")))
+}
+
+/// Calls the server. Returns the answer's JSON, null where it has none; else the exit code, and why.
+pub fn exchange(
+    target: &Target,
+    method: Method,
+    path: &str,
+    token: &str,
+    body: Bytes,
+) -> Result<Value, (u8, String)> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| (SOFTWARE, format!("no network: {error}")))?;
-    let answer = runtime.block_on(client::get(url, path, token));
+    let answer = runtime.block_on(client::call(target, method, path, token, body));
     let (status, body) = answer.map_err(|error| (UNAVAILABLE, error.to_string()))?;
-    let mut json: Value = serde_json::from_slice(&body).unwrap_or_default();
-    match json.get_mut(member).filter(|_| status == 200) {
-        Some(it) => Ok(it.take()),
-        None => {
-            // A fault: {"itemNotFound": {"code": 404, "message": "…"}}.
-            let said = json.as_object().and_then(|it| it.values().next()?.get("message")?.as_str());
-            Err((FAILED, said.unwrap_or(&format!("the server answered {status}")).to_owned()))
-        }
+    let json: Value = serde_json::from_slice(&body).unwrap_or_default();
+    if (200..300).contains(&status) {
+        return Ok(json);
     }
+    // A fault: {"itemNotFound": {"code": 404, "message": "…"}}.
+    let said = json.as_object().and_then(|it| it.values().next()?.get("message")?.as_str());
+    Err((FAILED, said.unwrap_or(&format!("the server answered {status}")).to_owned()))
 }
 
 pub fn fail(code: u8, text: &str) -> u8 {

@@ -6,12 +6,13 @@ use http::Method;
 use pileus_sdk::{Fault, path};
 use serde_json::{Value, json};
 
-use super::{CONFIG, FAILED, OK, USAGE, explain_time};
+use super::{CONFIG, FAILED, OK, USAGE, api_server, explain_time};
 use crate::{
     Checked,
     cli::ExplainRequest,
+    client::Target,
     diagnostic::words,
-    paste::{self, ServerPlan, Shape},
+    paste::{self, Plan, ServerPlan, Shape},
     router::Found,
 };
 
@@ -35,10 +36,15 @@ pub fn run(asked: &ExplainRequest) -> u8 {
     }
     let Some(checked) = super::checked(&asked.options) else { return CONFIG };
     let servers = &checked.plan.servers;
+    let usual = || servers.iter().find(|server| server.name == "api").or(servers.first());
     let server = match (&asked.server, uri.port_u16()) {
         (Some(name), _) => servers.iter().find(|server| server.name == *name),
-        (None, Some(port)) => servers.iter().find(|server| server.settings.listen.port() == Some(port)),
-        (None, None) => servers.iter().find(|server| server.name == "api").or(servers.first()),
+        (None, Some(port)) => {
+            let of_port = servers.iter().find(|server| server.settings.listen.port() == Some(port));
+            // The files may leave the port to the start, or to systemd; the server that is asked is named.
+            of_port.or_else(|| usual().filter(|_| asked.time))
+        }
+        (None, None) => usual(),
     };
     let Some(server) = server else {
         let names: Vec<_> = servers.iter().map(|server| server.name.as_str()).collect();
@@ -48,7 +54,8 @@ pub fn run(asked: &ExplainRequest) -> u8 {
     let mut told = explain(&checked, server, &method, &uri);
     let text = if asked.time {
         let stages = stages(&checked, server, &uri);
-        match explain_time::fetch(asked, &server.name, &stages) {
+        let of_api = || api(asked, &checked.plan, server, &uri);
+        match explain_time::fetch(asked, of_api, &server.name, &stages) {
             Ok(times) if asked.json => {
                 told["times"] = times;
                 format!("{told:#}\n")
@@ -64,6 +71,24 @@ pub fn run(asked: &ExplainRequest) -> u8 {
     // A closed pipe means that the reader has seen enough.
     std::io::stdout().lock().write_all(text.as_bytes()).ok();
     if told["problem"].is_null() { OK } else { FAILED }
+}
+
+/// The server to ask for times: of `--url`; else that of the path's own host and port, if the API is there; else
+/// the one that the files describe.
+fn api(
+    asked: &ExplainRequest,
+    plan: &Plan,
+    server: &ServerPlan,
+    uri: &http::Uri,
+) -> Result<Target, (u8, String)> {
+    match (&asked.url, uri.authority()) {
+        (Some(url), _) => api_server::by_url(url),
+        (None, Some(authority)) if api_server::mounts_api(plan, server) => {
+            let url = format!("{}://{authority}", uri.scheme_str().unwrap_or("http"));
+            api_server::called_by(&url, plan)
+        }
+        (None, _) => api_server::described(plan),
+    }
 }
 
 fn way<'a>(checked: &'a Checked, server: &ServerPlan, uri: &http::Uri) -> paste::Way<'a> {

@@ -7,21 +7,23 @@ use serde_json::{Value, json};
 
 use super::{
     UNAVAILABLE,
+    api_server::Failure,
     explain::{self, PROJECT},
 };
-use crate::cli::ExplainRequest;
+use crate::{cli::ExplainRequest, client::Target};
 
 /// `{"server": {…}, "stages": [{"pipeline", "stage", "count", "own", "total", "share"}]}` in the order of the
 /// way. A stage that the server does not have, because it runs with other files, has a count of null.
 pub fn fetch(
     asked: &ExplainRequest,
+    target: impl FnOnce() -> Result<Target, Failure>,
     server: &str,
     stages: &[(String, String)],
-) -> Result<Value, (u8, String)> {
+) -> Result<Value, Failure> {
     let token = explain::token(asked.token_file.as_deref(), asked.options.state());
     let token = token.map_err(|text| (UNAVAILABLE, text))?;
-    let path = format!("/v2/{PROJECT}/service/timings");
-    let timings = explain::fetch(&asked.url, &path, &token, "timings")?;
+    let path = format!("/{PROJECT}/service/timings");
+    let timings = explain::fetch(&target()?, &path, &token, "timings")?;
     Ok(along(&timings, server, stages))
 }
 

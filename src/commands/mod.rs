@@ -1,5 +1,6 @@
 //! One file for each word of the command line.
 
+mod api_server;
 mod check;
 mod convert;
 mod explain;
@@ -8,6 +9,7 @@ mod explain_time;
 mod listing;
 mod policy;
 mod serve;
+mod token;
 
 use std::{io::IsTerminal, process::ExitCode};
 
@@ -18,7 +20,7 @@ use crate::{
 
 /// Done.
 pub const OK: u8 = 0;
-/// Something was found wanting: a vector that failed.
+/// Something was found wanting: a vector that failed, a request that the server refused.
 pub const FAILED: u8 = 1;
 /// `EX_USAGE`: a wrong word on the command line.
 pub const USAGE: u8 = 64;
@@ -46,6 +48,7 @@ pub fn run(cli: Cli) -> ExitCode {
             PolicyCommand::Explain(asked) => policy::explain(&asked),
             PolicyCommand::Test { files } => policy::test(&files),
         },
+        Some(Command::Token { command, .. }) => token::run(&command),
         Some(Command::Convert(options)) => convert::run(&options),
         Some(Command::Worker { folder }) => return pileus_engine::drivers::local::worker::main(&folder),
     };

@@ -114,7 +114,7 @@ async fn start(checked: Checked, options: &Options, format: LogFormat) -> u8 {
         Err(error) => return fail(code(&error), &error.to_string()),
     };
     let engine: Arc<dyn Engine> = running.engine();
-    let token = match identity::ensure_admin(&*engine, options.state()).await {
+    let token = match identity::ensure_admin(&*engine, options.state(), clock.now()).await {
         Ok(path) => path,
         Err(error) => {
             running.stop().await;

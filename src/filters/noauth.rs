@@ -12,7 +12,7 @@
 use std::sync::Arc;
 
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
-use pileus_model::Name;
+use pileus_model::{Actor, Name, OPERATOR};
 use pileus_sdk::{Answer, Body, Caller, Fault, Filter, Request, Response};
 use serde::Deserialize;
 
@@ -68,7 +68,7 @@ pub fn factory(section: &Section, _: &Deps) -> Result<Filter, Diagnostic> {
     }
     let operator = (config.anonymous == Anonymous::Operator).then(|| {
         let project = config.project.as_str().into();
-        Arc::new(Caller::new("operator".into(), project, vec!["admin".into()], true))
+        Arc::new(Caller::new(OPERATOR.into(), project, vec!["admin".into()], true))
     });
     Ok(Filter::around(move |inner, mut request| {
         let caller = match &operator {
@@ -89,14 +89,16 @@ pub fn factory(section: &Section, _: &Deps) -> Result<Filter, Diagnostic> {
     }))
 }
 
-/// Who `user:project` is; a project that is not said is the user's own.
+/// Who `user:project` is; a project that is not said is the user's own. `None`: no user, or one that stands for
+/// an actor of the server itself.
 fn caller(token: &HeaderValue) -> Option<Caller> {
     let token = token.to_str().ok()?;
     let (user, project) = token.split_once(':').unwrap_or((token, ""));
     let project = if project.is_empty() { user } else { project };
     let is_admin = user == "admin";
     let roles = if is_admin { vec!["admin".to_owned()] } else { Vec::new() };
-    (!user.is_empty()).then(|| Caller::new(Name::from(user), Name::from(project), roles, is_admin))
+    (!user.is_empty() && !Actor::is_reserved(user))
+        .then(|| Caller::new(Name::from(user), Name::from(project), roles, is_admin))
 }
 
 /// The token to use next, for whomever the client says it is.
@@ -104,6 +106,11 @@ fn handshake(request: &Request) -> Result<Response, Fault> {
     let headers = request.headers();
     let (user, project) = (text(headers, &X_AUTH_USER)?, text(headers, &X_AUTH_PROJECT_ID)?);
     let (user, project) = (user.unwrap_or("admin"), project.unwrap_or("admin"));
+    if Actor::is_reserved(user) {
+        return Err(Fault::BadRequest(format!(
+            "The user `{user}` stands for an actor of the server itself."
+        )));
+    }
     let path = request.uri().path();
     let slash = if path.ends_with('/') { "" } else { "/" };
     let url = format!("{}{path}{slash}{project}", request.origin());
@@ -173,6 +180,16 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn no_token_is_made_for_an_actor_of_the_server() {
+        let (deps, ..) = deps();
+        let stack = over(KIND, "", &deps, who);
+        for user in ["[scheduler]", "operator"] {
+            let answer = stack.send(request(Method::GET, "/v2", &[("x-auth-user", user)])).await;
+            assert_eq!(answer.unwrap_err().code().0, 400, "{user}");
+        }
+    }
+
+    #[tokio::test]
     async fn a_token_is_a_user_and_a_project() {
         let (deps, ..) = deps();
         let stack = over(KIND, "anonymous = 'handshake'", &deps, who);
@@ -185,6 +202,9 @@ mod tests {
             ("Admin:p1", Some("Admin of p1 [] false")),
             ("", None),
             (":p1", None),
+            ("[scheduler]:p1", None),
+            ("operator:p1", None),
+            ("Operator", None),
         ] {
             let answer = stack.send(request(Method::GET, "/", &[("x-auth-token", token)])).await;
             assert_eq!(answer.as_ref().map(body).ok().as_deref(), expected, "{token}");

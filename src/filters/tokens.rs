@@ -5,7 +5,8 @@
 //! and nobody is told why. The token is taken out of its header, so that no log and no stage below sees it.
 //!
 //! A caller is built once for a token, not once for a request: the cache holds him as long as the
-//! view holds the very same tokens. A revoked token is unknown with the next view.
+//! view holds the very same tokens. A revoked token is unknown with the next view. The clock is read for tokens
+//! that expire, and for no others.
 
 use std::{
     collections::HashMap,
@@ -18,7 +19,7 @@ use std::{
 };
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
-use pileus_model::{Engine, Name, OrdMap, Token};
+use pileus_model::{Clock, Engine, Name, OrdMap, Time, Token};
 use pileus_sdk::{Caller, Fault, Filter};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
@@ -53,7 +54,7 @@ pub struct Config {}
 /// Builds the stage.
 pub fn factory(section: &Section, deps: &Deps) -> Result<Filter, Diagnostic> {
     let Config {} = section.parse()?;
-    let identity = Arc::new(Identity { engine: deps.engine.clone(), callers: Default::default() });
+    let identity = Arc::new(Identity::new(deps.engine.clone(), deps.clock.clone()));
     Ok(Filter::gate(move |request| {
         let caller = caller(request.headers_mut(), &identity);
         let challenge = || Some("Bearer realm=\"pileus\"".to_owned());
@@ -105,6 +106,7 @@ type Hash = [u8; 32];
 /// could use. The last word is a comparison whose time does not depend on what is compared.
 struct Identity {
     engine: Arc<dyn Engine>,
+    clock: Arc<dyn Clock>,
     callers: [Shard; SHARDS],
 }
 
@@ -152,6 +154,8 @@ struct Known {
     tokens: OrdMap<Name, Arc<Token>>,
     /// The newest view that was seen to hold them.
     seq: AtomicU64,
+    /// End of the token's validity, where it has one.
+    expires: Option<Time>,
     caller: Arc<Caller>,
 }
 
@@ -172,12 +176,17 @@ impl Known {
 }
 
 impl Identity {
+    fn new(engine: Arc<dyn Engine>, clock: Arc<dyn Clock>) -> Self {
+        Self { engine, clock, callers: Default::default() }
+    }
+
     fn caller(&self, secret: &[u8]) -> Option<Arc<Caller>> {
         let hash: Hash = Sha256::digest(secret).into();
         let callers = &self.callers[usize::from(hash[0]) % SHARDS];
         if let Some(known) = callers.read().unwrap_or_else(PoisonError::into_inner).get(&key(&hash))
             && same(&known.hash, &hash)
             && known.holds(&*self.engine)
+            && known.expires.is_none_or(|expires| self.clock.now() < expires)
         {
             return Some(known.caller.clone());
         }
@@ -190,11 +199,15 @@ impl Identity {
         let view = self.engine.view();
         let mut hex = [0; 64];
         let token = view.tokens.get(hex_of(&hash, &mut hex))?;
+        if !token.is_valid_at(self.clock.now()) {
+            return None;
+        }
         let is_admin = token.roles.iter().any(|role| role == "admin");
         let caller = Caller::new(token.user.clone(), token.project.clone(), token.roles.clone(), is_admin);
         let caller = Arc::new(caller);
         let seq = AtomicU64::new(view.seq);
-        let known = Known { hash, tokens: view.tokens.clone(), seq, caller: caller.clone() };
+        let known =
+            Known { hash, tokens: view.tokens.clone(), seq, expires: token.expires, caller: caller.clone() };
         let mut callers = callers.write().unwrap_or_else(PoisonError::into_inner);
         if callers.len() >= MAX_CALLERS / SHARDS {
             // Only those whose token is known come in: a stranger cannot fill it.
@@ -226,8 +239,10 @@ fn hex_of<'a>(hash: &Hash, hex: &'a mut [u8; 64]) -> &'a str {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use http::Method;
-    use pileus_model::{Time, View};
+    use pileus_model::View;
     use pileus_sdk::Body;
     use serde_json::json;
 
@@ -245,6 +260,7 @@ mod tests {
             project: "p1".into(),
             roles: roles.iter().map(|role| role.to_string()).collect(),
             created: Time(0),
+            expires: None,
         }
     }
 
@@ -315,8 +331,8 @@ mod tests {
 
     #[test]
     fn a_caller_is_built_once_and_goes_with_his_token() {
-        let (_, _, engine) = deps();
-        let identity = Identity { engine: engine.clone(), callers: Default::default() };
+        let (deps, _, engine) = deps();
+        let identity = Identity::new(deps.engine.clone(), deps.clock.clone());
         show(&engine, &[token("s", "ann", &["member"])]);
         let first = identity.caller(b"s").unwrap();
         assert!(Arc::ptr_eq(&first, &identity.caller(b"s").unwrap()), "kept");
@@ -332,9 +348,44 @@ mod tests {
     }
 
     #[test]
+    fn a_token_ends_at_its_time_whether_it_is_cached_or_not() {
+        let (deps, clock, engine) = deps();
+        let now = deps.clock.now();
+        let (second, minute) = (Duration::from_secs(1), Duration::from_secs(60));
+        let expiring = |secret: &str, expires: Option<Time>| Token { expires, ..token(secret, "ann", &[]) };
+        show(
+            &engine,
+            &[
+                expiring("never", None),
+                expiring("past", Some(Time(0))),
+                expiring("now", Some(now)),
+                expiring("minute", Some(now.after(minute))),
+                expiring("hour", Some(now.after(minute * 60))),
+            ],
+        );
+        let identity = Identity::new(deps.engine.clone(), deps.clock.clone());
+        let steps = [
+            (Duration::ZERO, ["never", "minute", "hour"].as_slice()),
+            (minute - second, &["never", "minute", "hour"]),
+            (second, &["never", "hour"]),
+            (minute * 60, &["never"]),
+        ];
+        for (passes, valid) in steps {
+            clock.advance(passes);
+            for secret in ["never", "past", "now", "minute", "hour"] {
+                // The second look meets the cache.
+                for look in 0..2 {
+                    let known = identity.caller(secret.as_bytes()).is_some();
+                    assert_eq!(known, valid.contains(&secret), "{secret} at {:?}, look {look}", clock.now());
+                }
+            }
+        }
+    }
+
+    #[test]
     fn the_cache_is_bounded() {
-        let (_, _, engine) = deps();
-        let identity = Identity { engine: engine.clone(), callers: Default::default() };
+        let (deps, _, engine) = deps();
+        let identity = Identity::new(deps.engine.clone(), deps.clock.clone());
         let tokens: Vec<_> = (0..MAX_CALLERS + 500).map(|it| token(&it.to_string(), "ann", &[])).collect();
         show(&engine, &tokens);
         for secret in 0..tokens.len() {

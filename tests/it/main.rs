@@ -40,4 +40,5 @@ mod support;
 mod systemd;
 mod tenants;
 mod tls;
+mod tokens;
 mod traps;

@@ -164,6 +164,7 @@ fn picture() -> View {
         project: "p1".into(),
         roles: vec!["admin".into()],
         created: Time(0),
+        expires: None,
     };
     view.tokens.insert(sha256, Arc::new(token));
     view

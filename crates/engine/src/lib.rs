@@ -49,6 +49,6 @@ pub use schedule::{
     plan::{Intent, plan},
     rebalance::rebalance,
 };
-pub use start::{Running, StartError, start};
+pub use start::{Running, StartError, open, start};
 pub use state::apply;
 pub use store::{OpenError, STORES};

@@ -249,6 +249,8 @@ impl Simulation {
                 user: "alice".into(),
                 project: "p".into(),
                 roles: Vec::new(),
+                expires: self.random.pick(&[None, Some(Time(i64::MAX))]),
+                replaces: self.random.pick(&[false, true]),
             },
         };
         self.command(command);

@@ -21,13 +21,13 @@ use tracing::{error, info, warn};
 use crate::{
     change::Change,
     command::valid,
-    config::Config,
+    config::{Config, SchedulerConfig},
     drivers::DriverError,
     files::{self, FileError},
     fleet::{DriverFactory, Fleet},
     hub::{Door, Hub, RECONCILERS},
     ids::Ids,
-    proxies::{self, Office},
+    proxies::{self, CredentialsConfig, Office},
     reconcile::{self, decider::DECIDERS},
     state::FILES,
     store::{self, OpenError, Store},
@@ -87,6 +87,28 @@ pub async fn start(
     start_upon(config, clock, drivers, store, view).await
 }
 
+/// Opens a state folder without starting the engine: commands are decided and become durable, and no
+/// reconcile loop runs. For commands that work on a folder while no server owns it. To be called within a
+/// tokio runtime, and to be ended by [`Running::stop_with`].
+pub async fn open(state_dir: PathBuf, store: String, clock: Arc<dyn Clock>) -> Result<Running, StartError> {
+    let config = Config {
+        state_dir: state_dir.clone(),
+        store: store.clone(),
+        worker_exe: PathBuf::new(),
+        scheduler: SchedulerConfig::default(),
+        clouds: Vec::new(),
+        cloud_aliases: None,
+        user_limits: None,
+        credentials: CredentialsConfig::default(),
+    };
+    let (store, view) = blocking(move || store::open(&store, &state_dir)).await?;
+    let none: Box<DriverFactory> = Box::new(|name, _| {
+        let error = DriverError::Failed(format!("driver `{name}` is not started"));
+        Box::pin(async move { Err(error) })
+    });
+    Ok(Running::upon(config, clock, none, store, view))
+}
+
 /// Starts the engine upon an open store and what was in it.
 pub(crate) async fn start_upon(
     config: Config,
@@ -98,54 +120,10 @@ pub(crate) async fn start_upon(
     let read = (config.cloud_aliases.clone(), config.user_limits.clone());
     let read = move || Ok::<_, FileError>((read_aliases(read.0)?, read_limits(read.1)?));
     let files = blocking(read).await;
-    let ids = Ids::after(&view);
-    let (queue, items) = mpsc::channel(writer::QUEUE);
-    let scheduler = &config.scheduler;
-    let intervals = [
-        scheduler.scheduler_interval_s,
-        scheduler.cleanup_interval_s,
-        scheduler.vm_poller_interval_s,
-        scheduler.job_poller_interval_s,
-        scheduler.machine_poller_interval_s,
-    ];
-    let now = clock.now();
-    let beat = |(name, interval): (&'static str, NonZeroU64)| Beat {
-        name,
-        interval_s: interval.get(),
-        last: now,
-        error: None,
-    };
-    let hub = Arc::new(Hub {
-        clock,
-        store,
-        fleet: Fleet::new(drivers),
-        office: Office::new(config.credentials, &config.state_dir),
-        seq: watch::Sender::new(view.seq),
-        newest: AtomicU64::new(view.seq),
-        view: ArcSwap::from_pointee(view),
-        tail: crate::tail::Tail::default(),
-        surveying: Arc::default(),
-        queue,
-        runtime: Handle::current(),
-        aliases_file: config.cloud_aliases,
-        limits_file: config.user_limits,
-        beats: Mutex::new(RECONCILERS.into_iter().zip(intervals).map(beat).collect()),
-        closed: Mutex::default(),
-        troubles: Mutex::default(),
-        strays: Mutex::default(),
-        config: config.scheduler,
-    });
-    let writer = tokio::spawn(writer::run(hub.clone(), items, ids));
-    let mut running = Running {
-        hub,
-        deciders: None,
-        stop_deciders: CancellationToken::new(),
-        poller: None,
-        stop_poller: CancellationToken::new(),
-        writer: Some(writer),
-    };
+    let (clouds, state_dir) = (config.clouds.clone(), config.state_dir.clone());
+    let mut running = Running::upon(config, clock, drivers, store, view);
     let begun = match files {
-        Ok((aliases, limits)) => running.begin(config.clouds, aliases, limits, config.state_dir).await,
+        Ok((aliases, limits)) => running.begin(clouds, aliases, limits, state_dir).await,
         Err(error) => Err(error),
     };
     if let Err(error) = begun {
@@ -156,6 +134,62 @@ pub(crate) async fn start_upon(
 }
 
 impl Running {
+    /// The writer alone, upon an open store and what was in it.
+    fn upon(
+        config: Config,
+        clock: Arc<dyn Clock>,
+        drivers: Box<DriverFactory>,
+        store: Arc<dyn Store>,
+        view: View,
+    ) -> Self {
+        let ids = Ids::after(&view);
+        let (queue, items) = mpsc::channel(writer::QUEUE);
+        let scheduler = &config.scheduler;
+        let intervals = [
+            scheduler.scheduler_interval_s,
+            scheduler.cleanup_interval_s,
+            scheduler.vm_poller_interval_s,
+            scheduler.job_poller_interval_s,
+            scheduler.machine_poller_interval_s,
+        ];
+        let now = clock.now();
+        let beat = |(name, interval): (&'static str, NonZeroU64)| Beat {
+            name,
+            interval_s: interval.get(),
+            last: now,
+            error: None,
+        };
+        let hub = Arc::new(Hub {
+            clock,
+            store,
+            fleet: Fleet::new(drivers),
+            office: Office::new(config.credentials, &config.state_dir),
+            seq: watch::Sender::new(view.seq),
+            newest: AtomicU64::new(view.seq),
+            view: ArcSwap::from_pointee(view),
+            tail: crate::tail::Tail::default(),
+            surveying: Arc::default(),
+            queue,
+            runtime: Handle::current(),
+            aliases_file: config.cloud_aliases,
+            limits_file: config.user_limits,
+            beats: Mutex::new(RECONCILERS.into_iter().zip(intervals).map(beat).collect()),
+            closed: Mutex::default(),
+            troubles: Mutex::default(),
+            strays: Mutex::default(),
+            config: config.scheduler,
+        });
+        let writer = tokio::spawn(writer::run(hub.clone(), items, ids));
+        Self {
+            hub,
+            deciders: None,
+            stop_deciders: CancellationToken::new(),
+            poller: None,
+            stop_poller: CancellationToken::new(),
+            writer: Some(writer),
+        }
+    }
+
     /// The door for everybody above.
     pub fn engine(&self) -> Arc<dyn Engine> {
         Arc::new(Door(self.hub.clone()))

@@ -140,5 +140,6 @@ pub fn token(name: &str) -> Token {
         project: "p".into(),
         roles: vec!["member".into()],
         created: Time(0),
+        expires: None,
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{CloudSpec, KeptAnswer, Name, ProxyUse, RequestKey};
+use crate::{CloudSpec, KeptAnswer, Name, ProxyUse, RequestKey, Time};
 
 /// On whose behalf something happens; kept with the event.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -23,6 +23,21 @@ pub struct Actor {
     /// The key of the request, where it has one: a command of it that was done is not done again.
     #[serde(skip)]
     pub key: Option<Arc<RequestKey>>,
+}
+
+/// User of the pipelines without an authenticator: the client that is trusted because it reaches the port.
+pub const OPERATOR: &str = "operator";
+
+impl Actor {
+    /// `true` if events give this name to an actor of the server itself: `[scheduler]` and every other name
+    /// in brackets, and [`OPERATOR`]. A client that acts under such a name would forge the audit log. Case
+    /// and characters that a terminal does not show make no difference.
+    pub fn is_reserved(user: &str) -> bool {
+        let blank =
+            |it: char| it.is_whitespace() || it.is_control() || ('\u{200b}'..='\u{200f}').contains(&it);
+        let user = user.trim_matches(|it| blank(it) || it == '\u{feff}');
+        user.starts_with('[') || user.eq_ignore_ascii_case(OPERATOR)
+    }
 }
 
 /// A job as it is submitted.
@@ -104,8 +119,16 @@ pub enum Command {
     ReloadUserLimits,
     /// Fetches a user's proxy anew from the user's MyProxy server.
     RenewProxy { user: Name, which: ProxyUse },
-    /// Makes a token known by its hash.
-    CreateToken { sha256: Name, name: Name, user: Name, project: Name, roles: Vec<String> },
+    /// Adds a token, known by its hash. `replaces`: a token of the same name is revoked in the same step.
+    CreateToken {
+        sha256: Name,
+        name: Name,
+        user: Name,
+        project: Name,
+        roles: Vec<String>,
+        expires: Option<Time>,
+        replaces: bool,
+    },
     /// Forgets a token, by its name.
     RevokeToken { name: Name },
     /// Keeps the answer to a request, for whoever sends it again.
@@ -133,4 +156,35 @@ pub enum Refusal {
     /// The state cannot be written now: nothing was changed.
     #[error("The state cannot be written now. Nothing was changed.")]
     Unavailable,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_the_servers_own_actors_are_reserved() {
+        let cases = [
+            ("[scheduler]", true),
+            ("[start]", true),
+            ("[reload]", true),
+            ("[vm v-1]", true),
+            ("[anything", true),
+            (" [files] ", true),
+            ("\u{200b}[files]", true),
+            ("\u{feff}operator", true),
+            ("operator", true),
+            ("Operator", true),
+            ("operator\n", true),
+            ("", false),
+            ("operators", false),
+            ("cloud_operator", false),
+            ("ada [home]", false),
+            ("scheduler", false),
+            ("admin", false),
+        ];
+        for (user, reserved) in cases {
+            assert_eq!(Actor::is_reserved(user), reserved, "{user:?}");
+        }
+    }
 }

@@ -21,7 +21,7 @@ use std::{future::Future, pin::Pin, sync::Arc};
 
 pub use clock::{Clock, ManualClock, Time};
 pub use cloud::{Cloud, CloudSpec, ImageRecord, Origin, Size};
-pub use command::{Actor, Command, JobSpec, Refusal};
+pub use command::{Actor, Command, JobSpec, OPERATOR, Refusal};
 pub use engine::{Beat, Engine, Idle, Receipt};
 pub use event::{Event, History, Kind, Owner};
 pub use explain::{Bounded, CloudTest, Explanation, FailedBoot, QueueOf, QueuePlace, Share};

@@ -164,7 +164,10 @@ pub fn told(kind: &Kind) -> (&'static str, Value) {
         ),
         Kind::TokenCreated(token) => (
             "token_created",
-            json!({ "token": token.name, "user": token.user, "project": token.project, "roles": token.roles }),
+            json!({
+                "token": token.name, "user": token.user, "project": token.project, "roles": token.roles,
+                "expires_at": token.expires.map(|expires| rfc3339(expires).to_string()),
+            }),
         ),
         Kind::TokenRevoked { sha256: _, name } => ("token_revoked", json!({ "token": name })),
         // What was answered is the caller's; an answer may be long, too.
@@ -220,6 +223,7 @@ mod tests {
                 project: x(),
                 roles: vec![],
                 created: Time(0),
+                expires: None,
             }),
             Kind::TokenRevoked { sha256: "secret".into(), name: Some(x()) },
             Kind::KeyUsed { key: x(), request: x(), command: x(), id: String::new() },

@@ -61,7 +61,7 @@ pub fn check_defaults(defaults: &JobDefaults) -> Result<(), Refusal> {
 
 fn check(spec: &JobSpec) -> Result<(), Refusal> {
     valid::name("project", &spec.project)?;
-    valid::name("user", &spec.user)?;
+    valid::user("user", &spec.user)?;
     valid::name("vm_type", &spec.vm_type)?;
     match spec.command.first() {
         None => return invalid("command", "must name a program"),

@@ -29,7 +29,11 @@ pub fn delete_alias(view: &View, alias: &str) -> Result<Vec<Kind>, Refusal> {
 }
 
 pub fn set_user_limit(view: &View, user: Name, vms: Option<u32>) -> Result<Vec<Kind>, Refusal> {
-    valid::name("user", &user)?;
+    match vms {
+        Some(_) => valid::user("user", &user)?,
+        // An older state may hold a limit under any name.
+        None => valid::name("user", &user)?,
+    }
     valid::count("vms", vms.unwrap_or(0), 0)?;
     if view.file_limits.contains(&user) {
         return Err(in_file("The limit of user", &user));
@@ -38,28 +42,38 @@ pub fn set_user_limit(view: &View, user: Name, vms: Option<u32>) -> Result<Vec<K
     Ok(if unchanged { Vec::new() } else { vec![Kind::UserLimit { user, vms }] })
 }
 
-pub fn create_token(view: &View, token: Token) -> Result<Vec<Kind>, Refusal> {
+pub fn create_token(view: &View, token: Token, replaces: bool) -> Result<Vec<Kind>, Refusal> {
     let hex = |c: u8| matches!(c, b'0'..=b'9' | b'a'..=b'f');
     if token.sha256.len() != 64 || !token.sha256.bytes().all(hex) {
         return invalid("sha256", "must be 64 lower-case hexadecimal digits");
     }
     valid::name("name", &token.name)?;
-    valid::name("user", &token.user)?;
+    valid::user("user", &token.user)?;
     valid::name("project", &token.project)?;
     valid::names("roles", &token.roles)?;
-    if view.tokens.values().any(|other| other.name == token.name) {
-        return Err(Refusal::Conflict(format!("Token {} exists.", token.name)));
+    if !token.is_valid_at(token.created) {
+        return invalid("expires_at", "must lie in the future");
     }
     if view.tokens.contains_key(&token.sha256) {
         return Err(Refusal::Conflict("This secret is in use already.".into()));
     }
-    Ok(vec![Kind::TokenCreated(token)])
+    let mut kinds = match view.tokens.values().find(|other| other.name == token.name) {
+        Some(_) if !replaces => return Err(Refusal::Conflict(format!("Token {} exists.", token.name))),
+        Some(old) => vec![revoked(old)],
+        None => Vec::new(),
+    };
+    kinds.push(Kind::TokenCreated(token));
+    Ok(kinds)
 }
 
 pub fn revoke_token(view: &View, name: &str) -> Result<Vec<Kind>, Refusal> {
     let token = view.tokens.values().find(|token| &*token.name == name);
     let token = token.ok_or_else(|| Refusal::NotFound { kind: "Token", id: name.into() })?;
-    Ok(vec![Kind::TokenRevoked { sha256: token.sha256.clone(), name: Some(token.name.clone()) }])
+    Ok(vec![revoked(token)])
+}
+
+fn revoked(token: &Token) -> Kind {
+    Kind::TokenRevoked { sha256: token.sha256.clone(), name: Some(token.name.clone()) }
 }
 
 /// What a file says would win again at the next start; so nobody shall believe otherwise.

@@ -44,9 +44,9 @@ pub fn decide(view: &View, command: Command, now: Time, ids: &mut Ids) -> Result
         Command::ReloadUserLimits => Err(Refusal::Conflict("No user-limit file is configured.".into())),
         // The engine fetches it and never asks this.
         Command::RenewProxy { .. } => Err(Refusal::Conflict("No MyProxy server is configured.".into())),
-        Command::CreateToken { sha256, name, user, project, roles } => {
-            let token = pileus_model::Token { sha256, name, user, project, roles, created: now };
-            lists::create_token(view, token)
+        Command::CreateToken { sha256, name, user, project, roles, expires, replaces } => {
+            let token = pileus_model::Token { sha256, name, user, project, roles, created: now, expires };
+            lists::create_token(view, token, replaces)
         }
         Command::RevokeToken { name } => lists::revoke_token(view, &name),
         Command::KeepAnswer { key, request, answer } => keys::answered(view, key, request, answer, now),

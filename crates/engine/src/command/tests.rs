@@ -158,6 +158,27 @@ fn commands_become_events() {
             Command::RevokeToken { name: "t".into() },
             vec![Kind::TokenRevoked { sha256: token("t").sha256, name: Some("t".into()) }],
         ),
+        (
+            "a token takes the place of another one",
+            Command::CreateToken {
+                sha256: "cd".repeat(32).into(),
+                name: "t".into(),
+                user: "alice".into(),
+                project: "p".into(),
+                roles: vec!["member".into()],
+                expires: Some(Time(i64::MAX)),
+                replaces: true,
+            },
+            vec![
+                Kind::TokenRevoked { sha256: token("t").sha256, name: Some("t".into()) },
+                Kind::TokenCreated(pileus_model::Token {
+                    sha256: "cd".repeat(32).into(),
+                    created: Time(5),
+                    expires: Some(Time(i64::MAX)),
+                    ..token("t")
+                }),
+            ],
+        ),
     ];
     for (what, command, wanted) in cases {
         assert_eq!(asked(command), Ok(wanted), "{what}");
@@ -197,6 +218,15 @@ fn commands_are_refused_by_the_field_that_is_wrong() {
         user: "alice".into(),
         project: "p".into(),
         roles: Vec::new(),
+        expires: None,
+        replaces: false,
+    };
+    let token_with = |change: &dyn Fn(&mut Name, &mut Option<Time>)| {
+        let mut command = create_token(&"cd".repeat(32), "u");
+        if let Command::CreateToken { user, expires, .. } = &mut command {
+            change(user, expires);
+        }
+        command
     };
     let others = [
         (Command::DeleteJob { job: "x".into() }, "Job x could not be found."),
@@ -234,6 +264,17 @@ fn commands_are_refused_by_the_field_that_is_wrong() {
         (create_token(&"cd".repeat(32), "t"), "Token t exists."),
         (create_token(&"ab".repeat(32), "u"), "This secret is in use already."),
         (Command::RevokeToken { name: "x".into() }, "Token x could not be found."),
+        (token_with(&|_, expires| *expires = Some(Time(0))), "Invalid expires_at: must lie in the future"),
+        (token_with(&|user, _| *user = "[scheduler]".into()), "Invalid user: `[scheduler]` stands for"),
+        (token_with(&|user, _| *user = "operator".into()), "Invalid user: `operator` stands for"),
+        (
+            Command::SetUserLimit { user: "[start]".into(), vms: Some(1) },
+            "Invalid user: `[start]` stands for",
+        ),
+        (
+            Command::SubmitJob(Box::new(JobSpec { user: "Operator".into(), ..job_spec() })),
+            "Invalid user: `Operator` stands for",
+        ),
     ];
     for (command, problem) in spoilt.into_iter().chain(others) {
         let shown = format!("{command:?}").chars().take(200).collect::<String>();

@@ -1,6 +1,6 @@
 //! What a value may be. Everything that comes in from outside is bounded here, once.
 
-use pileus_model::{CloudSpec, Refusal};
+use pileus_model::{Actor, CloudSpec, Refusal};
 
 use crate::drivers::DRIVERS;
 
@@ -31,6 +31,18 @@ pub fn name(field: &'static str, value: &str) -> Result<(), Refusal> {
         return invalid(field, "must not be empty");
     }
     text(field, value, NAME_MAX)
+}
+
+/// A user that a client names: a key that events give to no actor of the server itself.
+pub fn user(field: &'static str, value: &str) -> Result<(), Refusal> {
+    name(field, value)?;
+    if Actor::is_reserved(value) {
+        return invalid(
+            field,
+            format!("`{value}` stands for an actor of the server itself; choose another name"),
+        );
+    }
+    Ok(())
 }
 
 /// A text without NUL, of `max` bytes at most.

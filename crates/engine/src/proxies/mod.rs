@@ -151,7 +151,7 @@ impl Hub {
         which: ProxyUse,
         by: Actor,
     ) -> Result<Receipt, Refusal> {
-        valid::name("user", &user)?;
+        valid::user("user", &user)?;
         let office = &self.office;
         let busy = || Refusal::Conflict(format!("The {} of user {user} is being renewed.", which.as_str()));
         let _claim = Claim::new(office, &user, which).ok_or_else(busy)?;

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::state::{job_sharing, vm_sharing};
 
 /// To be raised whenever the fold or the shape below changes, so that old snapshots are not used.
-pub const FORMAT: u32 = 4;
+pub const FORMAT: u32 = 5;
 
 #[derive(Serialize, Deserialize)]
 struct Snapshot<V, J> {
