@@ -99,8 +99,7 @@ impl Tls {
         let verifier = Pinned { certificate: known.swap_remove(0), provider: tls::provider() };
         let builder = ClientConfig::builder_with_provider(tls::provider());
         let builder = builder.with_safe_default_protocol_versions();
-        let builder =
-            builder.map_err(|error| TlsError { setting: "certificate", problem: error.to_string() })?;
+        let builder = builder.map_err(|error| TlsError::new("certificate", certificate, error))?;
         let builder = builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier));
         let mut config = builder.with_no_client_auth();
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
