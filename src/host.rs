@@ -28,6 +28,7 @@ use crate::{
     diagnostic::Report,
     extensions,
     files::Files,
+    logging::Logs,
     metrics::Metrics,
 };
 
@@ -44,6 +45,8 @@ pub struct ThisProcess {
     ask: OnceLock<mpsc::Sender<Ask>>,
     /// What it counts and measures.
     pub metrics: Arc<Metrics>,
+    /// Destinations of its logs.
+    pub logs: Arc<Logs>,
 }
 
 /// A wish for a reload, and where to say what came of it.
@@ -60,6 +63,7 @@ impl ThisProcess {
             reloads: Mutex::default(),
             ask: OnceLock::new(),
             metrics: Arc::default(),
+            logs: Arc::default(),
         }
     }
 

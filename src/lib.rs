@@ -20,6 +20,7 @@ pub mod identity;
 pub mod kept;
 pub mod limits;
 pub mod log_settings;
+pub mod logging;
 pub mod metrics;
 mod network;
 pub mod paste;

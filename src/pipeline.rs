@@ -19,6 +19,7 @@ use crate::{
     filters,
     host::ThisProcess,
     kept::Kept,
+    logging::Logs,
     paste::Section,
     policy::Policy,
     router::Router,
@@ -71,6 +72,8 @@ pub struct Deps {
     pub kept: Kept,
     /// Where a factory notes which files it has read.
     pub watched: Watched,
+    /// Log destinations of the process.
+    pub logs: Arc<Logs>,
 }
 
 /// Files that factories have read: where one of them changes, a reload is due. A file that a stage reads while it
@@ -134,6 +137,7 @@ impl BuildDeps {
             router: mount.and_then(|mount| self.routers.get(&mount)).cloned(),
             kept: self.kept.within(pipeline),
             watched: self.watched.clone(),
+            logs: self.host.logs.clone(),
         }
     }
 }

@@ -147,6 +147,7 @@ impl Reloader {
         // The process is the same, whatever its files say.
         next.host = self.checked.host.clone();
         let apps = next.build(self.engine.clone(), self.clock.clone(), &self.kept)?;
+        next.host.logs.start().map_err(wrong)?;
         let servers = next.plan.servers.iter();
         let servers: Vec<(String, ServerSettings)> =
             servers.map(|server| (server.name.clone(), server.settings.clone())).collect();

@@ -1,11 +1,6 @@
 //! `pileus serve`: the last phase. Sockets first, then the engine, then connections are accepted.
 
-use std::{
-    io::{IsTerminal, Write},
-    path::Path,
-    sync::Arc,
-    time::Duration,
-};
+use std::{io::Write, path::Path, sync::Arc, time::Duration};
 
 use pileus_engine::{OpenError, StartError, SystemClock};
 use pileus_model::{Actor, Clock, Engine};
@@ -22,10 +17,11 @@ use crate::{
     Checked,
     cli::Options,
     diagnostic::Report,
-    host::{Ask, SetFilter, ThisProcess},
+    host::{Ask, ThisProcess},
     identity,
     kept::Kept,
     log_settings::{LogFormat, LogSettings},
+    logging::{self, FlushAtEnd},
     paste::Listen,
     reload::{LOOK_S, Reloader},
     serve::{self, Bound, Serving},
@@ -40,7 +36,11 @@ pub fn run(options: &Options) -> u8 {
     super::say(&report);
     let (Some(settings), Some(checked), 0) = (settings, checked, report.errors()) else { return CONFIG };
     let format = settings.format;
-    log(settings, &checked.host);
+    let logs = checked.host.logs.clone();
+    if let Err(error) = logging::start(settings, &checked.host) {
+        return fail(SOFTWARE, &error);
+    }
+    let _flush = FlushAtEnd(logs);
     raise_file_limit();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -60,31 +60,6 @@ fn raise_file_limit() {
         .and_then(|(_, most)| setrlimit(Resource::RLIMIT_NOFILE, most, most));
     if let Err(error) = raised {
         warn!(%error, "the limit of open files stays as it is");
-    }
-}
-
-/// Starts the log on stderr. Its filter can be changed while the process runs, by way of `host`.
-fn log(settings: LogSettings, host: &ThisProcess) {
-    let LogSettings { filter, format } = settings;
-    let words = filter.to_string();
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    // A second start in one process keeps the first one's log.
-    let set: Option<SetFilter> = match format {
-        LogFormat::Json => {
-            let builder = builder.json().with_filter_reloading();
-            let handle = builder.reload_handle();
-            let set = move |filter| handle.reload(filter).map_err(|error| error.to_string());
-            builder.try_init().ok().map(|()| Box::new(set) as SetFilter)
-        }
-        LogFormat::Text => {
-            let builder = builder.with_ansi(std::io::stderr().is_terminal()).with_filter_reloading();
-            let handle = builder.reload_handle();
-            let set = move |filter| handle.reload(filter).map_err(|error| error.to_string());
-            builder.try_init().ok().map(|()| Box::new(set) as SetFilter)
-        }
-    };
-    if let Some(set) = set {
-        host.attach_log(words, set);
     }
 }
 
@@ -130,6 +105,10 @@ async fn start(checked: Checked, options: &Options, format: LogFormat) -> u8 {
             return CONFIG;
         }
     };
+    if let Err(error) = checked.host.logs.start() {
+        running.stop().await;
+        return fail(CONFIG, &format!("{error}. Change `file` of the filter `trace` in api-paste.toml."));
+    }
     let url = |listener: &Bound| {
         let url = match &listener.address {
             Listen::Tcp(address) if listener.settings().tls.is_some() => format!("https://{address}"),
@@ -155,7 +134,7 @@ async fn start(checked: Checked, options: &Options, format: LogFormat) -> u8 {
     };
     tokio::select! {
         () = orderly => info!("stopped"),
-        () = stop.told(&*host) => warn!("stopped at once; the next start finds what was left"),
+        () = stop.told(&host) => warn!("stopped at once; the next start finds what was left"),
     }
     OK
 }
@@ -175,7 +154,11 @@ async fn until_stopped(
         tokio::select! {
             signal = stop.heard(host) => match signal {
                 Heard::Stop => return,
-                Heard::Hangup => drop(reloader.reload("SIGHUP", nobody(), serving).await),
+                Heard::Hangup => {
+                    // Also where the reload fails: the program that rotates logs cannot know of it.
+                    host.logs.reopen();
+                    reloader.reload("SIGHUP", nobody(), serving).await;
+                }
             },
             Some((actor, say)) = asked.recv() => {
                 let reload = reloader.reload("a request", actor, serving).await;
@@ -238,8 +221,10 @@ impl Stop {
     }
 
     /// Nothing is reloaded any more.
-    async fn told(&mut self, host: &dyn Host) {
-        while let Heard::Hangup = self.heard(host).await {}
+    async fn told(&mut self, host: &ThisProcess) {
+        while let Heard::Hangup = self.heard(host).await {
+            host.logs.reopen();
+        }
     }
 }
 

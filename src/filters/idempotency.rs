@@ -19,10 +19,11 @@ use pileus_model::{Clock, Command, Engine, KeptAnswer, Name, RequestKey};
 use pileus_sdk::{Answer, Body, Fault, Filter, Request, Response, Stack};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
-use tracing::{Instrument, warn};
+use tracing::warn;
 
 use crate::{
     diagnostic::Diagnostic,
+    logging::current::{InRequest, current},
     paste::Section,
     pipeline::{Capabilities, Deps, Fact, FilterKind},
 };
@@ -111,7 +112,7 @@ impl Keys {
             drop(mine);
             answer
         };
-        let answer = tokio::spawn(work.in_current_span()).await;
+        let answer = tokio::spawn(InRequest::new(current(), Box::pin(work))).await;
         let mut answer = answer.map_err(Fault::internal)?;
         if let Ok(response) = &mut answer
             && done

@@ -5,7 +5,7 @@
 //! `faultwrap`: it becomes a response here, because the server above does not know the id. Where
 //! `faultwrap` stands above instead, everything that comes up is a response that has the id.
 //!
-//! What a client sends never becomes the id: see [`global`]. Source: reference §3.7, "Request ids".
+//! What a client sends never becomes the id: see [`is_id`]. Source: reference §3.7, "Request ids".
 
 use std::{
     cell::RefCell,
@@ -30,7 +30,7 @@ pub const KIND: FilterKind = FilterKind {
 };
 
 static COMPUTE: HeaderName = HeaderName::from_static("x-compute-request-id");
-static OPENSTACK: HeaderName = HeaderName::from_static("x-openstack-request-id");
+pub(super) static OPENSTACK: HeaderName = HeaderName::from_static("x-openstack-request-id");
 
 /// What a section with `factory = "request_id"` may say: nothing.
 #[derive(Debug, Deserialize)]
@@ -89,18 +89,14 @@ pub(super) fn stamp(headers: &mut HeaderMap, id: &RequestId) {
     }
 }
 
-/// The id that a client gave to a whole train of requests through several services: its
-/// `X-OpenStack-Request-Id`, if it has the form of one; else it is ignored. For `trace` alone.
-pub(super) fn global(headers: &HeaderMap) -> Option<&str> {
-    let id = headers.get(&OPENSTACK)?.to_str().ok()?;
-    let uuid = id.strip_prefix("req-").filter(|uuid| uuid.len() == 36)?;
-    let mut letters = uuid.bytes().enumerate();
-    letters
-        .all(|(index, letter)| match index {
-            8 | 13 | 18 | 23 => letter == b'-',
-            _ => letter.is_ascii_digit() || (b'a'..=b'f').contains(&letter),
-        })
-        .then_some(id)
+/// Returns `true` if a client's `X-OpenStack-Request-Id` has the form of an id. It then names a whole train of
+/// requests through several services; else it is ignored. For `trace` alone.
+pub(super) fn is_id(id: &[u8]) -> bool {
+    let Some(uuid) = id.strip_prefix(b"req-").filter(|uuid| uuid.len() == 36) else { return false };
+    uuid.iter().enumerate().all(|(index, letter)| match index {
+        8 | 13 | 18 | 23 => *letter == b'-',
+        _ => letter.is_ascii_digit() || (b'a'..=b'f').contains(letter),
+    })
 }
 
 /// `req-` and a new random UUID.
@@ -232,7 +228,7 @@ mod tests {
         for (sent, kept) in cases {
             let sent = sent.trim();
             let request = request(Method::GET, "/", &[("X-OpenStack-Request-Id", sent)]);
-            assert_eq!(global(request.headers()), kept.then_some(sent), "{sent}");
+            assert_eq!(is_id(request.headers()[&OPENSTACK].as_bytes()), kept, "{sent}");
         }
     }
 

@@ -20,6 +20,7 @@ use tracing_subscriber::{filter::LevelFilter, fmt::MakeWriter};
 
 use crate::{
     diagnostic::Diagnostic,
+    logging::current::tagged,
     paste::Section,
     pipeline::{Deps, FilterKind},
     policy::Policy,
@@ -70,6 +71,7 @@ pub(super) fn deps() -> (Deps, ManualClock, Arc<Shown>) {
         router: None,
         kept: crate::kept::Kept::default(),
         watched: crate::pipeline::Watched::default(),
+        logs: Arc::default(),
     };
     (deps, clock, engine)
 }
@@ -148,7 +150,8 @@ pub(super) struct Log(Arc<Mutex<Vec<u8>>>);
 
 impl Write for Log {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().write(bytes)
+        tagged(bytes, true, |line| self.0.lock().unwrap().extend_from_slice(line));
+        Ok(bytes.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {

@@ -1,38 +1,47 @@
-//! `trace`: a span for each request, and one line in the access log when it is answered.
+//! `trace`: one line in the access log for each request, and its id on all log lines that it causes.
 //!
-//! Stands below `request_id` and above everything else. The line is the event `request answered` of
-//! target `access` at `info`; where nobody listens to that, a request costs one check and nothing is
-//! built. The query is never logged: it may hold a secret.
+//! Stands below `request_id` and above everything else. The line is formatted straight into bytes and given to
+//! a [`Sink`](crate::logging::Sink), which writes it later: no request waits for a log. While `PILEUS_LOG`
+//! turns the target `access` off, a request costs one look at a flag. The query is never logged: it may
+//! hold a secret.
 //!
 //! By the time the reply comes up, the request has moved down and its context is gone. So this stage
 //! leaves an empty [`Seen`] in the context, into which the authenticator and `policy` put caller and
-//! route ([`Context::note`]): one allocation, and only while somebody listens.
+//! route ([`Context::note`](pileus_sdk::Context::note)).
 //!
 //! A reply that is a stream is reported when it ends, or when the client no longer wants it. A
 //! request whose client hung up before there was a reply is `request abandoned`.
 
+mod line;
+
 use std::{
     fmt,
     future::Future,
+    num::NonZeroU32,
+    ops::Deref,
+    path::PathBuf,
     pin::Pin,
     sync::Arc,
     task::{self, Poll, ready},
 };
 
 use bytes::Bytes;
-use http::{Method, StatusCode, Uri};
+use http::{Method, StatusCode};
 use http_body::{Body as _, Frame, SizeHint};
-use pileus_model::Clock;
+use pileus_model::{BoxFuture, Clock};
 use pileus_sdk::{
-    Answer, Body, Fault, Filter, Peer, Request, RequestId, Response, Seen,
+    Answer, Body, Fault, Filter, Request, Response, Seen,
     body::{BoxError, Stream},
 };
 use serde::Deserialize;
-use tracing::{Id, Level, Span, enabled, event, info_span};
 
-use super::request_id::global;
+use self::line::{Format, Line, Outcome};
 use crate::{
     diagnostic::Diagnostic,
+    logging::{
+        Buffering, Sink,
+        current::{InRequest, enter},
+    },
     paste::Section,
     pipeline::{Capabilities, Deps, FilterKind},
 };
@@ -40,157 +49,191 @@ use crate::{
 /// What the pipeline knows of it.
 pub const KIND: FilterKind = FilterKind { name: "trace", capabilities: |_| Capabilities::NONE, factory };
 
-/// What a section with `factory = "trace"` may say: nothing. The log is set where all of it is.
+/// Settings of a section with `factory = "trace"`.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Config {}
+pub struct Config {
+    /// File of the access log; `None`: stderr.
+    pub file: Option<PathBuf>,
+    /// Format of a line; `None`: that of the general log on stderr, else text.
+    pub format: Option<Format>,
+    /// Size at which the buffer is written, in bytes.
+    #[serde(default = "default_buffer_bytes")]
+    pub buffer_bytes: NonZeroU32,
+    /// Time after which a line is written, in milliseconds.
+    #[serde(default = "default_flush_ms")]
+    pub flush_ms: NonZeroU32,
+}
 
-/// Builds the stage.
+/// Largest buffer, in bytes. A stalled log takes up to sixteen of them.
+const MAX_BUFFER_BYTES: u32 = 16 << 20;
+
+/// Longest time that a line may wait, in milliseconds.
+const MAX_FLUSH_MS: u32 = 60_000;
+
+const fn default_buffer_bytes() -> NonZeroU32 {
+    NonZeroU32::MIN.saturating_add((64 << 10) - 1)
+}
+
+const fn default_flush_ms() -> NonZeroU32 {
+    NonZeroU32::MIN.saturating_add(99)
+}
+
+/// Builds the stage. Opens no file: that is done when the service starts.
 pub fn factory(section: &Section, deps: &Deps) -> Result<Filter, Diagnostic> {
-    let Config {} = section.parse()?;
-    let clock = deps.clock.clone();
-    Ok(Filter::around(move |inner, mut request| {
-        if !enabled!(target: "access", Level::INFO) {
-            return inner.send(request);
+    let Config { file, format, buffer_bytes, flush_ms } = section.parse()?;
+    let buffering = Buffering { bytes: buffer_bytes.get(), ms: flush_ms.get() };
+    for (key, value, most) in
+        [("buffer_bytes", buffering.bytes, MAX_BUFFER_BYTES), ("flush_ms", buffering.ms, MAX_FLUSH_MS)]
+    {
+        if value > most {
+            return Err(section.wrong(key, format!("`{key}` is at most {most}")));
         }
-        let report = Report::of(&mut request, clock.clone());
-        let span = info_span!(target: "access", "request", request.id = report.id.as_str());
-        let inner = span.in_scope(|| inner.send(request));
-        match inner.ready() {
-            Ok(answer) => report.answered(answer).into(),
-            Err(inner) => Answer::later(Traced { inner, told: Some(Told { report, span }) }),
+    }
+    let file = file.map(|file| section.beside("file", &file));
+    if let Some(path) = &file {
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+        if path.is_dir() || folder.is_some_and(|folder| !folder.is_dir()) {
+            let path = path.display();
+            return Err(section
+                .wrong("file", format!("`{path}` cannot be a file: a folder is missing, or it is one")));
+        }
+    }
+    let json = file.is_none() && deps.logs.is_json();
+    let format = format.unwrap_or(if json { Format::Json } else { Format::Text });
+    let (sink, clock) = (deps.logs.sink(file, buffering), deps.clock.clone());
+    let (log, logs) = (Arc::new(AccessLog { sink, format, clock }), deps.logs.clone());
+    Ok(Filter::around(move |inner, mut request| {
+        let id = request.context().request_id;
+        let entry = logs.logs_requests().then(|| Entry::of(&mut request, &log));
+        let mut pending = Pending { log: &*log, entry };
+        let mut answer = {
+            let _entered = enter(id);
+            inner.send(request)
+        };
+        // Nearly always the answer is there, and whole: then nothing is moved.
+        if let Some(response) = answer.response_mut()
+            && !matches!(response.body(), Body::Stream(_))
+        {
+            pending.answered(response);
+            return answer;
+        }
+        let pending = Pending { log: log.clone(), entry: pending.entry.take() };
+        match answer.ready() {
+            Ok(answer) => pending.finished(answer).into(),
+            Err(inner) => Answer::later(Traced { inner: InRequest::new(id, inner), pending }),
         }
     }))
 }
 
-/// An answer that will be reported, if anybody listens.
+/// Access log, as far as a stage is concerned.
 #[derive(Debug)]
-pub struct Traced<F> {
-    inner: F,
-    told: Option<Told>,
+struct AccessLog {
+    sink: Arc<Sink>,
+    format: Format,
+    clock: Arc<dyn Clock>,
 }
 
-#[derive(Debug)]
-struct Told {
-    report: Box<Report>,
-    span: Span,
+/// Answer that will be reported.
+struct Traced {
+    inner: InRequest<BoxFuture<Result<Response, Fault>>>,
+    pending: Pending<Arc<AccessLog>>,
 }
 
-impl<F: Future<Output = Result<Response, Fault>> + Unpin> Future for Traced<F> {
+impl Future for Traced {
     type Output = Result<Response, Fault>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
-        let answer = {
-            let _entered = this.told.as_ref().map(|told| told.span.enter());
-            ready!(Pin::new(&mut this.inner).poll(cx))
-        };
-        Poll::Ready(match this.told.take() {
-            Some(told) => told.report.answered(answer),
-            None => answer,
-        })
+        let answer = ready!(Pin::new(&mut this.inner).poll(cx));
+        let pending = Pending { log: this.pending.log.clone(), entry: this.pending.entry.take() };
+        Poll::Ready(pending.finished(answer))
     }
 }
 
-/// What the log will say of a request. It says so when it is dropped.
-struct Report {
-    clock: Arc<dyn Clock>,
+/// Line that is not complete, and what it still needs.
+#[derive(Debug)]
+struct Entry {
+    line: Line,
     start_us: i64,
-    method: Method,
-    uri: Uri,
-    id: RequestId,
-    global: Option<Box<str>>,
-    peer: Peer,
     seen: Arc<Seen>,
+    /// `true` if the answer's body is not sent.
+    is_head: bool,
     /// `None` until there is an answer.
     status: Option<StatusCode>,
-    /// Of the body.
     bytes: u64,
 }
 
-impl Report {
-    fn of(request: &mut Request, clock: Arc<dyn Clock>) -> Box<Self> {
+impl Entry {
+    fn of(request: &mut Request, log: &AccessLog) -> Self {
+        let line = Line::of(log.format, request);
+        let is_head = *request.method() == Method::HEAD;
         let seen = Arc::<Seen>::default();
-        let global = global(request.headers()).map(Into::into);
-        let (method, uri) = (request.method().clone(), request.uri().clone());
         let context = request.context_mut();
         context.seen = Some(seen.clone());
         context.note();
-        let (id, peer) = (context.request_id, context.peer);
-        let start_us = clock.now_us();
-        Box::new(Self { clock, start_us, method, uri, id, global, peer, seen, status: None, bytes: 0 })
+        Self { line, start_us: log.clock.now_us(), seen, is_head, status: None, bytes: 0 }
     }
+}
 
+/// Entry of a log, if the request is logged. It is written when it is dropped.
+struct Pending<L: Deref<Target = AccessLog>> {
+    log: L,
+    entry: Option<Entry>,
+}
+
+impl<L: Deref<Target = AccessLog>> Pending<L> {
+    /// Takes what an answer that is no stream says.
+    fn answered(&mut self, response: &Response) {
+        let Some(entry) = &mut self.entry else { return };
+        entry.status = Some(response.status());
+        entry.bytes = if entry.is_head { 0 } else { response.body().size_hint().lower() };
+    }
+}
+
+impl Pending<Arc<AccessLog>> {
     /// Reports at once, or when the stream ends.
-    fn answered(mut self: Box<Self>, answer: Result<Response, Fault>) -> Result<Response, Fault> {
-        let response = match answer {
+    fn finished(mut self, answer: Result<Response, Fault>) -> Result<Response, Fault> {
+        let Some(entry) = &mut self.entry else { return answer };
+        let mut response = match answer {
             Ok(response) => response,
             Err(fault) => {
-                self.status = Some(fault.code().0);
+                entry.status = Some(fault.code().0);
                 return Err(fault);
             }
         };
-        self.status = Some(response.status());
-        let head = self.method == Method::HEAD;
-        Ok(response.map(|body| match body {
-            Body::Stream(inner) => Body::Stream(Box::pin(Counted { inner, report: self })),
-            whole => {
-                self.bytes = if head { 0 } else { whole.size_hint().lower() };
-                whole
-            }
-        }))
+        if !matches!(response.body(), Body::Stream(_)) {
+            self.answered(&response);
+            return Ok(response);
+        }
+        entry.status = Some(response.status());
+        if let Body::Stream(inner) = std::mem::take(response.body_mut()) {
+            *response.body_mut() = Body::Stream(Box::pin(Counted { inner, pending: self }));
+        }
+        Ok(response)
     }
 }
 
-impl Drop for Report {
+impl<L: Deref<Target = AccessLog>> Drop for Pending<L> {
     fn drop(&mut self) {
-        let duration_us = self.clock.now_us().saturating_sub(self.start_us).max(0);
-        let (method, path) = (self.method.as_str(), self.uri.path());
-        let Some(status) = self.status else {
-            event!(
-                target: "access",
-                parent: None::<Id>,
-                Level::INFO,
-                request.id = self.id.as_str(),
-                method,
-                path,
-                duration_us,
-                peer = %self.peer,
-                "request abandoned"
-            );
-            return;
-        };
-        let caller = self.seen.caller.get();
-        event!(
-            target: "access",
-            parent: None::<Id>,
-            Level::INFO,
-            request.id = self.id.as_str(),
-            request.global_id = self.global.as_deref(),
-            method,
-            path,
-            route = self.seen.route.get().map(|route| &*route.path),
-            status = status.as_u16(),
-            duration_us,
-            bytes = self.bytes,
-            user.id = caller.map(|caller| &*caller.user),
-            project.id = caller.map(|caller| &*caller.project),
-            peer = %self.peer,
-            "request answered"
-        );
+        let Some(Entry { line, start_us, seen, status, bytes, .. }) = self.entry.take() else { return };
+        let end_us = self.log.clock.now_us();
+        let duration_us = u64::try_from(end_us.saturating_sub(start_us)).unwrap_or(0);
+        let outcome = Outcome { status, bytes, end_us, duration_us };
+        line.finish(&seen, &outcome, |line| self.log.sink.push(line));
     }
 }
 
-impl fmt::Debug for Report {
+impl<L: Deref<Target = AccessLog>> fmt::Debug for Pending<L> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Report({:?})", self.id)
+        f.write_str("Pending")
     }
 }
 
-/// A stream that counts its bytes for the report, which ends with it.
+/// Stream that counts its bytes for the entry, which ends with it.
 struct Counted {
     inner: Stream,
-    report: Box<Report>,
+    pending: Pending<Arc<AccessLog>>,
 }
 
 impl http_body::Body for Counted {
@@ -202,8 +245,8 @@ impl http_body::Body for Counted {
         cx: &mut task::Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let frame = ready!(self.inner.as_mut().poll_frame(cx));
-        if let Some(Ok(frame)) = &frame {
-            self.report.bytes += frame.data_ref().map_or(0, |data| data.len() as u64);
+        if let (Some(Ok(frame)), Some(entry)) = (&frame, &mut self.pending.entry) {
+            entry.bytes += frame.data_ref().map_or(0, |data| data.len() as u64);
         }
         Poll::Ready(frame)
     }
@@ -218,123 +261,4 @@ impl http_body::Body for Counted {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::{collections::VecDeque, time::Duration};
-
-    use http_body_util::BodyExt;
-    use pileus_sdk::{Caller, Stack};
-    use serde_json::{Value, json};
-    use tracing_subscriber::filter::LevelFilter;
-
-    use super::*;
-    use crate::filters::{
-        request_id,
-        testing::{Log, build, deps, matched, request},
-    };
-
-    async fn app(mut request: Request) -> Result<Response, Fault> {
-        let caller = Caller::new("ann".into(), "p1".into(), Vec::new(), false);
-        let context = request.context_mut();
-        context.caller = Some(Arc::new(caller));
-        context.note();
-        tracing::warn!("on its way");
-        match request.uri().path() {
-            "/fault" => Err(Fault::NoRoute),
-            "/stream" => Ok(Response::new(Body::Stream(Box::pin(Parts(VecDeque::from(["ab", "cde"])))))),
-            "/never" => std::future::pending().await,
-            _ => Ok(Response::new(Body::from("hello"))),
-        }
-    }
-
-    /// A stream of what is there.
-    struct Parts(VecDeque<&'static str>);
-
-    impl http_body::Body for Parts {
-        type Data = Bytes;
-        type Error = BoxError;
-
-        fn poll_frame(
-            mut self: Pin<&mut Self>,
-            _: &mut task::Context<'_>,
-        ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-            Poll::Ready(self.0.pop_front().map(|part| Ok(Frame::data(Bytes::from(part)))))
-        }
-    }
-
-    #[tokio::test]
-    async fn one_line_says_what_was_answered() {
-        let log = Log::default();
-        let _guard = log.start(LevelFilter::INFO);
-        let (deps, clock, _) = deps();
-        let late = clock.clone();
-        let inner = Stack::from_fn(move |request| {
-            late.advance(Duration::from_millis(7));
-            app(request)
-        });
-        let trace = build(KIND, "", &deps).unwrap().over(inner);
-        let stack = build(request_id::KIND, "", &deps).unwrap().over(trace);
-        let global = "req-0a1b2c3d-0000-4000-8000-abcdefabcdef";
-        let path = "/v2/p1/clouds/west";
-        let headers = [("x-openstack-request-id", global)];
-        let sent = request(Method::GET, &format!("{path}?token=secret"), &headers);
-        let response = stack.send(matched(sent, "clouds:show")).await.unwrap();
-        let id = response.headers()["x-compute-request-id"].to_str().unwrap();
-        let lines = log.lines();
-        assert_eq!(lines.len(), 2, "{lines:?}");
-        assert_eq!(lines[0]["span"]["request.id"], id, "what is logged below has the id");
-        assert_eq!((&lines[1]["target"], &lines[1]["level"]), (&json!("access"), &json!("INFO")));
-        assert_eq!(
-            lines[1]["fields"],
-            json!({
-                "message": "request answered", "request.id": id, "request.global_id": global,
-                "method": "GET", "path": path, "route": "/{project_id}/clouds/{id}", "status": 200, "duration_us": 7000, "bytes": 5,
-                "user.id": "ann", "project.id": "p1", "peer": "192.0.2.1:4711",
-            })
-        );
-    }
-
-    #[tokio::test]
-    async fn faults_streams_and_hang_ups_are_reported_once() {
-        let log = Log::default();
-        let _guard = log.start(LevelFilter::INFO);
-        let (deps, ..) = deps();
-        let stack = build(KIND, "", &deps).unwrap().over(Stack::from_fn(app));
-        let report = |path: &str| {
-            let lines = log.lines();
-            let mut found = lines.iter().filter(|line| line["fields"]["path"] == path);
-            let fields = found.next().map(|line| line["fields"].clone());
-            assert_eq!(found.count(), 0, "{path} was reported twice");
-            fields
-                .map(|fields| (fields["message"].clone(), fields["status"].clone(), fields["bytes"].clone()))
-        };
-        assert!(stack.send(request(Method::GET, "/fault", &[])).await.is_err());
-        assert_eq!(report("/fault"), Some((json!("request answered"), json!(404), json!(0))));
-
-        let response = stack.send(request(Method::GET, "/stream", &[])).await.unwrap();
-        assert_eq!(report("/stream"), None, "not before it has ended");
-        assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), "abcde");
-        assert_eq!(report("/stream"), Some((json!("request answered"), json!(200), json!(5))));
-
-        let waiting = tokio::time::timeout(Duration::ZERO, stack.send(request(Method::GET, "/never", &[])));
-        assert!(waiting.await.is_err());
-        assert_eq!(report("/never"), Some((json!("request abandoned"), Value::Null, Value::Null)));
-
-        stack.send(request(Method::HEAD, "/head", &[])).await.unwrap();
-        assert_eq!(report("/head"), Some((json!("request answered"), json!(200), json!(0))));
-    }
-
-    #[tokio::test]
-    async fn nothing_is_built_where_nobody_listens() {
-        let log = Log::default();
-        let _guard = log.start(LevelFilter::WARN);
-        let (deps, ..) = deps();
-        let stack = build(KIND, "", &deps).unwrap().over(Stack::from_fn(|mut request: Request| {
-            assert!(request.context_mut().seen.is_none());
-            app(request)
-        }));
-        stack.send(request(Method::GET, "/", &[])).await.unwrap();
-        let lines = log.lines();
-        assert_eq!(lines.len(), 1, "{lines:?}");
-        assert_eq!(lines[0]["fields"]["message"], "on its way");
-    }
-}
+mod tests;

@@ -54,6 +54,7 @@ static METRICS: &[(Metric, Fill)] = &[
     (metric("pileus_reloads_total", Counter, &["result"], "Times that the files were read again: success, or failure, which changed nothing."), reloads),
     (metric("pileus_config_file_failing", Gauge, &["path"], "1 if the last reload failed because of this file, otherwise 0."), failing_files),
     (metric("pileus_config_loaded_timestamp_seconds", Gauge, &[], "When the files were read that the service goes by."), loaded),
+    (metric("pileus_log_lines_dropped_total", Counter, &[], "Log lines that could not be written."), log_dropped),
     (metric("pileus_events_total", Counter, &[], "Number of the last change of what the engine knows; kept over restarts."), events),
     (metric("pileus_jobs", Gauge, &["state"], "Jobs that the engine knows."), jobs),
     (metric("pileus_vms", Gauge, &["cloud", "state"], "VMs that the engine knows."), vms),
@@ -165,6 +166,10 @@ fn loaded(metric: &Metric, from: &Sources, text: &mut Text) {
     if let Some(loaded) = from.host.reloads().files.iter().map(|file| file.loaded).max() {
         text.sample(metric, &[], loaded.secs());
     }
+}
+
+fn log_dropped(metric: &Metric, from: &Sources, text: &mut Text) {
+    text.sample(metric, &[], from.host.logs.dropped());
 }
 
 fn events(metric: &Metric, from: &Sources, text: &mut Text) {

@@ -12,7 +12,7 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode, Version, header, uri::Aut
 use http_body::Body as _;
 use hyper::body::Incoming;
 use pileus_model::BoxFuture;
-use pileus_sdk::{Answer, Body, Context, Draining, Fault, Media, Peer, Request, Response, Stack, path};
+use pileus_sdk::{Answer, Body, Connection, Context, Fault, Media, Peer, Request, Response, Stack, path};
 use tokio::time::timeout;
 
 use super::{
@@ -32,8 +32,21 @@ pub struct Line {
     pub local: Option<SocketAddr>,
     /// Whether it speaks TLS.
     pub secure: bool,
-    /// Tells when the server drains.
-    pub draining: Arc<Draining>,
+    /// The same for all requests on it.
+    pub connection: Arc<Connection>,
+}
+
+impl Line {
+    /// Facts of a connection with this peer, this local address, and with TLS or without.
+    pub fn new(
+        (peer, local, secure): (Peer, Option<SocketAddr>, bool),
+        facts: Connection,
+        client_cert: Option<String>,
+    ) -> Self {
+        // One for each connection: processors do not share its count.
+        let connection = Arc::new(Connection { client_cert, ..facts });
+        Self { peer, local, secure, connection }
+    }
 }
 
 /// What hyper waits for. Most answers are there at once, and then it waits for nothing and costs neither
@@ -109,7 +122,7 @@ pub fn answer(
     }
     let context = request.context_mut();
     (context.media, context.local, context.secure) = (media, line.local, line.secure);
-    context.draining = Some(line.draining.clone());
+    context.connection = Some(line.connection.clone());
     let limit = Duration::from_secs(settings.request_timeout_s.get().into());
     if http2 {
         return later(app.clone(), request, limit, reply);

@@ -11,7 +11,7 @@ use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::graceful::GracefulConnection,
 };
-use pileus_sdk::{Draining, Peer, Stack};
+use pileus_sdk::{Connection, Draining, Peer, Stack};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     sync::{Semaphore, watch},
@@ -28,6 +28,7 @@ use super::{
     overflow,
     slots::{Slot, Slots},
     socket::{Socket, Stream},
+    tls,
 };
 use crate::paste::{Listen, ServerSettings};
 
@@ -102,6 +103,7 @@ impl Bound {
             // Without a sender there is nobody left who would wait.
             Box::pin(async move { drop(drains.wait_for(|stopped| *stopped).await) })
         });
+        let facts = Connection { listener: self.name.clone(), client_cert: None, draining: Some(draining) };
         loop {
             let accepted = tokio::select! {
                 accepted = self.socket.accept() => accepted,
@@ -129,8 +131,8 @@ impl Bound {
                 Ok(slot) => {
                     connections.spawn(connection(
                         (stream, peer, slot),
+                        facts.clone(),
                         &settings,
-                        draining.clone(),
                         front.clone(),
                         protocols.clone(),
                         stopped.clone(),
@@ -145,7 +147,7 @@ impl Bound {
             match overflow.take(peer, most, most.div_ceil(2)) {
                 Ok(slot) => drop(connections.spawn(overflow::connection(
                     (stream, peer, slot),
-                    draining.clone(),
+                    facts.clone(),
                     front.load_full(),
                     protocols.clone(),
                     handshakes.clone(),
@@ -169,8 +171,8 @@ impl Bound {
 
 fn connection(
     (stream, peer, slot): (Stream, Peer, Slot),
+    facts: Connection,
     settings: &ServerSettings,
-    draining: Arc<Draining>,
     front: Arc<ArcSwap<Front>>,
     protocols: Arc<Protocols>,
     stopped: watch::Receiver<bool>,
@@ -189,18 +191,19 @@ fn connection(
     let handshake = seconds(settings.header_timeout_s);
     async move {
         let _held = (open, slot);
-        let line = Line { peer, local, secure: keys.is_some(), draining };
+        let secure = keys.is_some();
+        let line = |client_cert| Line::new((peer, local, secure), facts, client_cert);
         let busy = Busy::new(counts);
         let stream = match stream {
             Stream::Unix(stream) => {
-                return converse(stream, patience, line, busy, front, protocols, stopped).await;
+                return converse(stream, patience, line(None), busy, front, protocols, stopped).await;
             }
             Stream::Tcp(stream) => stream,
         };
         // Answers are small and wanted at once; a socket that refuses this works all the same.
         stream.set_nodelay(true).ok();
         let Some(keys) = keys else {
-            return converse(stream, patience, line, busy, front, protocols, stopped).await;
+            return converse(stream, patience, line(None), busy, front, protocols, stopped).await;
         };
         let mut stops = stopped.clone();
         let agreed = tokio::select! {
@@ -210,6 +213,7 @@ fn connection(
         };
         match agreed {
             Ok(Ok(stream)) => {
+                let line = line(tls::client_name(&stream));
                 Box::pin(converse(stream, patience, line, busy, front, protocols, stopped)).await;
             }
             Ok(Err(error)) => debug!(%peer, %error, "a client and the listener could not agree on TLS"),

@@ -19,7 +19,7 @@ use hyper::{
     service::service_fn,
 };
 use hyper_util::rt::TokioIo;
-use pileus_sdk::{Draining, Fault, Peer, path};
+use pileus_sdk::{Connection, Fault, Peer, path};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     sync::Semaphore,
@@ -35,6 +35,7 @@ use super::{
     listener::{Front, Protocols},
     slots::Slot,
     socket::Stream,
+    tls,
 };
 
 /// TLS handshakes at a time of these connections: one costs as much as many answers.
@@ -53,7 +54,7 @@ const LINGER_BYTES: u64 = 64 * 1024;
 /// Serves a connection above a limit.
 pub async fn connection(
     (stream, peer, slot): (Stream, Peer, Slot),
-    draining: Arc<Draining>,
+    facts: Connection,
     front: Arc<Front>,
     protocols: Arc<Protocols>,
     handshakes: Arc<Semaphore>,
@@ -65,20 +66,24 @@ pub async fn connection(
         Stream::Tcp(stream) => stream.local_addr().ok(),
         Stream::Unix(_) => None,
     };
-    let line = Line { peer, local, secure: keys.is_some(), draining };
+    let secure = keys.is_some();
+    let line = |client_cert| Line::new((peer, local, secure), facts, client_cert);
     let stream = match stream {
-        Stream::Unix(stream) => return serve(stream, line, busy, &front, &protocols).await,
+        Stream::Unix(stream) => return serve(stream, line(None), busy, &front, &protocols).await,
         Stream::Tcp(stream) => stream,
     };
     stream.set_nodelay(true).ok();
-    let Some(keys) = keys else { return serve(stream, line, busy, &front, &protocols).await };
+    let Some(keys) = keys else { return serve(stream, line(None), busy, &front, &protocols).await };
     let Ok(Ok(permit)) = timeout(HEAD, handshakes.acquire()).await else {
         return debug!(%peer, "connection above a limit closed before tls handshake");
     };
     let agreed = timeout(HEAD, keys.acceptor().accept(stream)).await;
     drop(permit);
     match agreed {
-        Ok(Ok(stream)) => Box::pin(serve(stream, line, busy, &front, &protocols)).await,
+        Ok(Ok(stream)) => {
+            let line = line(tls::client_name(&stream));
+            Box::pin(serve(stream, line, busy, &front, &protocols)).await;
+        }
         Ok(Err(error)) => debug!(%peer, %error, "tls handshake above a limit failed"),
         Err(_) => debug!(%peer, "tls handshake above a limit timed out"),
     }

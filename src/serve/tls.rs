@@ -5,7 +5,9 @@ use std::{fmt, sync::Arc};
 use tokio_rustls::{
     TlsAcceptor,
     rustls::{self, ServerConfig, server::WebPkiClientVerifier},
+    server::TlsStream,
 };
+use x509_cert::{Certificate, der::Decode};
 
 use crate::{
     paste::TlsSettings,
@@ -52,6 +54,12 @@ impl Keys {
     pub fn acceptor(&self) -> &TlsAcceptor {
         &self.0
     }
+}
+
+/// Returns the subject of the client's certificate; `None` if the listener demands none.
+pub fn client_name<S>(stream: &TlsStream<S>) -> Option<String> {
+    let certificate = stream.get_ref().1.peer_certificates()?.first()?;
+    Certificate::from_der(certificate).ok().map(|it| it.tbs_certificate().subject().to_string())
 }
 
 impl fmt::Debug for Keys {

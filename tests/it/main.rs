@@ -4,6 +4,7 @@
 // loudly as tests.
 #![allow(clippy::disallowed_methods, clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
+mod access_log;
 mod bad_files;
 mod before_the_body;
 #[expect(dead_code, reason = "unit tests use the rest")]

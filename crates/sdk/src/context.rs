@@ -72,6 +72,9 @@ impl RequestId {
     /// The length of `req-` and a UUID, in bytes.
     pub const MAX: usize = 40;
 
+    /// Id of no request.
+    pub const EMPTY: Self = Self { text: [0; Self::MAX], length: 0 };
+
     /// From a text; empty where it is longer than [`RequestId::MAX`].
     pub fn new(text: impl AsRef<[u8]>) -> Self {
         let (mut id, text) = (Self::default(), text.as_ref());
@@ -84,10 +87,12 @@ impl RequestId {
 
     /// `req-…`.
     pub fn as_str(&self) -> &str {
-        self.text
-            .get(..self.length.into())
-            .and_then(|text| std::str::from_utf8(text).ok())
-            .unwrap_or_default()
+        std::str::from_utf8(self.as_bytes()).unwrap_or_default()
+    }
+
+    /// Returns the same as bytes, without a check that they are UTF-8.
+    pub fn as_bytes(&self) -> &[u8] {
+        self.text.get(..self.length.into()).unwrap_or_default()
     }
 
     /// As a header has it; `None` where it is empty, or no header may say it. One allocation, shared by all
@@ -105,7 +110,7 @@ impl RequestId {
 
 impl Default for RequestId {
     fn default() -> Self {
-        Self { text: [0; Self::MAX], length: 0 }
+        Self::EMPTY
     }
 }
 
@@ -171,6 +176,23 @@ pub type RateLimits = dyn Fn(&Context) -> Value + Send + Sync;
 
 /// Ends once the server is told to stop: for replies that would go on for ever.
 pub type Draining = dyn Fn() -> BoxFuture<()> + Send + Sync;
+
+/// Facts of the connection that a request came on. One for all its requests.
+#[derive(Clone, Default)]
+pub struct Connection {
+    /// Name of the listener, `api`.
+    pub listener: String,
+    /// Subject of the client's certificate (RFC 4514), which the listener verified. `None`: there is none.
+    pub client_cert: Option<String>,
+    /// Ends when the server drains; `None`: never.
+    pub draining: Option<Arc<Draining>>,
+}
+
+impl fmt::Debug for Connection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Connection({})", self.listener)
+    }
+}
 
 /// Who is at the other end of a socket. No larger than an address: every request bears one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -239,8 +261,8 @@ pub struct Context {
     /// What stages below the one that looks have taken together, in nanoseconds; set in a request that is
     /// timed.
     pub spent_ns: Option<Arc<AtomicU64>>,
-    /// Tells when the server drains; `None`: never.
-    pub draining: Option<Arc<Draining>>,
+    /// Connection that the request came on; `None` if no server has set it.
+    pub connection: Option<Arc<Connection>>,
 }
 
 impl Context {
@@ -260,7 +282,7 @@ impl Context {
             seen: None,
             key: None,
             spent_ns: None,
-            draining: None,
+            connection: None,
         }
     }
 
@@ -274,6 +296,11 @@ impl Context {
         if let Some(matched) = &self.matched {
             let _ = seen.route.set(matched.route.clone());
         }
+    }
+
+    /// Returns a future that ends when the server drains; `None`: it never does.
+    pub fn draining(&self) -> Option<BoxFuture<()>> {
+        self.connection.as_ref()?.draining.as_ref().map(|draining| draining())
     }
 
     /// On whose behalf this request changes something.

@@ -32,7 +32,7 @@ pub use action::{Action, Handler, Mount, Parent, Resource, Route};
 pub use answer::Answer;
 pub use body::Body;
 pub use call::{Call, Nothing, Params};
-pub use context::{Caller, Context, Draining, Match, Peer, Places, RateLimits, RequestId, Seen};
+pub use context::{Caller, Connection, Context, Draining, Match, Peer, Places, RateLimits, RequestId, Seen};
 pub use extension::{Deps, Extension};
 pub use fault::Fault;
 pub use host::Host;

@@ -114,7 +114,7 @@ impl Events {
             (None, Some(since)) => since,
             (None, None) => self.engine.view().seq,
         };
-        let draining = call.context().draining.as_ref().map(|draining| draining());
+        let draining = call.context().draining();
         let follow = Follow::new(self.engine.clone(), self.clock.clone(), ask, after, draining);
         let reply = Reply::stream("text/event-stream", pieces(follow, Follow::next))?;
         let reply = reply.header(header::CACHE_CONTROL, "no-cache");
