@@ -36,6 +36,9 @@ tokio::task_local! {
 /// Longest answer that hyper writes by itself, in bytes; twice that.
 const HYPERS_OWN: usize = 256;
 
+/// Room for a head that a connection keeps for the next, in bytes.
+const KEPT: usize = 4096;
+
 /// Room for the method and the version beside a target, in bytes.
 const BESIDE_TARGET: usize = 32;
 
@@ -77,6 +80,8 @@ pub struct Http1Stream<S> {
     limits: HeadLimits,
     /// `true` if nothing of an answer is on its way: what is written next begins one.
     between: bool,
+    /// `true` if the newest bytes came while a request was being answered: the next head may begin in them.
+    ahead: bool,
     /// What is written instead of hyper's own answer, and how much of it was.
     refusal: Option<(Vec<u8>, usize)>,
     end: End,
@@ -95,19 +100,23 @@ enum End {
 impl<S> Http1Stream<S> {
     /// The socket of a new connection.
     pub fn new(guard: Guard<S>, limits: HeadLimits) -> Self {
-        Self { guard, limits, between: true, refusal: None, end: End::Open }
+        Self { guard, limits, between: true, ahead: false, refusal: None, end: End::Open }
     }
 
-    /// Keeps the bytes of a head; `more` if they are not the first of it.
+    /// Keeps bytes that have come; `more` if they may not be the first of a head. The newest are kept: a head that
+    /// is larger is refused.
     fn keep(&self, bytes: &[u8], more: bool) {
         // Without a place to keep them they are missed in one check, after which hyper closes as it should.
         let _ = RAW_HEAD.try_with(|head| {
             let mut head = head.borrow_mut();
-            if !more {
+            if !more && head.capacity() > KEPT {
+                *head = Vec::new();
+            } else if !more {
                 head.clear();
             }
-            let room = (self.limits.bytes as usize).saturating_sub(head.len());
-            head.extend_from_slice(&bytes[..bytes.len().min(room)]);
+            head.extend_from_slice(bytes);
+            let above = head.len().saturating_sub(self.limits.bytes as usize);
+            head.drain(..above);
         });
     }
 
@@ -196,11 +205,10 @@ impl<S: AsyncRead + Unpin> AsyncRead for Http1Stream<S> {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = &mut *self;
-        let (busy, more, before) = (this.guard.is_busy(), this.guard.is_amid_head(), buf.filled().len());
+        let (busy, amid, before) = (this.guard.is_busy(), this.guard.is_amid_head(), buf.filled().len());
         ready!(Pin::new(&mut this.guard).poll_read(cx, buf))?;
-        if !busy {
-            this.keep(&buf.filled()[before..], more);
-        }
+        this.keep(&buf.filled()[before..], busy || amid || this.ahead);
+        this.ahead = busy;
         Poll::Ready(Ok(()))
     }
 }

@@ -5,11 +5,13 @@
 //! goes out, and the connection is kept. What is left of a longer one is thrown away after the answer, in
 //! [`Http1Stream`](super::http1::Http1Stream), and then the connection ends.
 //!
-//! A client that waits for a 100 gets none after a refusal: asking hyper for the body would send it. On
-//! HTTP/2 the stream is reset, which costs the other streams nothing.
+//! A client that waits for a 100 gets none after a refusal: asking hyper for the body would send it.
+//!
+//! On HTTP/2 the stream is reset in the end, which costs the other streams nothing. It is kept for a moment
+//! before that: clients take a reset behind a whole answer for an error (curl 7.88), although it is none.
 
 use std::{
-    future::poll_fn,
+    future::{pending, poll_fn},
     pin::Pin,
     task::{Context, Poll},
     time::Duration,
@@ -94,32 +96,39 @@ impl IncomingBody {
     /// Sees to what is left of it.
     #[cold]
     fn leave(&mut self) {
-        let (Some(body), Some(connection)) = (self.body.take(), self.connection.take()) else { return };
-        let short = body.size_hint().lower() <= DRAIN_BYTES as u64;
-        match Handle::try_current() {
-            Ok(runtime) if short && !self.expects && self.state == State::Open => {
-                connection.set_unread(true);
-                // While it is read, the connection is busy.
-                drop(runtime.spawn(async move {
-                    if timeout(DRAIN_TIME, drain(body)).await.unwrap_or(false) {
-                        connection.set_unread(false);
+        let Some(mut body) = self.body.take() else { return };
+        let (connection, open) = (self.connection.take(), self.state == State::Open);
+        let Some(connection) = connection else {
+            if let (Ok(runtime), true) = (Handle::try_current(), open) {
+                drop(runtime.spawn(timeout(DRAIN_TIME, async move {
+                    if let Ok(false) = drain(&mut body).await {
+                        pending::<()>().await;
                     }
-                }));
+                })));
             }
-            _ => connection.set_unread(true),
+            return;
+        };
+        connection.set_unread(true);
+        let short = body.size_hint().lower() <= DRAIN_BYTES as u64;
+        if let (Ok(runtime), true) = (Handle::try_current(), open && short && !self.expects) {
+            // While it is read, the connection is busy.
+            drop(runtime.spawn(async move {
+                if let Ok(Ok(true)) = timeout(DRAIN_TIME, drain(&mut body)).await {
+                    connection.set_unread(false);
+                }
+            }));
         }
     }
 }
 
-/// Reads a body to its end; `false` if it is too long, or breaks off.
-async fn drain(mut body: Incoming) -> bool {
+/// Reads a body to its end; `false` if it is too long.
+async fn drain(body: &mut Incoming) -> Result<bool, hyper::Error> {
     let mut left = DRAIN_BYTES;
-    while let Some(frame) = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
-        let Ok(frame) = frame else { return false };
-        match left.checked_sub(frame.data_ref().map_or(0, Bytes::len)) {
+    while let Some(frame) = poll_fn(|cx| Pin::new(&mut *body).poll_frame(cx)).await {
+        match left.checked_sub(frame?.data_ref().map_or(0, Bytes::len)) {
             Some(rest) => left = rest,
-            None => return false,
+            None => return Ok(false),
         }
     }
-    true
+    Ok(true)
 }

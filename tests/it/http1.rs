@@ -179,6 +179,17 @@ fn a_body_has_one_length() {
                 said.match_indices("HTTP/1.1 ").map(|(at, _)| &said[at + 9..at + 12]).collect();
             assert_eq!(statuses.len(), 2, "{what}, behind another: {said}");
             assert_eq!(statuses[1], status.to_string(), "{what}, behind another: {said}");
+            // In one piece with the end of a body that is waited for.
+            let length = "Content-Length: 3\r\n";
+            let mut stream = connect(port, post(&server, &server.token, length).as_bytes());
+            std::thread::sleep(Duration::from_millis(20));
+            let (now, then) = head.split_at(head.len() / 2 - 30);
+            stream.write_all(format!("{{}}\n{now}").as_bytes()).expect("written");
+            std::thread::sleep(Duration::from_millis(20));
+            stream.write_all(then.as_bytes()).ok();
+            let said = rest(&mut stream);
+            let last = said.rsplit("HTTP/1.1 ").next().unwrap_or_default();
+            assert!(last.starts_with(&status.to_string()), "{what}, behind a body: {said}");
         }
     }
     let chunked = format!(

@@ -301,6 +301,26 @@ async fn hypers_client_heads_and_gets_on_one_connection() {
     }
 }
 
+/// A refusal reaches a client that still sends its body, a short one as well as a long one.
+#[tokio::test]
+async fn a_refused_body_does_not_break_the_answer() {
+    let place = Place::quick(1);
+    let server = place.serve();
+    let stream = tokio::net::TcpStream::connect(server.api).await.expect("a connection");
+    let connected = hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await;
+    let (mut client, connection) = connected.expect("HTTP/2");
+    tokio::spawn(connection);
+    for length in [1, 60_000, 200_000, 2_000_000, 1] {
+        let request = http::Request::post(format!("http://{}/v2/default/jobs", server.api))
+            .header("x-auth-token", "nope")
+            .body(http_body_util::Full::new(bytes::Bytes::from(vec![b'x'; length])));
+        let response = client.send_request(request.expect("a request")).await.expect("an answer");
+        assert_eq!(response.status(), 401, "{length}");
+        let content = response.into_body().collect().await.expect("its content").to_bytes();
+        assert!(content.starts_with(b"{\"unauthorized\""), "{length}");
+    }
+}
+
 /// `curl -I` over TLS, where HTTP/2 is agreed on by ALPN.
 #[test]
 fn curl_heads_over_tls() {
@@ -342,5 +362,28 @@ fn curl_heads_over_tls() {
         assert!(output.status.success(), "{path}: {said}");
         let head = String::from_utf8_lossy(&output.stdout);
         assert!(head.starts_with(&format!("HTTP/2 {status}")), "{path}: {head}");
+    }
+    // A reset behind the answer is an error for this client.
+    for (length, status) in [(60_000, "401"), (100_000, "401"), (2_000_000, "401")] {
+        place.write("body", &"x".repeat(length));
+        let output = Command::new("curl")
+            .args([
+                "-sS",
+                "-w",
+                "%{http_code} %{http_version}",
+                "--http2",
+                "--max-time",
+                "60",
+                "--cacert",
+                "ca.pem",
+            ])
+            .args(["-o", "answer", "--data-binary", "@body"])
+            .arg(format!("https://localhost:{port}/v2/default/jobs"))
+            .current_dir(folder)
+            .output()
+            .expect("curl runs");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{length}: {said}");
+        assert_eq!(String::from_utf8_lossy(&output.stdout), format!("{status} 2"), "{length}");
     }
 }
