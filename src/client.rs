@@ -1,10 +1,11 @@
-//! One question to another server: a connection for it alone, HTTP/1.1, with TLS where the URL says `https`; no
-//! redirects, no proxies. Bounded in size here, and in time by who asks.
+//! One question to another server: a connection for it alone (or of a `pool`), HTTP/1.1, with TLS where the URL says
+//! `https`; no redirects, no proxies. Bounded in size here, and in time by who asks.
 //!
 //! So are asked Keystone (`filters/authtoken`), policy servers (`policy/remote.rs`), and a server that runs by
 //! the words of the command line (`call`).
 
 mod call;
+mod pool;
 mod tls;
 
 use std::{error::Error, fmt, io, net::IpAddr};
@@ -26,6 +27,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 pub use self::{
     call::{ClientError, Target, call},
+    pool::{Failure, Patience, Pool, Reply},
     tls::{File, Files, Tls},
 };
 

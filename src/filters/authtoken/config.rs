@@ -10,10 +10,10 @@ use serde_json::{Value, json};
 
 use super::{
     keystone::{Credentials, Password, Reach, Secret},
-    wire::{Address, Patience},
+    wire::Address,
 };
 use crate::{
-    client::{File, Files, Tls},
+    client::{File, Files, Patience, Tls},
     diagnostic::Diagnostic,
     paste::Section,
     pipeline::Watched,

@@ -2,7 +2,8 @@
 //!
 //! Several addresses are one Keystone: they are tried in turn, beginning with the one that answered last.
 //! Where none answers, none is asked for a while, so that a dead Keystone costs a time-out now and then
-//! and not one a request.
+//! and not one a request. Connections stay open between questions. A connection that is lost, and an answer that
+//! is too long or malformed, concern one question alone.
 
 use std::{
     fmt,
@@ -20,14 +21,17 @@ use pileus_model::{Clock, Time};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::{Mutex, Semaphore};
-use tracing::{error, warn};
+use tracing::{debug, error, warn};
 
 use super::{
     PAUSE,
     token::{self, Token},
-    wire::{self, Address, Patience, Question, Reply},
+    wire::{self, Address, Question},
 };
-use crate::{client::Tls, config_file};
+use crate::{
+    client::{Failure, Patience, Pool, Reply, Tls},
+    config_file,
+};
 
 /// Questions that are asked at a time; the next one waits.
 const AT_ONCE: usize = 64;
@@ -108,6 +112,8 @@ enum Trouble {
 /// Asks.
 pub struct Keystone {
     reach: Reach,
+    /// Open connections to each address.
+    pools: Vec<Pool>,
     clock: Arc<dyn Clock>,
     /// Which address answered last.
     preferred: AtomicUsize,
@@ -135,6 +141,7 @@ impl Keystone {
     /// Asks nobody yet.
     pub fn new(reach: Reach, clock: Arc<dyn Clock>) -> Self {
         Self {
+            pools: reach.addresses.iter().map(Address::pool).collect(),
             reach,
             clock,
             preferred: AtomicUsize::new(0),
@@ -175,7 +182,15 @@ impl Keystone {
                     return Token::read(&reply.body, self.clock.now(), allow_expired)
                         .map_err(|error| Trouble::New(format!("its answer makes no sense: {error}")));
                 }
-                StatusCode::NOT_FOUND => return Ok(None),
+                // What is no token of this Keystone, or none that its server takes: too long, or malformed.
+                StatusCode::NOT_FOUND
+                | StatusCode::BAD_REQUEST
+                | StatusCode::GONE
+                | StatusCode::URI_TOO_LONG
+                | StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => {
+                    debug!(http.status = reply.status.as_u16(), "token rejected by keystone");
+                    return Ok(None);
+                }
                 StatusCode::UNAUTHORIZED => refused = Some(own),
                 StatusCode::FORBIDDEN => {
                     let text = "it forbids this service to ask about tokens: give its user the role `service` or `admin`";
@@ -235,12 +250,13 @@ impl Keystone {
             return Err(Trouble::Known);
         }
         let (addresses, first) = (&self.reach.addresses, self.preferred.load(Ordering::Relaxed));
+        // One that answers 500 to one token, or breaks off, may know others.
         let (mut troubles, mut silent) = (Vec::new(), true);
         for step in 0..addresses.len() {
             let at = first.wrapping_add(step) % addresses.len();
-            let Some(address) = addresses.get(at) else { break };
+            let (Some(address), Some(pool)) = (addresses.get(at), self.pools.get(at)) else { break };
             let Reach { tls, patience, .. } = &self.reach;
-            match wire::ask(address, question.clone(), tls.as_ref(), *patience, &*self.clock).await {
+            match wire::ask(pool, address, question.clone(), tls.as_ref(), *patience, &*self.clock).await {
                 Ok(reply) if reply.status.is_server_error() => {
                     silent = false;
                     troubles.push(format!("{} answered {}", address.url, reply.status));
@@ -256,10 +272,12 @@ impl Keystone {
                     self.preferred.store(at, Ordering::Relaxed);
                     return Ok(reply);
                 }
-                Err(error) => troubles.push(format!("{}: {error}", address.url)),
+                Err(failure) => {
+                    silent &= matches!(failure, Failure::Unreachable(_));
+                    troubles.push(format!("{}: {failure}", address.url));
+                }
             }
         }
-        // One that answers 500 to one token may know others.
         if silent {
             self.down_until.store(self.clock.now().after(PAUSE).0, Ordering::Relaxed);
         }

@@ -1,13 +1,10 @@
 //! One question to one Keystone, bounded in time and size.
 
-use std::time::Duration;
-
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri, header};
+use http::{HeaderValue, Method, Request, Uri, header};
 use pileus_model::Clock;
-use tokio::select;
 
-use crate::client::{self, Endpoint, Tls};
+use crate::client::{Endpoint, Failure, Patience, Pool, Reply, Tls};
 
 /// Most bytes of an answer's body. Asked without the catalogue, a token's document has about one kilobyte.
 const ANSWER_MAX: usize = 1 << 20;
@@ -40,6 +37,11 @@ impl Address {
         Ok(Self { url: format!("{endpoint}{path}"), endpoint, path })
     }
 
+    /// Connections to it, none of which is open yet.
+    pub fn pool(&self) -> Pool {
+        Pool::new(self.endpoint.clone())
+    }
+
     /// Whether it speaks TLS.
     pub fn is_secure(&self) -> bool {
         self.endpoint.is_secure()
@@ -59,32 +61,19 @@ pub struct Question {
     pub body: Bytes,
 }
 
-/// What came back.
-pub struct Reply {
-    pub status: StatusCode,
-    pub headers: HeaderMap,
-    pub body: Bytes,
-}
-
-/// How long anything may take.
-#[derive(Debug, Clone, Copy)]
-pub struct Patience {
-    /// Until there is a connection, with TLS where that is spoken.
-    pub connect: Duration,
-    pub request: Duration,
-}
-
-/// Asks. The error says, for the log, why there is no answer.
+/// Asks over the open connections of a pool, or over a new one.
 pub async fn ask(
+    pool: &Pool,
     address: &Address,
     question: Question,
     tls: Option<&Tls>,
     patience: Patience,
     clock: &dyn Clock,
-) -> Result<Reply, String> {
+) -> Result<Reply, Failure> {
     let mut request = Request::builder()
         .method(question.method)
         .uri(format!("{}{}", address.path, question.path))
+        .header(header::USER_AGENT, concat!("pileus/", env!("CARGO_PKG_VERSION")))
         .header(header::ACCEPT, "application/json");
     if let Some((own, subject)) = question.tokens {
         request = request.header("x-auth-token", own).header("x-subject-token", subject);
@@ -92,25 +81,6 @@ pub async fn ask(
     if !question.body.is_empty() {
         request = request.header(header::CONTENT_TYPE, "application/json");
     }
-    let connect = address.endpoint.connect(tls);
-    let mut connection = within(clock, patience.connect, "no connection", connect).await??;
-    let exchange = async {
-        let (head, body) = connection.ask(request, question.body).await?.into_parts();
-        let body = client::read(body, ANSWER_MAX).await?;
-        Ok(Reply { status: head.status, headers: head.headers, body })
-    };
-    within(clock, patience.request, "no answer", exchange).await?
-}
-
-async fn within<T>(
-    clock: &dyn Clock,
-    limit: Duration,
-    what: &str,
-    work: impl Future<Output = T>,
-) -> Result<T, String> {
-    select! {
-        biased;
-        done = work => Ok(done),
-        () = clock.sleep(limit) => Err(format!("{what} within {} s", limit.as_secs())),
-    }
+    let request = request.body(question.body).map_err(|error| Failure::Malformed(error.to_string()))?;
+    pool.ask(&request, ANSWER_MAX, tls, patience, clock).await
 }

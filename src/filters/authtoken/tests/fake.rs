@@ -2,7 +2,6 @@
 
 use std::{
     collections::BTreeMap,
-    convert::Infallible,
     net::SocketAddr,
     sync::{Arc, Mutex, MutexGuard},
     time::Duration,
@@ -32,6 +31,14 @@ pub enum Mode {
     SaysOfTokens(u16, &'static str),
     /// With more than anybody wants to read.
     Huge,
+    /// Questions about tokens with more than anybody wants to read.
+    HugeOfTokens,
+    /// Questions about tokens with nothing: the connection is closed.
+    BreaksOff,
+    /// The same once, and from then on as it should.
+    BreaksOffOnce,
+    /// As it should, and closes the connection after each answer.
+    Closes,
 }
 
 pub struct State {
@@ -40,6 +47,8 @@ pub struct State {
     pub tokens: BTreeMap<String, Value>,
     /// Those that are told of with `allow_expired` alone.
     pub expired: BTreeMap<String, Value>,
+    /// Connections that were opened.
+    pub connections: usize,
     /// `POST`, or `GET` and the token.
     pub asked: Vec<String>,
     /// The last body of a `POST`.
@@ -72,6 +81,7 @@ impl Fake {
             mode: Mode::Well,
             tokens: BTreeMap::new(),
             expired: BTreeMap::new(),
+            connections: 0,
             asked: Vec::new(),
             proof: Value::Null,
             life_s: 3600,
@@ -89,9 +99,10 @@ impl Fake {
             loop {
                 let (stream, _) = listener.accept().await.unwrap();
                 let it = it.clone();
+                it.state().connections += 1;
                 let service = service_fn(move |request| {
                     let it = it.clone();
-                    async move { Ok::<_, Infallible>(it.answer(request).await) }
+                    async move { it.answer(request).await.ok_or(std::fmt::Error) }
                 });
                 let Some(keys) = keys.clone() else {
                     tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(stream), service));
@@ -139,7 +150,17 @@ impl Fake {
         })
     }
 
-    async fn answer(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
+    /// `None`: the connection breaks off.
+    async fn answer(&self, request: Request<Incoming>) -> Option<Response<Full<Bytes>>> {
+        let mode = self.state().mode;
+        let mut answer = self.answer_in(mode, request).await?;
+        if matches!(mode, Mode::Closes) {
+            answer.headers_mut().insert("connection", "close".parse().unwrap());
+        }
+        Some(answer)
+    }
+
+    async fn answer_in(&self, mode: Mode, request: Request<Incoming>) -> Option<Response<Full<Bytes>>> {
         let reply = |status: u16, text: String| {
             Response::builder().status(status).body(Full::new(Bytes::from(text))).unwrap()
         };
@@ -161,12 +182,17 @@ impl Fake {
         } else {
             self.gate.acquire().await.unwrap().forget();
         }
-        let mode = self.state().mode;
         match mode {
             Mode::Silent => std::future::pending::<()>().await,
-            Mode::Says(status, text) => return reply(status, text.into()),
-            Mode::SaysOfTokens(status, text) if !posted => return reply(status, text.into()),
-            Mode::Huge => return reply(if posted { 201 } else { 200 }, " ".repeat(3 << 20)),
+            Mode::Says(status, text) => return Some(reply(status, text.into())),
+            Mode::SaysOfTokens(status, text) if !posted => return Some(reply(status, text.into())),
+            Mode::Huge => return Some(reply(if posted { 201 } else { 200 }, " ".repeat(3 << 20))),
+            Mode::HugeOfTokens if !posted => return Some(reply(200, " ".repeat(3 << 20))),
+            Mode::BreaksOff if !posted => return None,
+            Mode::BreaksOffOnce if !posted => {
+                self.state().mode = Mode::Well;
+                return None;
+            }
             _ => {}
         }
         let mut state = self.state();
@@ -177,16 +203,16 @@ impl Fake {
             let text = json!({ "token": { "expires_at": ends, "methods": ["password"] } }).to_string();
             let mut made = reply(201, text);
             made.headers_mut().insert("x-subject-token", state.good.parse().unwrap());
-            return made;
+            return Some(made);
         }
         if own != state.good {
-            return reply(401, "{}".into());
+            return Some(reply(401, "{}".into()));
         }
         let expired = state.expired.get(&subject).filter(|_| query.contains("allow_expired=1"));
-        match state.tokens.get(&subject).or(expired) {
+        Some(match state.tokens.get(&subject).or(expired) {
             Some(document) => reply(200, json!({ "token": document }).to_string()),
             None => reply(404, r#"{"error": {"code": 404}}"#.into()),
-        }
+        })
     }
 }
 

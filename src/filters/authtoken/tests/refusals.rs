@@ -19,7 +19,8 @@ async fn a_keystone_that_is_not_well_opens_no_door() {
         ("it may not ask", Mode::SaysOfTokens(403, "{}")),
         ("it never may ask", Mode::SaysOfTokens(401, "{}")),
         ("too often", Mode::SaysOfTokens(429, "{}")),
-        ("a bad question", Mode::SaysOfTokens(400, "{}")),
+        ("too much of tokens", Mode::HugeOfTokens),
+        ("it breaks off", Mode::BreaksOff),
         ("no JSON", Mode::SaysOfTokens(200, "<html>")),
         ("nothing", Mode::SaysOfTokens(200, "")),
         ("a bare token", Mode::SaysOfTokens(200, r#"{"token": {}}"#)),
@@ -43,6 +44,109 @@ async fn a_keystone_that_is_not_well_opens_no_door() {
         clock.advance(secs(10));
         assert_eq!(status(&stack, "t1").await, 200, "{what}: well again");
     }
+}
+
+/// What Keystone, or the server in front of it, says of a token that it does not take: 401, kept like any other.
+#[tokio::test]
+async fn a_token_that_keystone_does_not_take_is_no_token() {
+    let longest = "x".repeat(TOKEN_MAX);
+    for (said, token) in [(400, "t1"), (404, "t1"), (410, "t1"), (414, "t1"), (431, "t1"), (431, &*longest)] {
+        let (fake, stack, clock) = start("").await;
+        fake.know(token, "u1", &[]);
+        fake.state().mode = Mode::SaysOfTokens(said, "<html>");
+        let log = Log::default();
+        let guard = log.start(LevelFilter::INFO);
+        for _ in 0..3 {
+            assert_eq!(status(&stack, token).await, 401, "{said}");
+        }
+        drop(guard);
+        assert_eq!((fake.counts(), log.lines().len()), ((1, 1), 0), "{said}: asked once, and nothing to log");
+        // It says so of this token alone, and for a while.
+        fake.state().mode = Mode::Well;
+        fake.know("other", "u2", &[]);
+        assert_eq!(status(&stack, "other").await, 200, "{said}");
+        clock.advance(secs(10));
+        assert_eq!(status(&stack, token).await, 200, "{said}");
+    }
+}
+
+/// What goes wrong with one question: its caller's status, that of another caller at the same time, and the
+/// questions about the first token.
+#[tokio::test]
+async fn one_bad_answer_concerns_one_caller() {
+    let cases = [
+        ("it breaks off once", Mode::BreaksOffOnce, 200, 2),
+        ("it breaks off", Mode::BreaksOff, 503, 2),
+        ("too much", Mode::HugeOfTokens, 503, 1),
+        ("an error", Mode::SaysOfTokens(500, ""), 503, 1),
+        ("no JSON", Mode::SaysOfTokens(200, "<html>"), 503, 1),
+    ];
+    for (what, mode, expected, asked) in cases {
+        // With an idle connection, and without one.
+        for warm in [true, false] {
+            let (fake, stack, clock) = start("").await;
+            for token in ["t0", "t1", "t2"] {
+                fake.know(token, "u1", &[]);
+            }
+            assert_eq!(status(&stack, "t0").await, 200);
+            if !warm {
+                clock.advance(secs(61));
+            }
+            fake.state().asked.clear();
+            fake.state().mode = mode;
+            assert_eq!(status(&stack, "t1").await, expected, "{what}, warm: {warm}");
+            assert_eq!(fake.counts(), (0, asked), "{what}, warm: {warm}");
+            fake.state().mode = Mode::Well;
+            assert_eq!(status(&stack, "t2").await, 200, "{what}, warm: {warm}: another caller, at once");
+            assert_eq!(status(&stack, "t1").await, 200, "{what}, warm: {warm}: and the same");
+        }
+    }
+}
+
+#[tokio::test]
+async fn connections_stay_open_between_questions() {
+    let ask_all = async |stack: &Stack, tokens: std::ops::Range<usize>| {
+        for token in tokens {
+            assert_eq!(status(stack, &format!("t{token}")).await, 200);
+        }
+    };
+    // How Keystone answers, seconds between the questions, connections for ten questions.
+    for (mode, pause, connections) in
+        [(Mode::Well, 0, 1), (Mode::Well, 20, 1), (Mode::Well, 61, 10), (Mode::Closes, 0, 11)]
+    {
+        let (fake, stack, clock) = start("").await;
+        fake.state().mode = mode;
+        for token in 0..20 {
+            fake.know(&format!("t{token}"), "u1", &[]);
+        }
+        for token in 0..10 {
+            ask_all(&stack, token..token + 1).await;
+            clock.advance(secs(pause));
+        }
+        assert_eq!((fake.counts(), fake.state().connections), ((1, 10), connections), "{mode:?}, {pause} s");
+    }
+    // Those who ask at the same time have each a connection, which serves the next ones.
+    let (fake, stack, _) = start("").await;
+    for token in 0..20 {
+        fake.know(&format!("t{token}"), "u1", &[]);
+    }
+    ask_all(&stack, 0..1).await;
+    fake.gate.forget_permits(1000);
+    let waiting: Vec<_> = (1..9)
+        .map(|token| {
+            let token = format!("t{token}");
+            tokio::spawn(stack.send(request(Method::GET, "/", &[("x-auth-token", &token)])))
+        })
+        .collect();
+    while fake.counts().1 < 9 {
+        tokio::task::yield_now().await;
+    }
+    fake.gate.add_permits(1000);
+    for answer in waiting {
+        assert_eq!(answer.await.unwrap().unwrap().status(), 200);
+    }
+    ask_all(&stack, 9..20).await;
+    assert_eq!(fake.state().connections, 8);
 }
 
 #[tokio::test]

@@ -52,8 +52,10 @@ async fn why(text: &str, clock: &ManualClock) -> String {
         tokens: None,
         body: Bytes::from_static(b"{}"),
     };
-    let asked = wire::ask(&reach.addresses[0], question, reach.tls.as_ref(), reach.patience, clock).await;
-    asked.err().unwrap_or_default()
+    let address = &reach.addresses[0];
+    let asked =
+        wire::ask(&address.pool(), address, question, reach.tls.as_ref(), reach.patience, clock).await;
+    asked.err().map(|failure| failure.to_string()).unwrap_or_default()
 }
 
 #[tokio::test]
