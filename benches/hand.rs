@@ -1,17 +1,21 @@
 //! *Hand*: what a good engineer would write for this one route with axum, tower-http and governor:
-//! request id, trace, panics caught, body limit, token, rate limit, role, and the cloud from a map.
+//! request id, trace, panics caught, body limit, token, rate limit, role, and the cloud from a map. With an
+//! access log, a line for each request goes through one buffer into a file.
 
 use std::{
     collections::HashMap,
-    io,
+    fs::File,
+    io::{self, BufWriter, Write},
     num::NonZeroU32,
-    sync::{Arc, RwLock},
+    path::Path as FilePath,
+    sync::{Arc, Mutex, PoisonError, RwLock},
+    time::{Instant, SystemTime, UNIX_EPOCH},
 };
 
 use axum::{
     Json, Router,
     extract::{Path, Request, State},
-    http::{HeaderName, StatusCode},
+    http::{HeaderName, StatusCode, header::USER_AGENT},
     middleware::{self, Next},
     response::{IntoResponse, Response},
     routing::get,
@@ -39,6 +43,7 @@ struct App {
     tokens: HashMap<[u8; 32], Caller>,
     limiter: DefaultKeyedRateLimiter<String>,
     clouds: RwLock<HashMap<String, Value>>,
+    log: Option<Mutex<BufWriter<File>>>,
 }
 
 #[derive(Clone, Copy)]
@@ -51,8 +56,18 @@ impl MakeRequestId for NewId {
     }
 }
 
-/// Serves one cloud to the holder of `token`, until the process ends.
-pub async fn serve(listener: TcpListener, token: &str, cloud: Value) -> io::Result<()> {
+/// Size of the log's buffer, in bytes: as that of Pileus.
+const LOG_BUFFER: usize = 64 * 1024;
+
+/// Serves one cloud to the holder of `token`, until the process ends. `log` is the file of its access log.
+pub async fn serve(
+    listener: TcpListener,
+    token: &str,
+    cloud: Value,
+    log: Option<&FilePath>,
+) -> io::Result<()> {
+    let log = log.map(|path| File::options().append(true).create(true).open(path)).transpose()?;
+    let log = log.map(|file| Mutex::new(BufWriter::with_capacity(LOG_BUFFER, file)));
     let name = cloud["cloud"]["name"].as_str().unwrap_or_default().to_owned();
     let caller = Caller {
         user: "admin".into(),
@@ -63,6 +78,7 @@ pub async fn serve(listener: TcpListener, token: &str, cloud: Value) -> io::Resu
         tokens: HashMap::from([(Sha256::digest(token.as_bytes()).into(), caller)]),
         limiter: RateLimiter::keyed(Quota::per_second(NonZeroU32::MAX)),
         clouds: RwLock::new(HashMap::from([(name, cloud)])),
+        log,
     });
     let id = HeaderName::from_static("x-openstack-request-id");
     let router = Router::new()
@@ -73,6 +89,7 @@ pub async fn serve(listener: TcpListener, token: &str, cloud: Value) -> io::Resu
             ServiceBuilder::new()
                 .layer(SetRequestIdLayer::new(id.clone(), NewId))
                 .layer(TraceLayer::new_for_http())
+                .layer(middleware::from_fn_with_state(app.clone(), log_request))
                 .layer(PropagateRequestIdLayer::new(id))
                 .layer(CatchPanicLayer::new())
                 .layer(RequestBodyLimitLayer::new(114_688)),
@@ -104,6 +121,36 @@ async fn authenticate(State(app): State<Arc<App>>, mut request: Request, next: N
     };
     request.extensions_mut().insert(caller.clone());
     next.run(request).await
+}
+
+// A peer has no clock of Pileus.
+#[allow(clippy::disallowed_methods)]
+async fn log_request(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+    let Some(log) = &app.log else { return next.run(request).await };
+    let begun = Instant::now();
+    let (method, uri, version) = (request.method().clone(), request.uri().clone(), request.version());
+    let id = request.extensions().get::<RequestId>().map(|id| id.header_value().clone());
+    let agent = request.headers().get(USER_AGENT).cloned();
+    let response = next.run(request).await;
+    let text = |value: &Option<axum::http::HeaderValue>| {
+        value.as_ref().and_then(|value| value.to_str().ok()).unwrap_or("-").to_owned()
+    };
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let mut log = log.lock().unwrap_or_else(PoisonError::into_inner);
+    let written = writeln!(
+        log,
+        "{}.{:06} {} {method} {:?} {version:?} {} {} {:?}",
+        now.as_secs(),
+        now.subsec_micros(),
+        text(&id),
+        uri.path(),
+        response.status().as_u16(),
+        begun.elapsed().as_micros(),
+        text(&agent),
+    );
+    // A full disk is no reason to fail a request.
+    written.ok();
+    response
 }
 
 async fn limit(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {

@@ -34,6 +34,8 @@ use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 const PEER: &str = "PILEUS_BENCH_PEER";
+/// The access log of a server, in its folder.
+const LOG: &str = "access.log";
 const ROUNDS: usize = 75;
 const CONNECTIONS: usize = 32;
 const ROUND: Duration = Duration::from_millis(200);
@@ -50,12 +52,7 @@ fn serve_peer(peer: &str) {
     let mut input = String::new();
     std::io::stdin().read_to_string(&mut input).expect("stdin");
     let (token, body) = input.split_once('\n').expect("a token and a body");
-    if env::var("PILEUS_LOG").as_deref() == Ok("info") {
-        tracing_subscriber::fmt()
-            .with_writer(std::io::stderr)
-            .with_max_level(tracing_subscriber::filter::LevelFilter::DEBUG)
-            .init();
-    }
+    let log = (env::var("PILEUS_LOG").as_deref() == Ok("info")).then(|| Path::new(LOG));
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
         .enable_all()
@@ -66,7 +63,7 @@ fn serve_peer(peer: &str) {
         println!("api http://{}", listener.local_addr().expect("an address"));
         match peer {
             "floor" => floor::serve(listener, Bytes::copy_from_slice(body.as_bytes())).await,
-            "hand" => hand::serve(listener, token, serde_json::from_str(body).expect("JSON")).await,
+            "hand" => hand::serve(listener, token, serde_json::from_str(body).expect("JSON"), log).await,
             other => panic!("no peer {other}"),
         }
         .expect("serves");
@@ -90,8 +87,7 @@ impl Drop for Server {
 fn run() {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let pileus = build();
-    let (place, other_place) =
-        (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
+    let [place, other_place, hand_place] = [(); 3].map(|()| tempfile::tempdir().expect("a folder"));
     write_config(place.path(), None);
     let (keystone, asked) = start_keystone();
     write_config(other_place.path(), Some(keystone));
@@ -105,8 +101,8 @@ fn run() {
         // Whoever is asked, in the same words: only the token is another one.
         let host = server.address;
         let servers = [
-            start_peer("floor", &token, &body, log),
-            start_peer("hand", &token, &body, log),
+            start_peer("floor", hand_place.path(), &token, &body, log),
+            start_peer("hand", hand_place.path(), &token, &body, log),
             server,
             by_keystone,
         ];
@@ -120,6 +116,9 @@ fn run() {
                     server.token
                 );
                 let measured = load(server, request.as_bytes());
+                for place in [&place, &other_place, &hand_place] {
+                    shorten_log(place.path());
+                }
                 // The first round warms up.
                 if round > 0 {
                     rates.push(measured);
@@ -133,7 +132,7 @@ fn run() {
         };
         let ratio =
             |of: usize, to: usize| median(&mut rates[of].iter().zip(&rates[to]).map(|(of, to)| of.0 / to.0));
-        let words = if log == "info" { "access log written" } else { "access log off" };
+        let words = if log == "info" { "access log written to a file" } else { "access log off" };
         println!(
             "\nGET of one cloud, {words}, {} bytes, {CONNECTIONS} connections, median of {ROUNDS} rounds of {} ms, {cores} cores",
             body.len(),
@@ -242,6 +241,7 @@ fn write_config(place: &Path, keystone: Option<SocketAddr>) {
     let end = text[start + 1..].find("\n[").map_or(text.len(), |end| start + 1 + end);
     let limit = "[filter.ratelimit]\nfactory = \"ratelimit\"\nheaders = false\nlimits = [{ verb = \"GET\", uri = \"*\", regex = \".*\", value = 1000000000, unit = \"SECOND\" }]\n";
     text.replace_range(start..end, limit);
+    text.push_str(&format!("\n[filter.trace]\nfile = \"{LOG}\"\n"));
     if let Some(address) = keystone {
         text.push_str(&format!(
             "\n[filter.authtoken]\nauth_url = \"http://{address}/v3\"\nusername = \"pileus\"\npassword = \"x\"\n\
@@ -279,10 +279,11 @@ fn start_pileus(
     (server, startup)
 }
 
-fn start_peer(name: &'static str, token: &str, body: &str, log: &str) -> Server {
+fn start_peer(name: &'static str, place: &Path, token: &str, body: &str, log: &str) -> Server {
     pin(Pid::from_raw(0), 0);
     let mut child = Command::new(env::current_exe().expect("this program"))
         .env(PEER, name)
+        .current_dir(place)
         .env("PILEUS_LOG", log)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -294,6 +295,13 @@ fn start_peer(name: &'static str, token: &str, body: &str, log: &str) -> Server 
     drop(stdin);
     let address = heard(&mut child);
     Server { name, child, address, token: token.to_owned() }
+}
+
+/// Empties an access log after a round: no disk shall be filled, nor be written to meanwhile.
+fn shorten_log(place: &Path) {
+    if let Ok(file) = fs::File::options().write(true).open(place.join(LOG)) {
+        file.set_len(0).expect("an empty log");
+    }
 }
 
 /// Where the server says that its API listens.
