@@ -104,9 +104,11 @@ fn in_xml(status: StatusCode, root: &str, attributes: &str, types: &str, href: &
     varying(response)
 }
 
-/// Anybody may keep what everybody is told, but each in his own form.
+/// A cache may keep a list that is the same for all clients, for each form, and has to ask before it uses it.
 fn varying(mut response: Response) -> Response {
-    response.headers_mut().insert(header::VARY, HeaderValue::from_static("accept"));
+    let headers = response.headers_mut();
+    headers.insert(header::VARY, HeaderValue::from_static("accept"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     response
 }
 

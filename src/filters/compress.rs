@@ -2,20 +2,22 @@
 //!
 //! Takes whole bodies of some length alone: a stream (events, a job's output) is wanted as it comes, and
 //! gzip makes small bodies larger. Images and archives are compressed already. What is compressed is
-//! another representation: `Vary` says what it hangs on, a strong `ETag` becomes weak.
+//! another representation: `Vary` says what it hangs on, a strong `ETag` ends in `-gzip`.
 //!
-//! Stands above `faultwrap`, so that faults are compressed too, and above `conditional`. In one piece,
-//! with `Content-Length`; `tower_http::compression` would make a stream of it, needs four crates more,
+//! Stands above `faultwrap`, so that faults are compressed too. With `conditional` below, the answer gets its final
+//! tag here; so the conditions of a `GET` are applied here, and what the client has already is not compressed. With
+//! `conditional` above, that filter sees the final answer. In one piece, with `Content-Length`; `tower_http::compression` would make a stream of it, needs four crates more,
 //! and turns an answer into a 406 after the work is done.
-//! Source: RFC 9110 §8.4, §12.5.3.
+//! Source: RFC 9110 §8.4, §8.8.3.3, §12.5.3.
 
-use std::{io::Write as _, num::NonZeroU32, str};
+use std::{io::Write as _, num::NonZeroU32};
 
 use flate2::{Compression, write::GzEncoder};
-use http::{HeaderMap, HeaderValue, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use pileus_sdk::{Body, Filter, Response, media::quality};
 use serde::Deserialize;
 
+use super::preconditions::{self, Preconditions};
 use crate::{
     diagnostic::Diagnostic,
     paste::Section,
@@ -51,19 +53,35 @@ pub fn factory(section: &Section, _: &Deps) -> Result<Filter, Diagnostic> {
     if config.level.get() > 9 {
         return Err(section.wrong("level", format!("expected a level from 1 to 9, found `{}`", config.level)));
     }
-    Ok(Filter::around(move |inner, request| {
+    Ok(Filter::around(move |inner, mut request| {
         let wanted = wanted(request.headers());
+        let reads = matches!(*request.method(), Method::GET | Method::HEAD);
+        let conditions = if reads { Preconditions::take(request.headers_mut()) } else { None };
         inner.send(request).map(move |answer| {
             let mut response = answer?;
-            if may(&response, config.min_bytes.get()) {
+            let may = may(&response, config.min_bytes.get());
+            if may {
                 response.headers_mut().append(header::VARY, HeaderValue::from_static("accept-encoding"));
-                if wanted {
-                    compress(&mut response, config.level.get());
-                }
+            }
+            if may && wanted {
+                retag(response.headers_mut());
+            }
+            if let Some(conditions) = conditions {
+                response = conditions.apply(response)?;
+            }
+            if may && wanted && response.status() != StatusCode::NOT_MODIFIED {
+                compress(&mut response, config.level.get());
             }
             Ok(response)
         })
     }))
+}
+
+/// Gives a strong tag the form of this coding's.
+fn retag(headers: &mut HeaderMap) {
+    if let Some(tag) = headers.get(header::ETAG).and_then(preconditions::of_gzip) {
+        headers.insert(header::ETAG, tag);
+    }
 }
 
 /// Whether the client takes gzip at least as gladly as what is not compressed.
@@ -93,28 +111,20 @@ fn may(response: &Response, min_bytes: u32) -> bool {
 fn compress(response: &mut Response, level: u32) {
     let Some(plain) = response.body().bytes() else { return };
     let mut encoder = GzEncoder::new(Vec::with_capacity(plain.len() / 4), Compression::new(level));
-    // Into memory: it cannot fail, and what could not be compressed goes out as it is.
+    // Into memory: it cannot fail. What does not become smaller goes out in gzip all the same: the tag says so, and
+    // a 304 has to say it without compressing.
     let Ok(packed) = encoder.write_all(&plain).and_then(|()| encoder.finish()) else { return };
-    if packed.len() >= plain.len() {
-        return;
-    }
     *response.body_mut() = Body::from(packed);
     let headers = response.headers_mut();
     headers.remove(header::CONTENT_LENGTH);
     headers.remove(header::ACCEPT_RANGES);
     headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
-    let strong = headers.get(header::ETAG).map(HeaderValue::as_bytes).filter(|tag| tag.starts_with(b"\""));
-    let weak = strong.and_then(|tag| HeaderValue::try_from(format!("W/{}", str::from_utf8(tag).ok()?)).ok());
-    if let Some(weak) = weak {
-        headers.insert(header::ETAG, weak);
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use std::io::Read as _;
 
-    use http::Method;
     use pileus_sdk::{Fault, Request, body::pieces};
 
     use super::*;
@@ -164,7 +174,7 @@ mod tests {
             let headers = response.headers();
             assert_eq!(headers.contains_key("content-encoding"), compressed, "{path} {accept}");
             assert_eq!(headers.contains_key("vary"), varies, "{path} {accept}");
-            assert_eq!(headers["etag"], if compressed { "W/\"a\"" } else { "\"a\"" }, "{path} {accept}");
+            assert_eq!(headers["etag"], if compressed { "\"a-gzip\"" } else { "\"a\"" }, "{path} {accept}");
             if compressed {
                 let bytes = response.body().bytes().unwrap();
                 let mut text = String::new();

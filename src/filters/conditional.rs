@@ -1,23 +1,24 @@
 //! `conditional`: an answer that a client has already is not sent again, and what changed meanwhile is
 //! not overwritten.
 //!
-//! Gives every whole 200 to a `GET` or `HEAD` an `ETag`, a hash of its bytes, unless a controller did.
-//! `If-None-Match` with that tag is answered 304, without a body. `If-Match` with another is 412: of a
-//! `PUT`, `PATCH`, `DELETE` or `POST` by looking first, as the same caller's `GET`. Between that look and
-//! the change somebody else may come: it keeps people from overwriting each other, not programs in a
-//! race. Where a path has nothing to look at, a condition does not hold.
+//! Gives every whole 200 to a `GET` or `HEAD` an `ETag`, a hash of its bytes, unless a controller did. Such an answer
+//! is `private, no-cache` and varies by the headers that authenticators read, unless a controller said otherwise: a
+//! cache may keep it for one client, and has to ask before it uses it.
 //!
-//! Stands below an authenticator and above `policy`, which then also decides the look. Costs one hash of
-//! the body; streams have none.
-//! Source: RFC 9110 §8.8.3, §13.
+//! `If-None-Match` with the tag is answered 304, without a body. `If-Match` with another is 412: of a
+//! `PUT`, `PATCH`, `DELETE` or `POST` by looking first, as the same caller's `GET`. The tag of any content coding is
+//! as good as any other there. Between that look and the change somebody else may come: it keeps people from
+//! overwriting each other, not programs in a race. Where a path has nothing to look at, a condition does not hold.
+//!
+//! Stands below an authenticator and above `policy`, which then also decides the look. `compress` may stand above or
+//! below. Costs one hash of the body; streams have none.
+//! Source: RFC 9110 §8.8.3, §13; RFC 9111 §5.2.2.
 
-use std::fmt::Write as _;
-
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
-use pileus_sdk::{Answer, Body, Fault, Filter, Request, Response};
+use http::{HeaderValue, Method, StatusCode, header};
+use pileus_sdk::{Answer, Body, Fault, Filter, Request, Response, Stack};
 use serde::Deserialize;
-use sha2::{Digest as _, Sha256};
 
+use super::preconditions::{self, Preconditions};
 use crate::{
     diagnostic::Diagnostic,
     paste::Section,
@@ -28,6 +29,9 @@ use crate::{
 pub const KIND: FilterKind =
     FilterKind { name: "conditional", capabilities: |_| Capabilities::NONE, factory };
 
+/// Headers that one of the authenticators reads.
+const CREDENTIALS: HeaderValue = HeaderValue::from_static("x-auth-token, x-service-token, authorization");
+
 /// What a section with `factory = "conditional"` may say: nothing.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -36,82 +40,69 @@ pub struct Config {}
 /// Builds the stage.
 pub fn factory(section: &Section, _: &Deps) -> Result<Filter, Diagnostic> {
     let Config {} = section.parse()?;
-    Ok(Filter::around(|inner, request| {
-        let reads = matches!(*request.method(), Method::GET | Method::HEAD);
-        let conditions = Conditions::of(request.headers());
-        if reads {
-            return inner.send(request).map(move |answer| read(answer?, conditions.as_ref()));
+    Ok(Filter::around(|inner, mut request| {
+        if matches!(*request.method(), Method::GET | Method::HEAD) {
+            let conditions = Preconditions::take(request.headers_mut());
+            return inner.send(request).map(move |answer| {
+                let response = tagged(answer?);
+                match conditions {
+                    Some(conditions) => conditions.apply(response),
+                    None => Ok(response),
+                }
+            });
         }
-        let Some(conditions) = conditions else { return inner.send(request) };
+        let Some(conditions) = Preconditions::of(request.headers()) else { return inner.send(request) };
         let inner = inner.clone();
         Answer::soon(async move {
-            let tag = match inner.send(look(&request)).await {
-                Ok(response) if response.status() == StatusCode::OK => tag(&response),
-                // Who may not look, or too often, hears so.
-                Err(fault)
-                    if !matches!(fault.code().0, StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED) =>
-                {
-                    return Err(fault);
-                }
-                _ => None,
-            };
-            match conditions.hold(tag.as_ref()) {
-                Holds::Yes => inner.send(request).await,
-                Holds::NotModified | Holds::No => Err(failed()),
+            let looks = ["identity", "gzip"].map(|coding| look(&request, coding));
+            let tags = current_tags(&inner, looks).await?;
+            if conditions.allow_change(&tags) {
+                inner.send(request).await
+            } else {
+                Err(preconditions::failed())
             }
         })
     }))
 }
 
-fn failed() -> Fault {
-    Fault::PreconditionFailed("It is not what the conditions of the request took it for.".into())
-}
-
-/// An answer to a `GET` or `HEAD`.
-fn read(mut response: Response, conditions: Option<&Conditions>) -> Result<Response, Fault> {
+/// Gives an answer its tag, and says what caches may do with it.
+fn tagged(mut response: Response) -> Response {
     if response.status() != StatusCode::OK {
-        return Ok(response);
+        return response;
     }
-    let Some(tag) = tag(&response) else { return Ok(response) };
-    match conditions.map_or(Holds::Yes, |conditions| conditions.hold(Some(&tag))) {
-        Holds::No => return Err(failed()),
-        Holds::NotModified => {
-            *response.status_mut() = StatusCode::NOT_MODIFIED;
-            *response.body_mut() = Body::Empty;
-            for of_the_body in [
-                header::CONTENT_TYPE,
-                header::CONTENT_LENGTH,
-                header::CONTENT_ENCODING,
-                header::CONTENT_LANGUAGE,
-                header::CONTENT_RANGE,
-            ] {
-                response.headers_mut().remove(of_the_body);
-            }
-        }
-        Holds::Yes => {}
-    }
-    response.headers_mut().insert(header::ETAG, tag);
-    Ok(response)
+    let Some(tag) = preconditions::tag(&response) else { return response };
+    let headers = response.headers_mut();
+    headers.insert(header::ETAG, tag);
+    headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("private, no-cache"));
+    headers.append(header::VARY, CREDENTIALS);
+    response
 }
 
-/// The tag that a controller gave, or the body's own.
-fn tag(response: &Response) -> Option<HeaderValue> {
-    if let Some(tag) = response.headers().get(header::ETAG) {
-        return Some(tag.clone());
+/// The tags of what the target is now, one for each content coding that clients may have it in. None where there
+/// is no such thing.
+async fn current_tags(inner: &Stack, [plain, packed]: [Request; 2]) -> Result<Vec<HeaderValue>, Fault> {
+    let plain = match inner.send(plain).await {
+        Ok(response) if response.status() == StatusCode::OK => response,
+        // Who may not look, or too often, hears so.
+        Err(fault) if !matches!(fault.code().0, StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED) => {
+            return Err(fault);
+        }
+        _ => return Ok(Vec::new()),
+    };
+    let mut tags = Vec::from_iter(preconditions::tag(&plain));
+    // With `compress` above, the tag of its coding is made of this one.
+    tags.extend(tags.first().and_then(preconditions::of_gzip));
+    if preconditions::varies_by_coding(&plain)
+        && let Ok(packed) = inner.send(packed).await
+        && packed.status() == StatusCode::OK
+    {
+        tags.extend(preconditions::tag(&packed));
     }
-    let bytes = response.body().bytes()?;
-    let mut text = String::with_capacity(34);
-    text.push('"');
-    // Half of the hash: tags of one address are compared, nobody gains by two that meet.
-    for byte in Sha256::digest(&bytes).iter().take(16) {
-        write!(text, "{byte:02x}").ok()?;
-    }
-    text.push('"');
-    HeaderValue::try_from(text).ok()
+    Ok(tags)
 }
 
 /// The same caller's `GET` of the same target.
-fn look(request: &Request) -> Request {
+fn look(request: &Request, coding: &'static str) -> Request {
     let mut look = http::Request::new(Body::Empty);
     *look.uri_mut() = request.uri().clone();
     *look.headers_mut() = request.headers().clone();
@@ -124,84 +115,13 @@ fn look(request: &Request) -> Request {
     ] {
         look.headers_mut().remove(of_the_request);
     }
+    look.headers_mut().insert(header::ACCEPT_ENCODING, HeaderValue::from_static(coding));
     let mut context = request.context().clone();
     context.matched = None;
     context.key = None;
     // The log speaks of the request that was sent.
     context.seen = None;
     Request::with(look, context)
-}
-
-/// What a request says of the state in which it is meant.
-struct Conditions {
-    if_match: Option<Tags>,
-    if_none_match: Option<Tags>,
-}
-
-enum Tags {
-    Any,
-    /// With their `W/`, if they are weak.
-    These(Vec<String>),
-}
-
-#[derive(Debug, PartialEq)]
-enum Holds {
-    Yes,
-    No,
-    /// `If-None-Match` does not: a reader has it already.
-    NotModified,
-}
-
-impl Conditions {
-    fn of(headers: &HeaderMap) -> Option<Self> {
-        let if_match = Tags::of(headers, &header::IF_MATCH);
-        let if_none_match = Tags::of(headers, &header::IF_NONE_MATCH);
-        (if_match.is_some() || if_none_match.is_some()).then_some(Self { if_match, if_none_match })
-    }
-
-    /// Of what has this tag; `None`: there is no such thing.
-    fn hold(&self, tag: Option<&HeaderValue>) -> Holds {
-        let tag = tag.and_then(|tag| tag.to_str().ok());
-        match (&self.if_match, &self.if_none_match) {
-            (Some(tags), _) if !tags.name(tag, true) => Holds::No,
-            (_, Some(tags)) if tags.name(tag, false) => Holds::NotModified,
-            _ => Holds::Yes,
-        }
-    }
-}
-
-impl Tags {
-    fn of(headers: &HeaderMap, name: &HeaderName) -> Option<Self> {
-        let mut values = headers.get_all(name).iter().peekable();
-        values.peek()?;
-        let mut tags = Vec::new();
-        for value in values {
-            // Tags may hold commas, but no quotes.
-            let mut rest = value.to_str().unwrap_or_default().trim_start_matches([' ', '\t', ',']);
-            if rest.trim_end() == "*" {
-                return Some(Self::Any);
-            }
-            while let Some(start) = rest.find('"') {
-                let (weak, opened) =
-                    (rest.get(..start) == Some("W/"), rest.get(start + 1..).unwrap_or_default());
-                let Some((inner, after)) = opened.split_once('"') else { break };
-                tags.push(format!("{}\"{inner}\"", if weak { "W/" } else { "" }));
-                rest = after.trim_start_matches([' ', '\t', ',']);
-            }
-        }
-        Some(Self::These(tags))
-    }
-
-    /// Whether the tag is among them; strongly: both name the very same bytes.
-    fn name(&self, tag: Option<&str>, strongly: bool) -> bool {
-        let Some(tag) = tag else { return false };
-        let bare = |tag: &str| tag.strip_prefix("W/").unwrap_or(tag).to_owned();
-        match self {
-            Self::Any => true,
-            Self::These(tags) if strongly => !tag.starts_with("W/") && tags.iter().any(|it| it == tag),
-            Self::These(tags) => tags.iter().any(|it| bare(it) == bare(tag)),
-        }
-    }
 }
 
 #[cfg(test)]
@@ -211,7 +131,7 @@ mod tests {
     use pileus_sdk::{Stack, body::pieces};
 
     use super::*;
-    use crate::filters::testing::{deps, over, request};
+    use crate::filters::testing::{build, deps, over, request};
 
     /// Something that a `PUT` changes; `/weak` has a tag of its own, `/stream` no end that is known.
     fn stack() -> Stack {
@@ -314,6 +234,130 @@ mod tests {
                 let expected = if *expected == 200 { method.as_str() } else { "one" };
                 assert_eq!(now, expected, "{path} {headers:?}");
             }
+        }
+    }
+
+    /// An app whose thing is longer than `compress` needs, or shorter (`/short`), and that a `PUT` leaves as it is.
+    async fn long(request: Request) -> Result<Response, Fault> {
+        let text = if request.uri().path() == "/short" { "short".into() } else { "long ".repeat(1000) };
+        let answer = http::Response::builder().header("content-type", "text/plain").header("vary", "accept");
+        let answer = match request.uri().path() {
+            "/own" => answer.header("etag", "\"own\""),
+            "/kept" => answer.header("cache-control", "max-age=9"),
+            _ => answer,
+        };
+        Ok(answer.body(if request.method() == Method::PUT { Body::Empty } else { Body::from(text) }).unwrap())
+    }
+
+    fn header(response: &Response, name: &str) -> String {
+        let values = response.headers().get_all(name).iter().map(|it| it.to_str().unwrap());
+        values.collect::<Vec<_>>().join(", ")
+    }
+
+    /// What a cache needs to know of an answer.
+    fn metadata(response: &Response) -> [String; 3] {
+        ["etag", "vary", "cache-control"].map(|name| header(response, name))
+    }
+
+    #[tokio::test]
+    async fn each_coding_has_its_tag_in_both_orders_with_compress() {
+        let (deps, ..) = deps();
+        let filter = |kind| build(kind, "", &deps).unwrap();
+        let (compress, conditional) = (filter(super::super::compress::KIND), filter(KIND));
+        let app = || Stack::from_fn(long);
+        let orders = [
+            ("compress above", compress.over(conditional.over(app()))),
+            ("conditional above", conditional.over(compress.over(app()))),
+        ];
+        for (order, stack) in orders {
+            let ask = async |method: Method, path: &str, headers: &[(&str, &str)]| {
+                let answer = stack.send(request(method, path, headers)).await;
+                answer.unwrap_or_else(Fault::into_response)
+            };
+            for path in ["/long", "/own", "/kept", "/short"] {
+                let (plain, packed) = ("identity", "gzip");
+                let mut tags = Vec::new();
+                for coding in [plain, packed] {
+                    let accept = ("accept-encoding", coding);
+                    let whole = ask(Method::GET, path, &[accept]).await;
+                    let known = metadata(&whole);
+                    let what = format!("{order}, {path}, {coding}: {known:?}");
+                    assert_eq!(whole.status(), 200, "{what}");
+                    let is_packed = coding == packed && path != "/short";
+                    assert_eq!(
+                        header(&whole, "content-encoding"),
+                        if is_packed { packed } else { "" },
+                        "{what}"
+                    );
+                    let [tag, vary, cache] = &known;
+                    assert!(tag.starts_with('"'), "{what}");
+                    assert_eq!(
+                        cache,
+                        if path == "/kept" { "max-age=9" } else { "private, no-cache" },
+                        "{what}"
+                    );
+                    for name in ["accept", "x-auth-token", "x-service-token", "authorization"] {
+                        assert!(vary.split(", ").any(|it| it == name), "{what}");
+                    }
+                    assert_eq!(vary.contains("accept-encoding"), path != "/short", "{what}");
+                    for method in [Method::GET, Method::HEAD] {
+                        let again = ask(method, path, &[accept, ("if-none-match", tag)]).await;
+                        assert_eq!(
+                            (again.status().as_u16(), metadata(&again)),
+                            (304, known.clone()),
+                            "{what}"
+                        );
+                        assert_eq!(header(&again, "content-encoding"), "", "{what}");
+                        assert_eq!(again.body().bytes().unwrap(), "", "{what}");
+                    }
+                    assert_eq!(
+                        ask(Method::GET, path, &[accept, ("if-match", tag)]).await.status(),
+                        200,
+                        "{what}"
+                    );
+                    tags.push(tag.clone());
+                }
+                assert_eq!(tags[0] == tags[1], path == "/short", "{order} {path} {tags:?}");
+                // A reader is told of the coding that it asks for alone.
+                for (coding, other) in [(plain, &tags[1]), (packed, &tags[0])] {
+                    let asked = [("accept-encoding", coding), ("if-none-match", other)];
+                    let expected = if path == "/short" { 304 } else { 200 };
+                    assert_eq!(ask(Method::GET, path, &asked).await.status(), expected, "{order} {path}");
+                }
+                // A change may name the tag of any coding, whatever it accepts itself.
+                let (both, other) = (tags.join(", "), "\"other\"".to_owned());
+                for coding in [plain, packed, "br"] {
+                    for (name, tag, status) in [
+                        ("if-match", &tags[0], 200),
+                        ("if-match", &tags[1], 200),
+                        ("if-match", &both, 200),
+                        ("if-match", &other, 412),
+                        ("if-none-match", &tags[0], 412),
+                        ("if-none-match", &tags[1], 412),
+                        ("if-none-match", &other, 200),
+                    ] {
+                        let response =
+                            ask(Method::PUT, path, &[("accept-encoding", coding), (name, tag)]).await;
+                        assert_eq!(response.status(), status, "{order} {path} {coding} {name} {tag}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn answers_vary_by_what_authenticators_read() {
+        let reads: [(&str, &[&str]); 3] = [
+            ("authtoken", &["x-auth-token", "x-service-token"]),
+            ("noauth", &["x-auth-token"]),
+            ("tokens", &["x-auth-token", "authorization"]),
+        ];
+        let all = crate::pipeline::FILTERS.iter();
+        let all = all.filter(|it| it.defaults().provides.contains(&crate::pipeline::Fact::Caller));
+        assert!(all.map(|it| it.name).eq(reads.iter().map(|(name, _)| *name)), "a row for each");
+        let told = CREDENTIALS;
+        for name in reads.iter().flat_map(|(_, names)| *names) {
+            assert!(told.to_str().unwrap().split(", ").any(|it| it == *name), "{name}");
         }
     }
 }

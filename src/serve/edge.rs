@@ -288,6 +288,7 @@ impl Reply {
         let mut response = answer.unwrap_or_else(|fault| request_id::named(fault, media));
         let status = response.status();
         in_flight.answered(status);
+        forbid_caching(&mut response);
         let bare = matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
         match response.body() {
             Body::Empty => {}
@@ -302,6 +303,23 @@ impl Reply {
             }
         }
         response
+    }
+}
+
+/// Forbids caches to keep what says nothing of them. They may keep it otherwise, 404 and 405 included, and know
+/// nothing of `X-Auth-Token` (RFC 9111, §3).
+fn forbid_caching(response: &mut Response) {
+    let stream = matches!(response.body(), Body::Stream(_));
+    let headers = response.headers_mut();
+    // To look at the few that there are costs less than to hash a name.
+    if headers.keys().all(|name| *name != header::CACHE_CONTROL) {
+        headers.append(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    } else if stream {
+        // `no-cache` alone lets a cache keep a stream, which has no tag to ask about it with.
+        let said = headers.get_mut(header::CACHE_CONTROL).filter(|said| **said == "no-cache");
+        if let Some(said) = said {
+            *said = HeaderValue::from_static("no-cache, no-store");
+        }
     }
 }
 

@@ -157,7 +157,11 @@ impl<S> Http1Stream<S> {
         let date = fields.iter().filter(|(name, _)| *name == "date");
         let date = date.map(|(name, value)| (*name, value.as_bytes()));
         let length = body.len().to_string();
-        let own = [("connection", &b"close"[..]), ("content-length", length.as_bytes())];
+        let own = [
+            ("connection", &b"close"[..]),
+            ("cache-control", &b"no-store"[..]),
+            ("content-length", length.as_bytes()),
+        ];
         let named = response.headers().iter().map(|(name, value)| (name.as_str(), value.as_bytes()));
         for (name, value) in named.chain(own).chain(date) {
             bytes.extend_from_slice(&[name.as_bytes(), b": ", value, b"\r\n"].concat());

@@ -7,6 +7,7 @@
 mod access_log;
 mod bad_files;
 mod before_the_body;
+mod caching;
 #[expect(dead_code, reason = "unit tests use the rest")]
 #[path = "../../src/tls/testing.rs"]
 mod certificates;

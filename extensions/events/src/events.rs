@@ -99,7 +99,8 @@ impl Events {
         if more && limit > 0 {
             reply["events_links"] = json!([{ "rel": "next", "href": next(call, after) }]);
         }
-        Reply::ok(&reply)
+        // What a client accepts chooses between the list and the stream.
+        Ok(Reply::ok(&reply)?.header(header::VARY, "accept"))
     }
 
     /// From `Last-Event-ID`, which a client sends that was cut off, else from `since`, else from now.
