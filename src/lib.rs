@@ -261,6 +261,12 @@ fn place_in(path: &Path, line: usize, column: usize) -> Option<Place> {
 }
 
 impl Checked {
+    /// `true` if requests pass through the same stages with the same settings.
+    pub fn has_pipelines_of(&self, other: &Self) -> bool {
+        let strategy = |it: &Self| it.config.auth_strategy.value.clone();
+        strategy(self) == strategy(other) && paste::to_json(&self.plan) == paste::to_json(&other.plan)
+    }
+
     /// Starts the engine in a state folder, which it owns from here on.
     pub async fn start_engine(&self, state: &Path, clock: Arc<dyn Clock>) -> Result<Running, StartError> {
         let config = pileus_engine::Config {

@@ -168,6 +168,9 @@ impl Reloader {
         let changes = servers.into_iter().zip(opened).zip(apps);
         serving
             .change(changes.map(|(((name, settings), opened), app)| (name, settings, opened, app)).collect());
+        // Streams that go on ask the new rules. Through other pipelines they have to come again.
+        let same = self.checked.has_pipelines_of(&next);
+        self.checked.policy.succeed(same.then(|| next.policy.clone()));
         let notes = later(&self.checked, &next);
         log_policy_files(&self.checked, &next);
         // What runs with the old settings is compared with them the next time, too.

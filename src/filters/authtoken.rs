@@ -35,8 +35,8 @@ mod wire;
 use std::{sync::Arc, time::Duration};
 
 use http::{HeaderName, HeaderValue};
-use pileus_model::Clock;
-use pileus_sdk::{Answer, Caller, Fault, Filter, Request, Stack};
+use pileus_model::{BoxFuture, Clock};
+use pileus_sdk::{Admission, Admit, Answer, Caller, Fault, Filter, Request, Secrets, Stack};
 use tracing::debug;
 
 use self::{
@@ -117,7 +117,9 @@ impl Stage {
         let Some(user) = user else { return self.go(Err(Unknown::Invalid), inner, request) };
         if service.is_none() {
             match self.cache.find(&self.cache.key(user.as_bytes(), false), self.clock.now()) {
-                Found::Known(caller) => return self.go(Ok(caller), inner, request),
+                Found::Known(caller) => {
+                    return self.go(Ok((caller, Secrets { user, service })), inner, request);
+                }
                 Found::Refused => return self.go(Err(Unknown::Invalid), inner, request),
                 Found::Nothing => {}
             }
@@ -129,17 +131,24 @@ impl Stage {
         let (stage, inner) = (self.clone(), inner.clone());
         Answer::soon(async move {
             let caller = stage.caller(&user, service.as_ref()).await;
-            stage.go(caller, &inner, request).await
+            let admitted = caller.map(|caller| (caller, Secrets { user, service }));
+            stage.go(admitted, &inner, request).await
         })
     }
 
     /// Sends the request on with its caller, or refuses it.
-    fn go(&self, caller: Result<Arc<Caller>, Unknown>, inner: &Stack, mut request: Request) -> Answer {
+    fn go(
+        self: &Arc<Self>,
+        admitted: Result<(Arc<Caller>, Secrets), Unknown>,
+        inner: &Stack,
+        mut request: Request,
+    ) -> Answer {
         let challenge = || Some(self.challenge.clone());
-        match caller {
-            Ok(caller) => {
+        match admitted {
+            Ok((caller, secrets)) => {
                 let context = request.context_mut();
                 context.caller = Some(caller);
+                context.admission = Some(Admission::new(self.clone(), secrets));
                 context.note();
                 inner.send(request)
             }
@@ -198,6 +207,14 @@ impl Stage {
             Outcome::Invalid => Err(Unknown::Invalid),
             Outcome::Unavailable => Err(Unknown::Unavailable),
         }
+    }
+}
+
+impl Admit for Stage {
+    /// Asks Keystone again once the answer is older than `token_cache_time`. Where it does not answer, nobody is
+    /// admitted: what is older is not used.
+    fn admit(self: Arc<Self>, secrets: Secrets) -> BoxFuture<Option<Arc<Caller>>> {
+        Box::pin(async move { self.caller(&secrets.user, secrets.service.as_ref()).await.ok() })
     }
 }
 

@@ -19,8 +19,8 @@ use std::{
 };
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
-use pileus_model::{Clock, Engine, Name, OrdMap, Time, Token};
-use pileus_sdk::{Caller, Fault, Filter};
+use pileus_model::{BoxFuture, Clock, Engine, Name, OrdMap, Time, Token};
+use pileus_sdk::{Admission, Admit, Caller, Fault, Filter, Secrets};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 use subtle::{Choice, ConstantTimeEq};
@@ -58,29 +58,31 @@ pub fn factory(section: &Section, deps: &Deps) -> Result<Filter, Diagnostic> {
     Ok(Filter::gate(move |request| {
         let caller = caller(request.headers_mut(), &identity);
         let challenge = || Some("Bearer realm=\"pileus\"".to_owned());
-        let caller = caller.ok_or_else(|| Fault::Unauthorized { challenge: challenge() })?;
+        let (caller, user) = caller.ok_or_else(|| Fault::Unauthorized { challenge: challenge() })?;
         let context = request.context_mut();
         context.caller = Some(caller);
+        context.admission = Some(Admission::new(identity.clone(), Secrets { user, service: None }));
         context.note();
         Ok(())
     }))
 }
 
-/// Who calls. `X-Auth-Token` is looked at first, and if it is there, alone.
-fn caller(headers: &mut HeaderMap, identity: &Identity) -> Option<Arc<Caller>> {
+/// Who calls, and the header that says so. `X-Auth-Token` is looked at first, and if it is there, alone.
+fn caller(headers: &mut HeaderMap, identity: &Identity) -> Option<(Arc<Caller>, HeaderValue)> {
     let [token, authorization] = take_secrets(headers, [&X_AUTH_TOKEN, &header::AUTHORIZATION]);
     let secret = match (&token, &authorization) {
         (Some(token), _) => token.as_bytes(),
-        (None, Some(authorization)) => {
-            let (scheme, secret) = authorization.as_bytes().split_at_checked(7)?;
-            if !scheme.eq_ignore_ascii_case(b"bearer ") {
-                return None;
-            }
-            secret.trim_ascii()
-        }
+        (None, Some(authorization)) => bearer(authorization.as_bytes())?,
         (None, None) => return None,
     };
-    identity.caller(secret).filter(|_| !secret.is_empty())
+    let caller = identity.caller(secret).filter(|_| !secret.is_empty())?;
+    Some((caller, token.or(authorization)?))
+}
+
+/// The secret of `Authorization: Bearer SECRET`.
+fn bearer(authorization: &[u8]) -> Option<&[u8]> {
+    let (scheme, secret) = authorization.split_at_checked(7)?;
+    scheme.eq_ignore_ascii_case(b"bearer ").then(|| secret.trim_ascii())
 }
 
 /// Takes the secrets that these headers hold, of each the first: nobody below needs them, and what is not
@@ -218,6 +220,15 @@ impl Identity {
         }
         callers.insert(key(&hash), known);
         Some(caller)
+    }
+}
+
+impl Admit for Identity {
+    fn admit(self: Arc<Self>, secrets: Secrets) -> BoxFuture<Option<Arc<Caller>>> {
+        // No secret has a blank in it: what begins with `Bearer ` is of the header `Authorization`.
+        let secret = secrets.user.as_bytes();
+        let caller = self.caller(bearer(secret).unwrap_or(secret));
+        Box::pin(std::future::ready(caller))
     }
 }
 

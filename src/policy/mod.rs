@@ -33,11 +33,15 @@ mod shadow;
 mod text;
 mod vectors;
 
-use std::{borrow::Cow, fmt, sync::Arc};
+use std::{
+    borrow::Cow,
+    fmt,
+    sync::{Arc, OnceLock},
+};
 
 use foldhash::HashMap;
 use pileus_model::BoxFuture;
-use pileus_sdk::{Caller, Decide, ScopeType};
+use pileus_sdk::{Caller, Decide, ScopeType, Successor};
 use serde_json::{Map, Value};
 
 use self::{
@@ -66,6 +70,8 @@ pub struct Policy {
     settings: Settings,
     /// How policy servers are asked by TLS; there once [`Policy::set_up_tls`] was called and any is.
     tls: Option<Tls>,
+    /// Set once a reload has put another policy in its place; `None` in it: together with other pipelines.
+    successor: OnceLock<Option<Arc<Policy>>>,
 }
 
 /// What every decision reads comes first, and stays together.
@@ -226,6 +232,13 @@ impl Policy {
         Some(&self.get(*self.names.get(name)?)?.origin)
     }
 
+    /// Names the policy that takes the place of this one. `None`: the pipelines are others, too, so that what
+    /// they have admitted has to be asked again.
+    pub fn succeed(&self, successor: Option<Arc<Self>>) {
+        // One reload replaces it, and no second one.
+        self.successor.set(successor).ok();
+    }
+
     /// The defaults in code.
     pub fn defaults(&self) -> &Defaults {
         &self.defaults
@@ -276,6 +289,14 @@ impl Decide for Policy {
             }
             Some(decision.allowed())
         })
+    }
+
+    fn successor(&self) -> Successor {
+        match self.successor.get() {
+            None => Successor::None,
+            Some(None) => Successor::Gone,
+            Some(Some(policy)) => Successor::Policy(policy.clone()),
+        }
     }
 }
 

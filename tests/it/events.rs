@@ -27,10 +27,16 @@ struct Live(BufReader<TcpStream>);
 
 impl Live {
     fn follow(server: &Server<'_>, token: &str, path: &str, headers: &str) -> Self {
+        Self::open(server, path, &format!("X-Auth-Token: {token}\r\n{headers}"))
+    }
+
+    fn open(server: &Server<'_>, path: &str, headers: &str) -> Self {
         let mut stream = TcpStream::connect(server.api).expect("a connection");
         stream.set_read_timeout(Some(PATIENCE)).expect("a time-out");
         let host = server.api;
-        let head = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nX-Auth-Token: {token}\r\n{headers}\r\n");
+        // The end of the stream is then the end of the connection.
+        let headers = format!("Connection: close\r\n{headers}");
+        let head = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n{headers}\r\n");
         stream.write_all(head.as_bytes()).expect("a request");
         let mut live = Self(BufReader::new(stream));
         assert!(live.line().expect("a status").contains(" 200 "));
@@ -196,6 +202,69 @@ fn a_project_reads_nothing_of_another_one() {
         assert!(all.contains(there), "{there} in {all}");
     }
     assert!(!all.contains("sha256") && !all.contains(&secret), "{all}");
+}
+
+/// A stream ends with the grounds on which it was opened, and no other one with it.
+#[test]
+fn a_stream_ends_when_its_token_or_its_right_is_taken_away() {
+    let place = Place::quick(1);
+    let server = place.serve();
+    let made = |name: &str, more: Value| {
+        let mut token = json!({ "name": name, "user": name, "project": "default" });
+        if let (Value::Object(token), Value::Object(more)) = (&mut token, more) {
+            token.extend(more);
+        }
+        let made = server.post("/v2/default/tokens", &json!({ "token": token }).to_string());
+        assert_eq!(made.status, 201, "{}", made.text);
+        made.json()["token"]["secret"].as_str().expect("a secret").to_owned()
+    };
+    let soon = jiff::Timestamp::now() + jiff::SignedDuration::from_secs(3);
+    let revoked = made("revoked", json!({}));
+    let bearer = made("bearer", json!({}));
+    let expiring = made("expiring", json!({ "expires_at": soon.to_string() }));
+    let path = "/v2/default/events?follow=1";
+    let follow = |token: &str| Live::follow(&server, token, path, "");
+    let mut stays = follow(&server.token);
+    let mut of_bearer = Live::open(&server, path, &format!("Authorization: Bearer {bearer}\r\n"));
+    for (name, mut live, revoke) in
+        [("revoked", follow(&revoked), true), ("expiring", follow(&expiring), false)]
+    {
+        if revoke {
+            assert_eq!(server.call("DELETE", &format!("/v2/default/tokens/{name}"), "").status, 204);
+        }
+        let began = Instant::now();
+        while live.next().is_some() {}
+        assert!(began.elapsed() < PATIENCE / 3, "{name}: {:?}", began.elapsed());
+    }
+    let id = server.submit("true");
+    for live in [&mut stays, &mut of_bearer] {
+        assert_eq!(live.until("job_submitted").1["data"]["job"], json!(id), "it goes on");
+    }
+    assert_eq!(server.call("DELETE", "/v2/default/tokens/bearer", "").status, 204);
+    while of_bearer.next().is_some() {}
+    // A reload that leaves the right, one that takes it.
+    let rules = |rule: &str| {
+        let mut rules: Value = serde_json::from_str(include_str!("../../policy.json")).expect("JSON");
+        rules["events:index"] = json!(rule);
+        place.write("policy.json", &rules.to_string());
+        assert_eq!(server.post("/v2/default/service/action", r#"{"reload": null}"#).status, 200);
+    };
+    let all = "/v2/default/events?follow=1&all_projects=1";
+    let of_all = Live::follow(&server, &server.token, all, "");
+    rules("rule:member or role:nobody");
+    let id = server.submit("true");
+    assert_eq!(stays.until("job_submitted").1["data"]["job"], json!(id), "it goes on");
+    rules("!");
+    for mut live in [stays, of_all] {
+        while live.next().is_some() {}
+    }
+    // Other pipelines: whoever follows has to pass through them.
+    rules("rule:member");
+    let mut live = follow(&server.token);
+    let paste = fs::read_to_string(place.path().join("api-paste.toml")).expect("the file");
+    place.write("api-paste.toml", &paste.replace("body_timeout_s        = 30", "body_timeout_s = 29"));
+    assert_eq!(server.post("/v2/default/service/action", r#"{"reload": null}"#).status, 200);
+    while live.next().is_some() {}
 }
 
 #[test]

@@ -16,7 +16,7 @@ use pileus_model::{Actor, BoxFuture, Name, RequestKey};
 use serde_json::Value;
 use smallvec::SmallVec;
 
-use crate::{Decide, Fault, Media, Mount, Route};
+use crate::{Admission, Decide, Fault, Media, Mount, Route};
 
 /// The key of [`Caller::hash`].
 static KEYED: LazyLock<RandomState> = LazyLock::new(RandomState::new);
@@ -247,6 +247,8 @@ pub struct Context {
     pub media: Media,
     /// Who calls; set by an authenticator.
     pub caller: Option<Arc<Caller>>,
+    /// Admission of the request, for answers that go on; set by an authenticator.
+    pub admission: Option<Admission>,
     /// The route; set by the first stage that needs it.
     pub matched: Option<Match>,
     /// Decides rules; set by `policy`.
@@ -276,6 +278,7 @@ impl Context {
             secure: false,
             media: Media::Json,
             caller: None,
+            admission: None,
             matched: None,
             policy: None,
             rate_limits: None,

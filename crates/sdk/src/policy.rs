@@ -29,6 +29,21 @@ pub trait Decide: Send + Sync + 'static {
             Some(self.allows(&rule, Some(&caller), &target))
         })
     }
+
+    /// Returns the policy that took its place.
+    fn successor(&self) -> Successor {
+        Successor::None
+    }
+}
+
+/// Policy that a reload has put in the place of another one.
+pub enum Successor {
+    /// No reload since.
+    None,
+    /// This one decides now.
+    Policy(Arc<dyn Decide>),
+    /// Other pipelines serve now: what was admitted by the old ones is to be asked again, by a new request.
+    Gone,
 }
 
 /// What a token is for.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use pileus_sdk::{
-    Call, Fault, Page, Reply, Scope, Value,
+    Call, Fault, Page, Reply, Scope, Standing, Value,
     body::pieces,
     header, json,
     model::{Clock, Engine, Event, Name},
@@ -116,7 +116,9 @@ impl Events {
             (None, None) => self.engine.view().seq,
         };
         let draining = call.context().draining();
-        let follow = Follow::new(self.engine.clone(), self.clock.clone(), ask, after, draining);
+        let also: &[&'static str] = if ask.project.is_none() { &[ALL] } else { &[] };
+        let standing = Standing::of(call, self.clock.clone(), also);
+        let follow = Follow::new(self.engine.clone(), self.clock.clone(), ask, after, draining, standing);
         let reply = Reply::stream("text/event-stream", pieces(follow, Follow::next))?;
         let reply = reply.header(header::CACHE_CONTROL, "no-cache");
         // Proxies that gather answers would keep events from people.

@@ -7,7 +7,7 @@
 use std::{collections::VecDeque, future::poll_fn, sync::Arc, task::Poll, time::Duration};
 
 use pileus_sdk::{
-    json,
+    Standing, json,
     model::{BoxFuture, Clock, Engine, Event, Time},
     watch,
 };
@@ -36,6 +36,8 @@ pub struct Follow {
     sent: Option<Time>,
     /// Ends when the server drains.
     stop: BoxFuture<()>,
+    /// Grounds on which the client may follow.
+    standing: Standing,
 }
 
 impl Follow {
@@ -45,18 +47,22 @@ impl Follow {
         ask: Ask,
         after: u64,
         stop: Option<BoxFuture<()>>,
+        standing: Standing,
     ) -> Self {
         let stop = stop.unwrap_or_else(|| Box::pin(std::future::pending()));
-        Self { engine, clock, ask, after, ready: VecDeque::new(), sent: None, stop }
+        Self { engine, clock, ask, after, ready: VecDeque::new(), sent: None, stop, standing }
     }
 
-    /// The next piece; `None`: the server drains, or the store does not answer. A client comes back
-    /// with the last id that it saw.
+    /// The next piece; `None`: the server drains, the store does not answer, or the client may not follow any
+    /// more. A client comes back with the last id that it saw.
     pub async fn next(mut self) -> Option<(String, Self)> {
         loop {
             let now = self.clock.now();
             let Some(sent) = self.sent else { return self.send(now, HELLO.to_owned()) };
             if self.stops().await {
+                return None;
+            }
+            if !self.standing.holds().await {
                 return None;
             }
             if let Some(event) = self.ready.pop_front() {
@@ -76,10 +82,10 @@ impl Follow {
                 self.ready.extend(read.events.into_iter().filter(|event| self.ask.wants(event)));
                 continue;
             }
+            let pause = (HEARTBEAT - quiet).min(self.standing.due_in());
             let (engine, clock, after) = (&*self.engine, &*self.clock, self.after);
-            let mut change = std::pin::pin!(watch(engine, clock, HEARTBEAT - quiet, |view| {
-                (view.seq > after).then_some(())
-            }));
+            let mut change =
+                std::pin::pin!(watch(engine, clock, pause, |view| { (view.seq > after).then_some(()) }));
             let stop = &mut self.stop;
             let stopped = poll_fn(|cx| match stop.as_mut().poll(cx) {
                 Poll::Ready(()) => Poll::Ready(true),
@@ -104,8 +110,12 @@ impl Follow {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
     use pileus_sdk::{
+        Admission, Admit, Caller, Secrets, header,
         model::{Actor, Kind, ManualClock, Owner},
+        standing::RECHECK,
         testing::FakeEngine,
     };
 
@@ -118,7 +128,52 @@ mod tests {
 
     fn follow(engine: &FakeEngine, clock: &ManualClock, stop: Option<BoxFuture<()>>) -> Follow {
         let ask = Ask { project: Some("p".into()), kinds: Vec::new() };
-        Follow::new(Arc::new(engine.clone()), Arc::new(clock.clone()), ask, 0, stop)
+        let standing = Standing::new(Arc::new(clock.clone()), None, None);
+        Follow::new(Arc::new(engine.clone()), Arc::new(clock.clone()), ask, 0, stop, standing)
+    }
+
+    /// Admits its caller as long as it is `true`.
+    struct Gate(AtomicBool);
+
+    impl Admit for Gate {
+        fn admit(self: Arc<Self>, _: Secrets) -> BoxFuture<Option<Arc<Caller>>> {
+            let caller = self.0.load(Ordering::Relaxed).then(caller);
+            Box::pin(async move { caller })
+        }
+    }
+
+    fn caller() -> Arc<Caller> {
+        Arc::new(Caller::new("ada".into(), "p".into(), Vec::new(), false))
+    }
+
+    #[tokio::test]
+    async fn it_ends_when_its_token_is_revoked_whether_it_waits_or_not() {
+        for waits in [true, false] {
+            let (engine, clock) = (FakeEngine::default(), ManualClock::at(Time(0)));
+            let gate = Arc::new(Gate(AtomicBool::new(true)));
+            let secrets = Secrets { user: header::HeaderValue::from_static("secret"), service: None };
+            let admission = Some(Admission::new(gate.clone(), secrets));
+            let standing = Standing::new(Arc::new(clock.clone()), admission, Some(caller()));
+            let (_, mut it) = piece(Follow { standing, ..follow(&engine, &clock, None) }).await;
+            // It goes on as long as the token is good.
+            clock.advance(RECHECK);
+            engine.happen(vec![event(1, "p")]);
+            let (id, rest) = piece(it).await;
+            assert_eq!(id, "1");
+            it = rest;
+            gate.0.store(false, Ordering::Relaxed);
+            if waits {
+                let (end, ()) = tokio::join!(it.next(), async {
+                    tokio::task::yield_now().await;
+                    clock.advance(RECHECK);
+                });
+                assert!(end.is_none(), "with nothing to tell");
+            } else {
+                clock.advance(RECHECK);
+                engine.happen(vec![event(2, "p")]);
+                assert!(it.next().await.is_none(), "with something to tell");
+            }
+        }
     }
 
     /// The id of the piece that comes next, or the whole of it.

@@ -3,6 +3,7 @@
 mod fake;
 mod refusals;
 mod settings;
+mod streams;
 mod tls;
 
 use std::net::SocketAddr;
