@@ -107,7 +107,7 @@ impl Stage {
             delays: settings.delay_auth_decision,
             service_roles: settings.service_token_roles,
             service_roles_required: settings.service_token_roles_required,
-            keystone: Arc::new(Keystone::new(settings.reach, clock.clone())),
+            keystone: Arc::new(Keystone::new(settings.reach, settings.admin_projects, clock.clone())),
             clock,
         })
     }

@@ -12,8 +12,16 @@ use pileus_sdk::{Route, ScopeType, action::ADMIN_ALONE};
 
 use crate::diagnostic::Diagnostic;
 
-/// What the defaults of routes refer to; a file may say otherwise, for all of them at once.
-pub static BASE: &[(&str, &str)] = &[("admin", "role:admin"), ("member", "project_id:%(project_id)s")];
+/// Rules that the defaults of routes refer to; a file may say otherwise, for all of them at once.
+///
+/// Callers of Keystone alone have `is_admin_project`. For them writing takes the role `member`: `reader` reads. Tokens
+/// of the embedded identity may have any roles, and the project is enough.
+pub static BASE: &[(&str, &str)] = &[
+    ("admin", "role:admin and not is_admin_project:False"),
+    ("member", "project_id:%(project_id)s"),
+    ("writer", "rule:member and (role:member or rule:admin or not rule:of_keystone)"),
+    ("of_keystone", "is_admin_project:True or is_admin_project:False"),
+];
 
 /// The default of one rule.
 #[derive(Debug)]

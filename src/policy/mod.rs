@@ -303,4 +303,6 @@ impl Decide for Policy {
 #[cfg(test)]
 mod assemble_tests;
 #[cfg(test)]
+mod roles_tests;
+#[cfg(test)]
 mod tests;

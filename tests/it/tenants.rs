@@ -111,6 +111,22 @@ fn every_route_has_a_rule_and_every_rule_a_route() {
     }
 }
 
+/// Reading takes the project, writing a writer or an administrator: in the file and, by the test above, in the code.
+#[test]
+fn what_changes_something_asks_for_a_writer() {
+    let place = Place::quick(1);
+    let (_, stdout, _) = place.run(&["routes", "--json"]);
+    let routes: Value = serde_json::from_str(&stdout).expect("JSON");
+    let policy: Value = serde_json::from_str(include_str!("../../policy.json")).expect("JSON");
+    for route in routes.as_array().expect("a list").iter().filter(|route| route["mount"] == "tenant") {
+        // It only says what the caller may.
+        let reads = route["method"] == "GET" || route["rule"] == "policy:check";
+        let expected = [if reads { "rule:member" } else { "rule:writer" }, "rule:admin"];
+        let rule = policy[route["rule"].as_str().expect("a rule")].as_str().unwrap_or_default();
+        assert!(expected.contains(&rule), "{route}: {rule}");
+    }
+}
+
 /// Asks every route with no token, a wrong one, and as a member without the administrator's role.
 #[test]
 fn every_route_refuses_strangers_and_guards_what_changes_clouds() {

@@ -44,6 +44,9 @@ struct Config {
     /// How many answers are kept. One takes about two kilobytes.
     #[serde(default = "default_max_entries")]
     token_cache_max_entries: NonZeroU32,
+    /// Ids of the projects whose role `admin` makes an administrator of this service. `None`: every project's, unless
+    /// Keystone says that the project is not the administrators' (`is_admin_project`).
+    admin_projects: Option<Vec<String>>,
     /// Let a request without a good token go on, as nobody's.
     #[serde(default)]
     delay_auth_decision: bool,
@@ -128,6 +131,7 @@ impl<'de> Deserialize<'de> for Urls {
 #[derive(Debug)]
 pub struct Settings {
     pub reach: Reach,
+    pub admin_projects: Option<Vec<String>>,
     pub cache_time: Duration,
     pub cache_max_entries: usize,
     pub delay_auth_decision: bool,
@@ -171,6 +175,7 @@ impl Settings {
         };
         Ok(Self {
             reach: Reach { addresses, credentials, tls, patience },
+            admin_projects: config.admin_projects,
             cache_time: Duration::from_secs(config.token_cache_time.into()),
             cache_max_entries: config.token_cache_max_entries.get() as usize,
             delay_auth_decision: config.delay_auth_decision,

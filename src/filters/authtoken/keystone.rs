@@ -112,6 +112,8 @@ enum Trouble {
 /// Asks.
 pub struct Keystone {
     reach: Reach,
+    /// Projects whose administrators are this service's; `None`: as Keystone says.
+    admin_projects: Option<Vec<String>>,
     /// Open connections to each address.
     pools: Vec<Pool>,
     clock: Arc<dyn Clock>,
@@ -139,10 +141,11 @@ struct OwnToken {
 
 impl Keystone {
     /// Asks nobody yet.
-    pub fn new(reach: Reach, clock: Arc<dyn Clock>) -> Self {
+    pub fn new(reach: Reach, admin_projects: Option<Vec<String>>, clock: Arc<dyn Clock>) -> Self {
         Self {
             pools: reach.addresses.iter().map(Address::pool).collect(),
             reach,
+            admin_projects,
             clock,
             preferred: AtomicUsize::new(0),
             down_until: AtomicI64::new(i64::MIN),
@@ -179,7 +182,8 @@ impl Keystone {
             let reply = self.ask(question).await?;
             match reply.status {
                 StatusCode::OK => {
-                    return Token::read(&reply.body, self.clock.now(), allow_expired)
+                    let admin_projects = self.admin_projects.as_deref();
+                    return Token::read(&reply.body, self.clock.now(), allow_expired, admin_projects)
                         .map_err(|error| Trouble::New(format!("its answer makes no sense: {error}")));
                 }
                 // What is no token of this Keystone, or none that its server takes: too long, or malformed.

@@ -89,7 +89,14 @@ fn time(text: &str) -> Result<Time, String> {
 impl Token {
     /// Reads an answer of `GET /v3/auth/tokens`; `None`: the token is not good. What cannot be read is an
     /// error: nobody gets in by it, and nobody is refused by it.
-    pub fn read(answer: &[u8], now: Time, allow_expired: bool) -> Result<Option<Self>, String> {
+    ///
+    /// `admin_projects`: the projects whose role `admin` makes an administrator; `None`: as Keystone says.
+    pub fn read(
+        answer: &[u8],
+        now: Time,
+        allow_expired: bool,
+        admin_projects: Option<&[String]>,
+    ) -> Result<Option<Self>, String> {
         let Answer { token: it } = serde_json::from_slice(answer).map_err(|error| error.to_string())?;
         let expires = time(&it.expires_at)?;
         let is_overdue = expires <= now;
@@ -110,7 +117,7 @@ impl Token {
         if rules.is_some_and(|rules| !rules.is_null()) {
             return Ok(None);
         }
-        Ok(Some(Self { caller: Arc::new(it.caller()), expires, is_overdue }))
+        Ok(Some(Self { caller: Arc::new(it.caller(admin_projects)), expires, is_overdue }))
     }
 
     /// The caller of a request that a service hands on.
@@ -127,12 +134,20 @@ impl Token {
 }
 
 impl Document {
+    /// `true` if the deployer lets administrators of the token's project be administrators of this service. The
+    /// system's always are.
+    fn is_named(&self, admin_projects: Option<&[String]>) -> bool {
+        let Some(named) = admin_projects else { return true };
+        let of_system = self.system.as_ref().is_some_and(|it| it.all);
+        of_system || self.project.as_ref().is_some_and(|it| named.contains(&it.id))
+    }
+
     /// The names of the credentials are those that `oslo.context` gives to `oslo.policy`. What a token has
     /// not, say a project, is not there: no rule finds it.
-    fn caller(self) -> Caller {
-        let roles: Vec<String> = self.roles.into_iter().map(|role| role.name).collect();
+    fn caller(self, admin_projects: Option<&[String]>) -> Caller {
         // Keystone says it where an administrator's project is configured. Where none is, none is asked for.
-        let is_admin_project = self.is_admin_project.unwrap_or(true);
+        let is_admin_project = self.is_admin_project.unwrap_or(true) && self.is_named(admin_projects);
+        let roles: Vec<String> = self.roles.into_iter().map(|role| role.name).collect();
         let is_admin = is_admin_project && roles.iter().any(|role| role == "admin");
         let mut creds = Map::new();
         let mut say = |name: &str, value: Option<Value>| {

@@ -156,6 +156,47 @@ async fn the_caller_is_what_keystone_says() {
     }
 }
 
+/// Projects that the deployer names, what Keystone says of the token's project, and whether its administrator is one
+/// here.
+#[tokio::test]
+async fn an_administrators_project_is_a_setting() {
+    let cases = [
+        ("", None, true),
+        ("", Some(true), true),
+        ("", Some(false), false),
+        ("admin_projects = ['p1']", None, true),
+        ("admin_projects = ['p0', 'p1']", Some(true), true),
+        ("admin_projects = ['p1']", Some(false), false),
+        ("admin_projects = ['P1']", None, false),
+        ("admin_projects = ['p2']", Some(true), false),
+        ("admin_projects = []", None, false),
+    ];
+    for (setting, said, expected) in cases {
+        let (fake, stack, _) = start(setting).await;
+        let mut documents = vec![("project", fake.document("u1", &["admin"]), expected)];
+        let (mut of_system, mut of_domain) = (documents[0].1.clone(), documents[0].1.clone());
+        for (document, key, value) in [
+            (&mut of_system, "system", json!({ "all": true })),
+            (&mut of_domain, "domain", json!({ "id": "p1" })),
+        ] {
+            document[key] = value;
+            document.as_object_mut().unwrap().remove("project");
+        }
+        documents.push(("system", of_system, said != Some(false)));
+        documents.push(("domain", of_domain, said != Some(false) && setting.is_empty()));
+        for (of, mut document, expected) in documents {
+            if let Some(said) = said {
+                document["is_admin_project"] = said.into();
+            }
+            fake.state().tokens.insert(of.into(), document);
+            let (_, creds) = ask(&stack, &[("x-auth-token", of)]).await;
+            let found = (creds["is_admin"].clone(), creds["is_admin_project"].clone());
+            assert_eq!(found, (expected.into(), expected.into()), "{setting}, {said:?}: of a {of}");
+            assert_eq!(creds["roles"], json!(["admin"]), "{setting}: of a {of}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn what_keystone_said_is_good_for_a_while_and_no_longer_than_the_token() {
     let (fake, stack, clock) = start("token_cache_time = 100").await;

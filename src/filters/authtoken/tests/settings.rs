@@ -120,7 +120,7 @@ fn the_shipped_file_shows_every_setting_with_its_default() {
     assert_eq!(read(&shown.join("\n")), read(&shown[..4].join("\n")));
     let unknown = read(&format!("{}\nx = 1", shown.join("\n"))).unwrap_err();
     let known: Vec<&str> = unknown.split('`').skip(3).step_by(2).collect();
-    assert_eq!(known.len(), 23, "{unknown}");
+    assert_eq!(known.len(), 24, "{unknown}");
     let text = shown.join("\n").replace("…_secret", "application_credential_secret");
     for setting in known {
         assert!(text.contains(setting), "{setting} is not shown");
