@@ -7,11 +7,11 @@
 //!
 //! A client that waits for a 100 gets none after a refusal: asking hyper for the body would send it.
 //!
-//! On HTTP/2 the stream is reset in the end, which costs the other streams nothing. It is kept for a moment
-//! before that: clients take a reset behind a whole answer for an error (curl 7.88), although it is none.
+//! On HTTP/2 the stream is reset in the end. It is kept for a moment before that: clients take a reset that comes
+//! with a whole answer for an error (curl 7.88), although it is none.
 
 use std::{
-    future::{pending, poll_fn},
+    future::poll_fn,
     pin::Pin,
     task::{Context, Poll},
     time::Duration,
@@ -21,7 +21,10 @@ use bytes::Bytes;
 use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
 use pileus_sdk::body::BoxError;
-use tokio::{runtime::Handle, time::timeout};
+use tokio::{
+    runtime::Handle,
+    time::{sleep, timeout},
+};
 
 use super::guard::Busy;
 
@@ -30,6 +33,10 @@ pub const DRAIN_BYTES: usize = 64 * 1024;
 
 /// Longest time for that.
 pub const DRAIN_TIME: Duration = Duration::from_secs(2);
+
+/// Time between the answer and the reset of its stream. The client's bytes that wait meanwhile count in the window
+/// of the connection, which the other streams share.
+const RESET_DELAY: Duration = Duration::from_millis(200);
 
 /// hyper's body, with its error behind a box.
 pub struct IncomingBody {
@@ -100,11 +107,11 @@ impl IncomingBody {
         let (connection, open) = (self.connection.take(), self.state == State::Open);
         let Some(connection) = connection else {
             if let (Ok(runtime), true) = (Handle::try_current(), open) {
-                drop(runtime.spawn(timeout(DRAIN_TIME, async move {
-                    if let Ok(false) = drain(&mut body).await {
-                        pending::<()>().await;
+                drop(runtime.spawn(async move {
+                    if let Ok(Ok(false)) = timeout(DRAIN_TIME, drain(&mut body)).await {
+                        sleep(RESET_DELAY).await;
                     }
-                })));
+                }));
             }
             return;
         };

@@ -276,49 +276,60 @@ fn a_malformed_request_resets_its_stream() {
     }
 }
 
+/// Runs what a client of hyper does, and ends its connections: a server that stops waits for them.
+fn with_client(client: impl Future<Output = ()>) {
+    tokio::runtime::Runtime::new().expect("a runtime").block_on(client);
+}
+
 /// Another reading of the same rules: a client that treats content after a `HEAD` as an error of the connection.
-#[tokio::test]
-async fn hypers_client_heads_and_gets_on_one_connection() {
+#[test]
+fn hypers_client_heads_and_gets_on_one_connection() {
     let place = Place::quick(1);
     let server = place.serve();
-    let stream = tokio::net::TcpStream::connect(server.api).await.expect("a connection");
-    let connected = hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await;
-    let (mut client, connection) = connected.expect("HTTP/2");
-    tokio::spawn(connection);
-    for (method, path) in ["/", "/v2/default/clouds", "/v2/default/nope", "/v2/default/events"]
-        .into_iter()
-        .flat_map(|path| [("HEAD", path), ("GET", path)])
-    {
-        let request = http::Request::builder()
-            .method(method)
-            .uri(format!("http://{}{path}", server.api))
-            .header("x-auth-token", &server.token)
-            .body(http_body_util::Empty::<bytes::Bytes>::new());
-        let response = client.send_request(request.expect("a request")).await.expect("an answer");
-        assert!(response.headers().contains_key("content-length"), "{method} {path}");
-        let content = response.into_body().collect().await.expect("its content").to_bytes();
-        assert_eq!(content.is_empty(), method == "HEAD", "{method} {path}");
-    }
+    with_client(async {
+        let stream = tokio::net::TcpStream::connect(server.api).await.expect("a connection");
+        let connected =
+            hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await;
+        let (mut client, connection) = connected.expect("HTTP/2");
+        tokio::spawn(connection);
+        for (method, path) in ["/", "/v2/default/clouds", "/v2/default/nope", "/v2/default/events"]
+            .into_iter()
+            .flat_map(|path| [("HEAD", path), ("GET", path)])
+        {
+            let request = http::Request::builder()
+                .method(method)
+                .uri(format!("http://{}{path}", server.api))
+                .header("x-auth-token", &server.token)
+                .body(http_body_util::Empty::<bytes::Bytes>::new());
+            let response = client.send_request(request.expect("a request")).await.expect("an answer");
+            assert!(response.headers().contains_key("content-length"), "{method} {path}");
+            let content = response.into_body().collect().await.expect("its content").to_bytes();
+            assert_eq!(content.is_empty(), method == "HEAD", "{method} {path}");
+        }
+    });
 }
 
 /// A refusal reaches a client that still sends its body, a short one as well as a long one.
-#[tokio::test]
-async fn a_refused_body_does_not_break_the_answer() {
+#[test]
+fn a_refused_body_does_not_break_the_answer() {
     let place = Place::quick(1);
     let server = place.serve();
-    let stream = tokio::net::TcpStream::connect(server.api).await.expect("a connection");
-    let connected = hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await;
-    let (mut client, connection) = connected.expect("HTTP/2");
-    tokio::spawn(connection);
-    for length in [1, 60_000, 200_000, 2_000_000, 1] {
-        let request = http::Request::post(format!("http://{}/v2/default/jobs", server.api))
-            .header("x-auth-token", "nope")
-            .body(http_body_util::Full::new(bytes::Bytes::from(vec![b'x'; length])));
-        let response = client.send_request(request.expect("a request")).await.expect("an answer");
-        assert_eq!(response.status(), 401, "{length}");
-        let content = response.into_body().collect().await.expect("its content").to_bytes();
-        assert!(content.starts_with(b"{\"unauthorized\""), "{length}");
-    }
+    with_client(async {
+        let stream = tokio::net::TcpStream::connect(server.api).await.expect("a connection");
+        let connected =
+            hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await;
+        let (mut client, connection) = connected.expect("HTTP/2");
+        tokio::spawn(connection);
+        for length in [1, 60_000, 200_000, 2_000_000, 1] {
+            let request = http::Request::post(format!("http://{}/v2/default/jobs", server.api))
+                .header("x-auth-token", "nope")
+                .body(http_body_util::Full::new(bytes::Bytes::from(vec![b'x'; length])));
+            let response = client.send_request(request.expect("a request")).await.expect("an answer");
+            assert_eq!(response.status(), 401, "{length}");
+            let content = response.into_body().collect().await.expect("its content").to_bytes();
+            assert!(content.starts_with(b"{\"unauthorized\""), "{length}");
+        }
+    });
 }
 
 /// `curl -I` over TLS, where HTTP/2 is agreed on by ALPN.
