@@ -7,7 +7,8 @@ use std::{
 };
 
 use pileus_sdk::{
-    Action, Call, Extension, Fault, Mount, Reply, Resource, Route, extension::Deps, json, routes,
+    Action, Call, Column, Extension, Fault, Mount, Page, Reply, Resource, Route, SortValue, extension::Deps,
+    json, routes,
 };
 use serde_json::Value;
 
@@ -135,17 +136,25 @@ fn resource(statuses: Vec<Status>) -> Resource {
         parent: None,
         actions: vec![
             Action::index("extensions:index", "Lists the extensions", &it, Extensions::index)
-                .default_rule("rule:member"),
+                .default_rule("rule:member")
+                .pages(COLUMNS),
             Action::show("extensions:show", "Shows an extension by its alias", &it, Extensions::show)
                 .default_rule("rule:member"),
         ],
     }
 }
 
+/// Sort keys of a list of extensions.
+const COLUMNS: &[Column<Status>] = &[
+    Column::id("alias", |status| SortValue::text(status.extension.alias)),
+    Column::new("name", |status| SortValue::text(status.extension.name)),
+    Column::new("updated", |status| SortValue::text(status.extension.updated)),
+    Column::new("routes", |status| SortValue::number(status.routes)),
+];
+
 impl Extensions {
-    async fn index(self: Arc<Self>, _: Call) -> Result<Reply, Fault> {
-        let all: Vec<Value> = self.0.iter().map(document).collect();
-        Reply::ok(&json!({ "extensions": all }))
+    async fn index(self: Arc<Self>, call: Call) -> Result<Reply, Fault> {
+        Page::of(&call)?.of_list(&self.0, COLUMNS, &[])?.map(document).reply(&call, "extensions")
     }
 
     async fn show(self: Arc<Self>, call: Call) -> Result<Reply, Fault> {

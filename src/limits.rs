@@ -5,7 +5,9 @@
 
 use std::sync::Arc;
 
-use pileus_sdk::{Action, Call, Fault, Reply, Resource, extension::Deps, json, model::Engine};
+use pileus_sdk::{
+    Action, Call, Fault, QueryParam, Reply, Resource, extension::Deps, json, model::Engine, query::Values,
+};
 use serde_json::{Map, Value};
 
 /// Shows the rate limits that the pipeline's `ratelimit` left, and the caller's own limit of VMs.
@@ -18,11 +20,23 @@ pub fn resource(deps: &Deps) -> Resource {
     let it = Arc::new(Limits { engine: deps.engine.clone() });
     let index =
         Action::index("limits:index", "Shows the caller's rate and absolute limits", &it, Limits::index);
-    Resource { collection: "limits", parent: None, actions: vec![index.default_rule("rule:member")] }
+    // Both are what Nova's clients send.
+    let index = index
+        .default_rule("rule:member")
+        .query(QueryParam::new("tenant_id", Values::Text, "Project of the token; there are no others here"))
+        .query(QueryParam::flag("reserved", "Accepted and without effect: nothing is reserved here"));
+    Resource { collection: "limits", parent: None, actions: vec![index] }
 }
 
 impl Limits {
     async fn index(self: Arc<Self>, call: Call) -> Result<Reply, Fault> {
+        let project = call.project();
+        if let Some(other) = call.query().get("tenant_id").filter(|tenant| *tenant != project) {
+            let text = format!(
+                "Limits are those of the caller: tenant_id is `{other}`, and the token is for `{project}`."
+            );
+            return Err(Fault::BadRequest(text));
+        }
         let rate =
             call.context().rate_limits.as_ref().map_or_else(|| json!([]), |limits| limits(call.context()));
         let view = self.engine.view();

@@ -153,7 +153,7 @@ impl Router {
             return Ok(());
         };
         match matched.project(request.uri().path()) {
-            Some(project) if *project != *caller.project => Err(not_the_callers()),
+            Some(project) if *project != *caller.project => Err(not_the_callers(&project, &caller.project)),
             _ => Ok(()),
         }
     }
@@ -194,7 +194,7 @@ impl Router {
             // What is no text is the name of nothing, and no rule may be asked about it.
             if escaped && percent_decode_str(value).decode_utf8().is_err() {
                 let of_project = self.mount == Mount::Tenant && params.is_empty();
-                return Err(if of_project { not_the_callers() } else { Fault::NoRoute });
+                return Err(if of_project { not_text() } else { Fault::NoRoute });
             }
             let start = (mounted + start) as u32;
             params.push(start..start + value.len() as u32);
@@ -220,6 +220,7 @@ impl Router {
         let number = if leaf.verbs.is_empty() {
             leaf.first
         } else {
+            pileus_sdk::call::accept_coding(request.headers())?;
             let body = request.body().bytes();
             choose(&leaf.verbs, &body.ok_or_else(|| Fault::internal("no sizelimit above the router"))?)?
         };
@@ -270,10 +271,17 @@ impl Router {
     }
 }
 
-/// A project in the path that is not the caller's, in Nova's words.
+/// A project in the path that is not the caller's; it begins with Nova's words.
 #[cold]
-fn not_the_callers() -> Fault {
-    Fault::BadRequest("Malformed request url".into())
+fn not_the_callers(project: &str, own: &str) -> Fault {
+    let names = format!("the project in the path is `{project}`, and the token is for `{own}`");
+    Fault::BadRequest(format!("Malformed request url: {names}"))
+}
+
+/// A project in the path that is no UTF-8.
+#[cold]
+fn not_text() -> Fault {
+    Fault::BadRequest("Malformed request url: the project in the path is not UTF-8".into())
 }
 
 /// `POST …/action` needs exactly one key, which names the action.

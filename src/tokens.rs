@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use pileus_sdk::{
-    Action, Call, Fault, Reply, Resource, StatusCode,
+    Action, Call, Column, Fault, Page, Reply, Resource, SortValue, StatusCode,
     extension::Deps,
     header, json,
     model::{Command, Engine, Time, Token},
@@ -43,20 +43,27 @@ pub fn resource(deps: &Deps) -> Resource {
         collection: "tokens",
         parent: None,
         actions: vec![
-            Action::index("tokens:index", "Lists tokens, without their secrets", &it, Tokens::index),
+            Action::index("tokens:index", "Lists tokens, without their secrets", &it, Tokens::index)
+                .pages(COLUMNS),
             Action::create("tokens:create", "Makes a token; its secret is shown once", &it, Tokens::create),
             Action::delete("tokens:delete", "Revokes a token by its name", &it, Tokens::delete),
         ],
     }
 }
 
+/// Sort keys of a list of tokens.
+const COLUMNS: &[Column<Arc<Token>>] = &[
+    Column::id("name", |token| SortValue::text(&token.name)),
+    Column::new("user", |token| SortValue::text(&token.user)),
+    Column::new("project", |token| SortValue::text(&token.project)),
+    Column::new("created", |token| SortValue::number(token.created.0)),
+];
+
 impl Tokens {
-    async fn index(self: Arc<Self>, _: Call) -> Result<Reply, Fault> {
+    async fn index(self: Arc<Self>, call: Call) -> Result<Reply, Fault> {
         let view = self.engine.view();
-        let mut tokens: Vec<_> = view.tokens.values().collect();
-        tokens.sort_by(|a, b| a.name.cmp(&b.name));
-        let tokens: Vec<Value> = tokens.into_iter().map(|token| document(token)).collect();
-        Reply::ok(&json!({ "tokens": tokens }))
+        let cut = Page::of(&call)?.of_list(view.tokens.values(), COLUMNS, &[])?;
+        cut.map(|token| document(token)).reply(&call, "tokens")
     }
 
     async fn create(self: Arc<Self>, call: Call) -> Result<Reply, Fault> {

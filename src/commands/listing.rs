@@ -3,6 +3,7 @@
 use std::io::Write;
 
 use comfy_table::{Table, presets::NOTHING};
+use pileus_sdk::{QueryParam, query::Values};
 use serde_json::{Value, json};
 
 use super::{CONFIG, OK};
@@ -18,6 +19,7 @@ pub fn routes(listing: &Listing) -> u8 {
             "mount": route.mount.as_str(), "method": route.method.as_str(), "path": route.path,
             "verb": route.verb, "resource": route.resource, "action": route.action,
             "rule": route.rule, "also": route.also, "extension": route.extension, "about": route.about,
+            "query": route.query.iter().map(param).collect::<Vec<_>>(),
         }));
         table.add_row([
             route.mount.as_str(),
@@ -30,6 +32,19 @@ pub fn routes(listing: &Listing) -> u8 {
         ]);
     }
     show(listing, &table.trim_fmt(), &Value::Array(all))
+}
+
+fn param(param: &QueryParam) -> Value {
+    let (values, words) = match &param.values {
+        Values::Text => ("text", None),
+        Values::Integer => ("integer", None),
+        Values::Boolean => ("boolean", None),
+        Values::Word(words) => ("word", Some(words)),
+        Values::Words(words) => ("words", Some(words)),
+    };
+    json!({
+        "name": param.name, "values": values, "words": words, "repeats": param.repeats, "about": param.about,
+    })
 }
 
 pub fn extensions(listing: &Listing) -> u8 {

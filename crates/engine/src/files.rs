@@ -43,7 +43,7 @@ pub fn aliases(path: &Path) -> Result<BTreeMap<String, Vec<String>>, FileError> 
     let aliases: BTreeMap<String, Vec<String>> = read(path)?;
     let mut seen = HashSet::new();
     for (alias, clouds) in &aliases {
-        check(path, alias, valid::name("name", alias).and_then(|()| valid::names("clouds", clouds)))?;
+        check(path, alias, valid::new_name("name", alias).and_then(|()| valid::names("clouds", clouds)))?;
         if !seen.insert(alias.to_ascii_lowercase()) {
             let problem = "it is there twice, and targets ignore case".into();
             return Err(FileError::Senseless { path: path.into(), name: alias.clone(), problem });
@@ -56,7 +56,7 @@ pub fn aliases(path: &Path) -> Result<BTreeMap<String, Vec<String>>, FileError> 
 pub fn user_limits(path: &Path) -> Result<BTreeMap<String, u32>, FileError> {
     let limits: BTreeMap<String, u32> = read(path)?;
     for (user, vms) in &limits {
-        check(path, user, valid::name("user", user).and_then(|()| valid::count("vms", *vms, 0)))?;
+        check(path, user, valid::new_name("user", user).and_then(|()| valid::count("vms", *vms, 0)))?;
     }
     Ok(limits)
 }

@@ -13,7 +13,9 @@ use std::{
 use http::{Method, StatusCode};
 use pileus_model::BoxFuture;
 
-use crate::{Answer, Call, Fault, Reply, ScopeType};
+use crate::{
+    Answer, Call, Column, Fault, QueryParam, Reply, ScopeType, page::list_params, scope::SCOPE_PARAMS,
+};
 
 /// What answers a call.
 pub type Handler = Arc<dyn Fn(Call) -> Answer + Send + Sync>;
@@ -103,6 +105,8 @@ pub struct Action {
     pub default_rule: &'static str,
     /// What a token has to be for; empty: anything.
     pub scope_types: &'static [ScopeType],
+    /// Query parameters that it accepts; any other is 400 on `/v2`.
+    pub query: Vec<QueryParam>,
     /// What it does, in one line for people.
     pub about: &'static str,
     /// What answers.
@@ -167,7 +171,8 @@ impl Action {
             }
         });
         let (default_rule, scope_types) = (ADMIN_ALONE, &[][..]);
-        Self { name, method, place, rule, also: &[], default_rule, scope_types, about, handler }
+        let query = Vec::new();
+        Self { name, method, place, rule, also: &[], default_rule, scope_types, query, about, handler }
     }
 
     /// What decides where no file has the rule: `rule:member`, or any other expression.
@@ -180,6 +185,24 @@ impl Action {
     pub fn scope_types(mut self, scope_types: &'static [ScopeType]) -> Self {
         self.scope_types = scope_types;
         self
+    }
+
+    /// Accepts a query parameter.
+    pub fn query(mut self, param: QueryParam) -> Self {
+        self.query.push(param);
+        self
+    }
+
+    /// Accepts what [`Page::of`](crate::Page::of) reads. The words of `sort_key` are the names of `columns`.
+    pub fn pages<T: ?Sized>(mut self, columns: &[Column<T>]) -> Self {
+        self.query.extend(list_params(columns.iter().map(|column| column.name).collect()));
+        self
+    }
+
+    /// Accepts what [`Scope::of`](crate::Scope::of) reads, and names the rule that it asks.
+    pub fn scoped(mut self, rules: &'static [&'static str]) -> Self {
+        self.query.extend(SCOPE_PARAMS.map(|name| QueryParam::flag(name, "Objects of every project")));
+        self.asks(rules)
     }
 
     /// Names further rules that the controller asks with [`Call::may`].
@@ -222,6 +245,8 @@ pub struct Route {
     pub default_rule: &'static str,
     /// What a token has to be for; empty: anything.
     pub scope_types: &'static [ScopeType],
+    /// Query parameters that it accepts; any other is 400 on `/v2`.
+    pub query: Vec<QueryParam>,
     /// What it does.
     pub about: &'static str,
     /// What answers.

@@ -3,17 +3,22 @@
 use std::borrow::Cow;
 
 use bytes::Bytes;
-use http::{HeaderName, header, request::Parts};
+use http::{HeaderMap, HeaderName, header, request::Parts};
 use pileus_model::{Actor, BoxFuture, Name};
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
-use crate::{Caller, Context, Fault, Mount, Request, request::Top};
+use crate::{
+    Caller, Context, Fault, Mount, Params, Request,
+    body_json::{plain, unique_keys},
+    request::Top,
+};
 
 /// A request that has found its route. Made by the router; a test makes it with
 /// [`testing`](crate::testing).
 pub struct Call {
     top: Box<Top>,
+    query: Params,
     body: Bytes,
     comment: Option<Name>,
 }
@@ -25,18 +30,36 @@ static COMMENT: HeaderName = HeaderName::from_static("x-pileus-comment");
 pub const COMMENT_MAX: usize = 1024;
 
 impl Call {
-    /// From a request that was matched and whose body is whole.
+    /// From a request that was matched and whose body is whole. 400 for a query that its route does not
+    /// accept, 415 for a body in a content coding.
     pub fn new(request: Request) -> Result<Self, Fault> {
         let Some(body) = request.body().bytes() else {
             return Err(Fault::internal("the pipeline has no sizelimit above its app"));
         };
-        let mut call = Self { top: request.top, body, comment: None };
+        if !body.is_empty() {
+            accept_coding(request.headers())?;
+        }
+        let mut call = Self { top: request.top, query: Params::default(), body, comment: None };
+        if let Some(query) = call.head().uri.query() {
+            call.query = call.read_query(query)?;
+        }
         let mount = call.context().matched.as_ref().map(|matched| matched.route.mount);
         // What changes nothing needs no comment. On the old ports a GET may change something.
         if !call.head().method.is_safe() || mount != Some(Mount::Tenant) {
             call.comment = call.read_comment()?;
         }
         Ok(call)
+    }
+
+    /// The legacy ports ignore parameters that they do not read, as Cloud Scheduler does.
+    #[cold]
+    fn read_query(&self, query: &str) -> Result<Params, Fault> {
+        match &self.context().matched {
+            Some(matched) if matched.route.mount == Mount::Tenant => {
+                Params::checked(query, &matched.route.query)
+            }
+            _ => Ok(Params::parse(query.as_bytes())),
+        }
     }
 
     /// The header `X-Pileus-Comment`; on the old admin port the parameter `comment`.
@@ -154,9 +177,9 @@ impl Call {
         }
     }
 
-    /// The query's parameters, decoded.
-    pub fn query(&self) -> Params {
-        Params::parse(self.head().uri.query().unwrap_or_default().as_bytes())
+    /// The query's parameters, decoded; on `/v2` those that the route accepts.
+    pub fn query(&self) -> &Params {
+        &self.query
     }
 
     /// The query's parameters and a form's, urlencoded or multipart; the query wins.
@@ -168,9 +191,9 @@ impl Call {
         if media_type.eq_ignore_ascii_case("application/x-www-form-urlencoded") {
             params = Params::parse(self.body());
         } else if media_type.eq_ignore_ascii_case("multipart/form-data") {
-            params = Params(crate::form::multipart(content_type, self.body()));
+            params = crate::form::multipart(content_type, self.body()).into();
         }
-        params.0.extend(self.query().0);
+        params.extend(self.query.iter().map(|(name, value)| (name.to_owned(), value.to_owned())));
         params
     }
 
@@ -203,8 +226,10 @@ impl Call {
         ) {
             return Err(Fault::UnsupportedMediaType);
         }
-        let top: std::collections::BTreeMap<String, &RawValue> = serde_json::from_slice(self.body())
-            .map_err(|error| Fault::BadRequest(format!("Malformed request body: {error}")))?;
+        let malformed = |error| Fault::BadRequest(format!("Malformed request body: {error}"));
+        unique_keys(self.body()).map_err(malformed)?;
+        let top: std::collections::BTreeMap<String, &RawValue> =
+            serde_json::from_slice(self.body()).map_err(malformed)?;
         let mut keys = top.iter();
         let (Some((found, inner)), None) = (keys.next(), keys.next()) else {
             let keys: Vec<_> = top.keys().map(|key| format!("`{key}`")).collect();
@@ -227,53 +252,29 @@ impl Call {
             let path = error.path().to_string();
             let place = if path == "." { key.to_owned() } else { format!("{key}.{path}") };
             // The position is within the inner value; the field says more.
-            let problem = error.inner().to_string();
-            let problem = problem.rsplit_once(" at line ").map_or(problem.as_str(), |(text, _)| text);
+            let problem = plain(&error.inner().to_string());
             Fault::BadRequest(format!("Invalid input for field `{place}`: {problem}"))
         })
     }
+}
+
+/// 415 for a body in a content coding: none is decoded here. Source: RFC 9110 §8.4, §15.5.16.
+pub fn accept_coding(headers: &HeaderMap) -> Result<(), Fault> {
+    // Among a few names it is found sooner than hashed.
+    let codings = headers.iter().filter(|(name, _)| *name == header::CONTENT_ENCODING);
+    for (_, value) in codings {
+        let mut codings = value.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii);
+        if codings.any(|coding| !coding.is_empty() && !coding.eq_ignore_ascii_case(b"identity")) {
+            return Err(Fault::UnsupportedCoding);
+        }
+    }
+    Ok(())
 }
 
 /// `{}`: an object without a field.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Nothing {}
-
-/// Decoded parameters; of one that is given twice, the last wins.
-#[derive(Debug, Clone, Default)]
-pub struct Params(Vec<(String, String)>);
-
-impl Params {
-    /// From a query or a urlencoded form.
-    pub fn parse(text: &[u8]) -> Self {
-        Self(form_urlencoded::parse(text).into_owned().collect())
-    }
-
-    /// The last value of this name.
-    pub fn get(&self, name: &str) -> Option<&str> {
-        self.0.iter().rev().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
-    }
-
-    /// All of them, in the order in which they were sent.
-    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))
-    }
-
-    /// A number of this name; a 400 that names it where it is none.
-    pub fn number<T: std::str::FromStr>(&self, name: &str) -> Result<Option<T>, Fault> {
-        let Some(text) = self.get(name) else { return Ok(None) };
-        let number = text.parse().map_err(|_| {
-            Fault::BadRequest(format!("{name} param must be an integer in range, not `{text}`"))
-        })?;
-        Ok(Some(number))
-    }
-
-    /// Whether the parameter says yes: `1`, `true`, `yes`, `on` in any case.
-    pub fn flag(&self, name: &str) -> bool {
-        self.get(name)
-            .is_some_and(|text| matches!(text.to_ascii_lowercase().as_str(), "1" | "true" | "yes" | "on"))
-    }
-}
 
 #[cfg(test)]
 mod tests {

@@ -80,6 +80,9 @@ pub enum Fault {
     /// 415: a body of a type that this resource does not read.
     #[error("Unsupported Content-Type")]
     UnsupportedMediaType,
+    /// 415: a body in a content coding. None is decoded, and `Accept-Encoding` says so.
+    #[error("A request body is read without a content coding: Content-Encoding must be identity.")]
+    UnsupportedCoding,
     /// 422: understood, and contrary to what was said before.
     #[error("{0}")]
     Unprocessable(String),
@@ -140,7 +143,9 @@ impl Fault {
             Self::TooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "overLimit"),
             Self::TargetTooLong { .. } => (StatusCode::URI_TOO_LONG, "computeFault"),
             Self::HeaderTooLarge { .. } => (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "computeFault"),
-            Self::UnsupportedMediaType => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "badMediaType"),
+            Self::UnsupportedMediaType | Self::UnsupportedCoding => {
+                (StatusCode::UNSUPPORTED_MEDIA_TYPE, "badMediaType")
+            }
             Self::Unprocessable(_) => (StatusCode::UNPROCESSABLE_ENTITY, "unprocessableEntity"),
             Self::OverLimit { .. } => (StatusCode::TOO_MANY_REQUESTS, "overLimit"),
             Self::NotImplemented(_) => (StatusCode::NOT_IMPLEMENTED, "notImplemented"),
@@ -279,6 +284,9 @@ impl Fault {
         }
         if let Some(seconds) = self.retry_after_s() {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if let Self::UnsupportedCoding = &self {
+            headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         }
         let extra = match &self {
             Self::MethodNotAllowed { allow, .. } => Some((header::ALLOW, allow)),

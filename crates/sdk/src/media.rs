@@ -30,16 +30,24 @@ impl Media {
         if said.next().is_none() && Self::is_everybodys(accept) {
             return Self::Json;
         }
-        // XML has to be said: whatever else is said holds for JSON as well.
-        let mut said = headers.get_all(header::ACCEPT).iter();
-        let xml = |text: &[u8]| text.windows(3).any(|word| word.eq_ignore_ascii_case(b"xml"));
-        if !said.any(|text| xml(text.as_bytes())) || path.ends_with(".json") {
+        if path.ends_with(".json") {
             return Self::Json;
         }
         let best = |names: [&str; 2]| {
             names.into_iter().filter_map(|name| quality(headers, &header::ACCEPT, name)).max().unwrap_or(0)
         };
         if best(XML) > best(JSON) { Self::Xml } else { Self::Json }
+    }
+
+    /// `true` if a client prefers the media type `name` to JSON: it has the higher weight, or the same one
+    /// by a more specific range. `false` where both are refused.
+    pub fn prefers_to_json(headers: &HeaderMap, name: &str) -> bool {
+        let best = |names: &[&str]| {
+            let weighed = names.iter().filter_map(|name| weigh(headers, &header::ACCEPT, name));
+            weighed.map(|(rank, weight)| (weight, rank)).max().unwrap_or_default()
+        };
+        let (weight, rank) = best(&[name]);
+        weight > 0 && (weight, rank) > best(&JSON)
     }
 
     /// Whether an `Accept` asks for nothing but what is sent unasked.
@@ -59,6 +67,11 @@ impl Media {
 /// How much a client wants `name`, in thousandths: the weight of the most specific member that holds
 /// for it (`text/html`, then `text/*`, then `*/*` or `*`). `None` where none does.
 pub fn quality(headers: &HeaderMap, list: &HeaderName, name: &str) -> Option<u16> {
+    weigh(headers, list, name).map(|(_, weight)| weight)
+}
+
+/// How specific the member is that holds for `name`, 1 to 3, and its weight.
+fn weigh(headers: &HeaderMap, list: &HeaderName, name: &str) -> Option<(u8, u16)> {
     let family = name.split_once('/').map(|(family, _)| family);
     let mut best: Option<(u8, u16)> = None;
     for member in headers.get_all(list).iter().filter_map(|it| it.to_str().ok()).flat_map(|it| it.split(','))
@@ -77,7 +90,7 @@ pub fn quality(headers: &HeaderMap, list: &HeaderName, name: &str) -> Option<u16
             best = Some((rank, weight));
         }
     }
-    best.map(|(_, weight)| weight)
+    best
 }
 
 /// `0.5` is 500. What is no weight is as good as 0: it was not asked for in earnest.
@@ -134,6 +147,10 @@ mod tests {
             ("/a", &["application/xml;q=2"], Json), // no weight
             ("/a", &["application/xml;q=0.5, application/*;q=0.4"], Xml),
             ("/a", &["application/xml;q=0.3, application/*;q=0.4"], Json),
+            ("/a", &["application/json;q=0"], Json),
+            ("/a", &["application/json;q=0, */*"], Xml),
+            ("/a", &["*/*, application/json;q=0.5"], Xml),
+            ("/a", &["application/*;q=0.5"], Json),
             ("/a", &["application/atom+xml"], Json),
             ("/a", &["text/html,application/xml;q=0.9,*/*;q=0.8"], Xml),
             ("/a", &["image/png"], Json),
@@ -147,6 +164,44 @@ mod tests {
                 headers.append(header::ACCEPT, value.parse().unwrap());
             }
             assert_eq!(Media::wanted(path, &headers), *media, "{path} {accept:?}");
+        }
+    }
+
+    #[test]
+    fn a_stream_is_weighed_against_json() {
+        let stream = "text/event-stream";
+        let cases: &[(&[&str], bool)] = &[
+            (&[], false),
+            (&["*/*"], false),
+            (&[stream], true),
+            (&["TEXT/Event-Stream; charset=utf-8"], true),
+            (&["text/event-stream;q=0"], false),
+            (&["text/event-stream;q=0, */*"], false),
+            (&["text/event-stream;q=0", stream], true), // of two weights the higher
+            (&["text/event-stream;q=0.001"], true),
+            (&["text/event-stream;q=x"], false),
+            (&["text/event-stream;q=0.5, application/json;q=0.9"], false),
+            (&["text/event-stream;q=0.5", "application/json"], false),
+            (&["text/event-stream;q=0.9, application/json;q=0.5"], true),
+            (&["text/event-stream, application/json"], false), // a tie
+            (&["text/event-stream, */*"], true),
+            (&["text/event-stream;q=0.5, */*"], false),
+            (&["text/event-stream;q=0.5, */*;q=0.4"], true),
+            (&["text/event-stream;q=0.5, application/*;q=0.6"], false),
+            (&["text/*"], true),
+            (&["text/*, application/json"], false),
+            (&["text/*;q=0.9, application/json;q=0.8"], true),
+            (&["text/*, text/event-stream;q=0"], false),
+            (&["text/html, */*;q=0.8"], false),
+            (&["application/vnd.openstack.compute+json, text/event-stream;q=0.9"], false),
+            (&["application/json;q=0, */*;q=0.1"], true),
+        ];
+        for (accept, expected) in cases {
+            let mut headers = HeaderMap::new();
+            for value in *accept {
+                headers.append(header::ACCEPT, value.parse().unwrap());
+            }
+            assert_eq!(Media::prefers_to_json(&headers, stream), *expected, "{accept:?}");
         }
     }
 

@@ -40,6 +40,7 @@ pub fn routes(extension: &'static str, resources: &[Resource]) -> Vec<Route> {
                 also: action.also,
                 default_rule: action.default_rule,
                 scope_types: action.scope_types,
+                query: action.query.clone(),
                 about: action.about,
                 handler: action.handler.clone(),
             });

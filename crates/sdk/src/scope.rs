@@ -11,11 +11,18 @@ pub enum Scope {
     All,
 }
 
+/// Query parameter that asks for every project, and the name that Nova's clients send for it.
+pub const SCOPE_PARAMS: [&str; 2] = ["all_projects", "all_tenants"];
+
 impl Scope {
     /// The project in the path; with `all_projects=1` every project, where `rule` allows it, else 403.
-    /// The action names `rule` with [`Action::asks`](crate::Action::asks).
+    /// The action names `rule` with [`Action::scoped`](crate::Action::scoped).
     pub fn of(call: &Call, rule: &'static str) -> Result<Self, Fault> {
-        if !call.query().flag("all_projects") {
+        let [own, other] = SCOPE_PARAMS;
+        if call.query().get(own).is_some() && call.query().get(other).is_some() {
+            return Err(Fault::BadRequest(format!("{own} and {other} are one parameter: give one of them")));
+        }
+        if !SCOPE_PARAMS.iter().any(|name| call.query().flag(name)) {
             return Ok(Self::Project(call.project().into()));
         }
         if call.may(rule) { Ok(Self::All) } else { Err(Fault::denied(rule)) }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use pileus_sdk::{
-    Call, Fault, Links, Page, Reply, StatusCode, header,
+    Call, Column, Fault, Links, Page, Reply, SortValue, StatusCode, header,
     model::{Command, Engine, Name, View},
     serde::{Deserialize, Serialize},
 };
@@ -16,7 +16,7 @@ impl Aliases {
     /// `{"cloud_aliases": [{"id", "name", "clouds", "links"}]}`, in the order of their names.
     pub async fn index(self: Arc<Self>, call: Call) -> Result<Reply, Fault> {
         let (view, collection) = (self.engine.view(), call.collection("cloud-aliases"));
-        let cut = Page::of(&call)?.of_list(&view.aliases, |(name, _)| name)?;
+        let cut = Page::of(&call)?.of_list(&view.aliases, &columns(), &[])?;
         cut.map(|(name, clouds)| Shown::new(name, clouds, &collection)).reply(&call, "cloud_aliases")
     }
 
@@ -61,6 +61,17 @@ impl Aliases {
         self.engine.submit(Command::ReloadAliases, call.actor()).await?;
         Reply::status(StatusCode::ACCEPTED)
     }
+}
+
+/// Alias in a list: its name and its clouds.
+type Named<'a> = (&'a Name, &'a Arc<[String]>);
+
+/// Sort keys of a list of aliases.
+pub fn columns<'a>() -> [Column<Named<'a>>; 2] {
+    [
+        Column::id("id", |(name, _)| SortValue::text(name)),
+        Column::id("name", |(name, _)| SortValue::text(name)),
+    ]
 }
 
 fn answer(call: &Call, view: &View, status: StatusCode, name: &str) -> Result<Reply, Fault> {

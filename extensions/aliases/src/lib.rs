@@ -14,7 +14,10 @@ use pileus_sdk::{
     action::Place::{BulkVerb, Custom},
 };
 
-use crate::{aliases::Aliases, old::Old};
+use crate::{
+    aliases::{Aliases, columns},
+    old::Old,
+};
 
 /// The descriptor.
 pub static EXTENSION: Extension = Extension {
@@ -33,7 +36,7 @@ fn resources(deps: &Deps) -> Vec<Resource> {
     let path = Custom(Mount::CloudAdmin, "/cloud-aliases");
     #[rustfmt::skip]
     let actions = vec![
-        Action::index("cloud-aliases:index", "Lists aliases", &it, Aliases::index).default_rule("rule:member"),
+        Action::index("cloud-aliases:index", "Lists aliases", &it, Aliases::index).default_rule("rule:member").pages(&columns()),
         Action::show("cloud-aliases:show", "Shows an alias", &it, Aliases::show).default_rule("rule:member"),
         Action::create("cloud-aliases:create", "Adds an alias", &it, Aliases::create),
         Action::update("cloud-aliases:update", "Replaces an alias's clouds", &it, Aliases::update),

@@ -107,7 +107,12 @@ async fn mistakes_name_their_place_and_change_nothing() {
         (get("/p1/cloud-aliases/x"), 404, "Cloud alias x could not be found."),
         (delete("/p1/cloud-aliases/x"), 404, "Cloud alias x could not be found."),
         (get("/p1/cloud-aliases?limit=-1"), 400, "limit param must be positive"),
-        (get("/p1/cloud-aliases?marker=x"), 400, "marker [x] not found"),
+        (get("/p1/cloud-aliases?marker="), 400, "marker param is malformed"),
+        (
+            get("/p1/cloud-aliases?sort_key=clouds"),
+            400,
+            "sort_key param must be one of id, name, not `clouds`",
+        ),
         (post("/p1/cloud-aliases/action", r#"{"reload": {"file": "x"}}"#), 400, "unknown field `file`"),
         (post("/p1/cloud-aliases/action", r#"{"explode": null}"#), 400, "no such action"),
     ];

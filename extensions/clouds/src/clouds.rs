@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use pileus_sdk::{
-    Call, Fault, Links, Memo, Page, Reply, StatusCode, header,
+    Call, Column, Fault, Links, Memo, Page, Reply, SortValue, StatusCode, header,
     model::{Cloud, Command, Engine, View},
 };
 
@@ -15,18 +15,33 @@ pub struct Clouds {
     pub shown: Memo<Cloud>,
 }
 
+/// Sort keys of a list of clouds.
+pub const COLUMNS: &[Column<Arc<Cloud>>] = &[
+    Column::id("id", |cloud| SortValue::text(&cloud.name)),
+    Column::id("name", |cloud| SortValue::text(&cloud.name)),
+    Column::new("enabled", |cloud| SortValue::Flag(cloud.enabled())),
+    Column::new("vm_slots", |cloud| SortValue::number(cloud.vm_slots())),
+    Column::new("priority", |cloud| SortValue::number(cloud.spec.priority)),
+];
+
+/// The order of the configuration, retired clouds last.
+const IN_ORDER: &[Column<Arc<Cloud>>] = &[
+    Column::new("retired", |cloud| SortValue::Flag(cloud.retired)),
+    Column::new("order", |cloud| SortValue::number(cloud.order)),
+];
+
 impl Clouds {
     /// `{"clouds": [{"id", "name", "links"}]}`, in the order of the configuration.
     pub async fn index(self: Arc<Self>, call: Call) -> Result<Reply, Fault> {
         let (view, collection) = (self.engine.view(), call.collection("clouds"));
-        let cut = Page::of(&call)?.of_list(view.clouds_in_order(), |cloud| &cloud.name)?;
+        let cut = Page::of(&call)?.of_list(view.clouds_in_order(), COLUMNS, IN_ORDER)?;
         cut.map(|cloud| Brief::new(cloud, &collection)).reply(&call, "clouds")
     }
 
     /// `{"clouds": [{…}]}`, each as `show` has it.
     pub async fn detail(self: Arc<Self>, call: Call) -> Result<Reply, Fault> {
         let (view, collection) = (self.engine.view(), call.collection("clouds"));
-        let cut = Page::of(&call)?.of_list(view.clouds_in_order(), |cloud| &cloud.name)?;
+        let cut = Page::of(&call)?.of_list(view.clouds_in_order(), COLUMNS, IN_ORDER)?;
         cut.map(|cloud| Full::new(cloud, &collection)).reply(&call, "clouds")
     }
 

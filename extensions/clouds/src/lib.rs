@@ -14,7 +14,10 @@ use pileus_sdk::{
     action::Place::{Custom, Verb},
 };
 
-use crate::{clouds::Clouds, old::Old};
+use crate::{
+    clouds::{COLUMNS, Clouds},
+    old::Old,
+};
 
 /// The descriptor.
 pub static EXTENSION: Extension = Extension {
@@ -35,8 +38,8 @@ fn resources(deps: &Deps) -> Vec<Resource> {
     let (get, put, post) = (Method::GET, Method::PUT, Method::POST);
     #[rustfmt::skip]
     let actions = vec![
-        Action::index("clouds:index", "Lists clouds: id, name, links", &it, Clouds::index).default_rule("rule:member"),
-        Action::detail("clouds:detail", "Lists clouds in full", &it, Clouds::detail).default_rule("rule:member"),
+        Action::index("clouds:index", "Lists clouds: id, name, links", &it, Clouds::index).default_rule("rule:member").pages(COLUMNS),
+        Action::detail("clouds:detail", "Lists clouds in full", &it, Clouds::detail).default_rule("rule:member").pages(COLUMNS),
         Action::show("clouds:show", "Shows a cloud: settings, slots, what is used and free", &it, Clouds::show).default_rule("rule:member"),
         Action::create("clouds:create", "Adds a cloud", &it, Clouds::create),
         Action::update("clouds:update", "Changes a cloud's settings", &it, Clouds::update),

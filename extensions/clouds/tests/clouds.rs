@@ -26,7 +26,7 @@ fn the_routes_are_sound() {
 #[tokio::test]
 async fn lists_come_in_pages_in_the_configurations_order() {
     let bench = bench();
-    let next = "http://api.example:8774/v2/p1/clouds?limit=1&marker=zeta";
+    let next = "http://api.example:8774/v2/p1/clouds?limit=1&marker=%5Bfalse%2C0%2C%22zeta%22%5D";
     let cases: &[(&str, &[&str], Option<&str>)] = &[
         ("/p1/clouds", &["zeta", "alpha"], None),
         ("/p1/clouds?limit=1", &["zeta"], Some(next)),
@@ -36,6 +36,13 @@ async fn lists_come_in_pages_in_the_configurations_order() {
         ("/p1/clouds?marker=alpha", &[], None),
         ("/p1/clouds?limit=0", &[], None),
         ("/p1/clouds/detail?marker=zeta", &["alpha"], None),
+        // What follows the place of a cloud that has gone; nothing is left out after a name without a place.
+        ("/p1/clouds?marker=[false,0,%22zeta%22]", &["alpha"], None),
+        ("/p1/clouds?marker=[false,0,%22zz%22]", &["alpha"], None),
+        ("/p1/clouds?marker=nowhere", &["zeta", "alpha"], None),
+        ("/p1/clouds?sort_dir=desc", &["alpha", "zeta"], None),
+        ("/p1/clouds?sort_key=name", &["alpha", "zeta"], None),
+        ("/p1/clouds?sort_key=name&marker=b", &["zeta"], None),
     ];
     for (uri, names, next) in cases {
         let reply = bench.send(get(uri)).await;
@@ -48,6 +55,9 @@ async fn lists_come_in_pages_in_the_configurations_order() {
     }
 }
 
+const MALFORMED: &str = "marker param is malformed: it is the id of a member, or what a `next` link gives for the \
+                         same sort keys";
+
 #[tokio::test]
 async fn bad_pages_are_400() {
     let bench = bench();
@@ -56,8 +66,10 @@ async fn bad_pages_are_400() {
         ("limit=", "limit param must be an integer"),
         ("limit=1.5", "limit param must be an integer"),
         ("limit=-1", "limit param must be positive"),
-        ("marker=nowhere", "marker [nowhere] not found"),
-        ("marker=", "marker [] not found"),
+        ("marker=", MALFORMED),
+        ("marker=[", MALFORMED),
+        ("marker=[true,0]", MALFORMED),
+        ("marker=[0,true,%22zeta%22]", MALFORMED),
     ];
     for (query, message) in cases {
         for uri in [format!("/p1/clouds?{query}"), format!("/p1/clouds/detail?{query}")] {
@@ -115,7 +127,7 @@ async fn links_hold_names_of_any_characters() {
     assert_eq!(list["clouds"][0]["name"], "a b/c.json");
     bench.engine.edit(|view| put_cloud(view, "last", |_| ()));
     let list = bench.send(get("/p1/clouds?marker=alpha&limit=1")).await.json();
-    let next = "http://api.example:8774/v2/p1/clouds?limit=1&marker=a+b%2Fc.json";
+    let next = "http://api.example:8774/v2/p1/clouds?limit=1&marker=%5Bfalse%2C2%2C%22a+b%2Fc.json%22%5D";
     assert_eq!(list["clouds_links"], json!([{ "rel": "next", "href": next }]));
     let without_host = get("/p1/clouds/alpha").header(header::HOST, "not a host");
     let shown = bench.send(without_host).await.json();

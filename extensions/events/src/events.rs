@@ -3,24 +3,18 @@
 use std::sync::Arc;
 
 use pileus_sdk::{
-    Call, Fault, Page, Reply, Scope, Standing, Value,
+    Call, Fault, Media, Page, Reply, Scope, Standing,
     body::pieces,
-    header, json,
+    header,
     model::{Clock, Engine, Event, Name},
 };
 
 use crate::{
     ALL,
-    document::{Document, KINDS, told},
+    document::{KINDS, told},
     follow::Follow,
+    list::list,
 };
-
-/// Parts of the history that are looked through for one answer, where `kind` passes over much. What
-/// comes then is shorter, and its `next` link goes on.
-const PARTS: usize = 10;
-
-/// Events in one part.
-const PART: usize = 1000;
 
 pub struct Events {
     pub engine: Arc<dyn Engine>,
@@ -44,7 +38,8 @@ impl Ask {
         };
         let query = call.query();
         let words = query.get("kind").unwrap_or_default().split(',').map(str::trim);
-        let kinds = words.filter(|word| !word.is_empty()).map(kind).collect::<Result<_, _>>()?;
+        // Words that are none were refused with the query.
+        let kinds = words.filter_map(|word| KINDS.into_iter().find(|kind| *kind == word)).collect();
         Ok(Self { project, kinds })
     }
 
@@ -54,53 +49,21 @@ impl Ask {
     }
 }
 
-fn kind(word: &str) -> Result<&'static str, Fault> {
-    KINDS
-        .into_iter()
-        .find(|kind| *kind == word)
-        .ok_or_else(|| Fault::BadRequest(format!("kind param must be of {}, not `{word}`", KINDS.join(", "))))
-}
-
 impl Events {
-    /// `{"events": […]}` after `since`, the oldest first; or a stream of them.
+    /// `{"events": […]}` after `since`, the oldest first unless `sort_dir=desc`; or a stream of them.
     pub async fn index(self: Arc<Self>, call: Call) -> Result<Reply, Fault> {
         let ask = Ask::of(&call)?;
         let since = call.query().number::<u64>("since")?;
-        if wants_stream(&call) { self.follow(&call, ask, since) } else { self.list(&call, &ask, since).await }
-    }
-
-    async fn list(&self, call: &Call, ask: &Ask, since: Option<u64>) -> Result<Reply, Fault> {
-        let limit = Page::of(call)?.limit();
-        let (mut after, mut more, mut found) = (since.unwrap_or(0), limit > 0, Vec::new());
-        for _ in 0..PARTS {
-            // With a filter a part may give anything from all to nothing.
-            let part = if ask.kinds.is_empty() { limit - found.len() } else { PART };
-            if part == 0 || !more {
-                break;
-            }
-            let history = self.engine.events(after, part, ask.project.clone()).await?;
-            more = history.more;
-            for event in history.events {
-                if found.len() == limit {
-                    more = true;
-                    break;
-                }
-                after = event.seq;
-                if ask.wants(&event) {
-                    found.push(event);
-                }
-            }
-            if found.len() == limit {
-                break;
-            }
+        let page = Page::of(&call)?;
+        if !wants_stream(&call) {
+            return list(&*self.engine, &call, &ask, &page, since.unwrap_or(0)).await;
         }
-        let events: Vec<_> = found.iter().map(|event| Document::new(event, ask.project.as_deref())).collect();
-        let mut reply = json!({ "events": events });
-        if more && limit > 0 {
-            reply["events_links"] = json!([{ "rel": "next", "href": next(call, after) }]);
+        if page.is_descending() {
+            return Err(Fault::BadRequest(
+                "events are followed as they happen, and not in the order desc".into(),
+            ));
         }
-        // What a client accepts chooses between the list and the stream.
-        Ok(Reply::ok(&reply)?.header(header::VARY, "accept"))
+        self.follow(&call, ask, since)
     }
 
     /// From `Last-Event-ID`, which a client sends that was cut off, else from `since`, else from now.
@@ -126,20 +89,10 @@ impl Events {
     }
 }
 
-/// `?follow=1`, or `Accept: text/event-stream`.
+/// `?follow=1`, or an `Accept` that prefers a stream.
 fn wants_stream(call: &Call) -> bool {
-    let accept = call.head().headers.get_all(header::ACCEPT).iter().filter_map(|it| it.to_str().ok());
-    let mut accept = accept.flat_map(|it| it.split(',')).map(|it| it.split(';').next().unwrap_or(it).trim());
     match call.query().get("follow") {
         Some(_) => call.query().flag("follow"),
-        None => accept.any(|it| it.eq_ignore_ascii_case("text/event-stream")),
+        None => Media::prefers_to_json(&call.head().headers, "text/event-stream"),
     }
-}
-
-/// The same call, further on.
-fn next(call: &Call, since: u64) -> Value {
-    let query = call.head().uri.query().unwrap_or_default().split('&');
-    let kept = query.filter(|pair| !pair.is_empty() && pair.split('=').next() != Some("since"));
-    let query: Vec<_> = kept.map(str::to_owned).chain([format!("since={since}")]).collect();
-    format!("{}{}?{}", call.origin(), call.path(), query.join("&")).into()
 }

@@ -7,12 +7,15 @@
 mod document;
 mod events;
 mod follow;
+mod list;
 
 use std::sync::Arc;
 
-use pileus_sdk::{Action, Deps, Extension, Resource};
+use pileus_sdk::{
+    Action, Column, Deps, Extension, QueryParam, Resource, SortValue, model::Event, query::Values,
+};
 
-use crate::events::Events;
+use crate::{document::KINDS, events::Events};
 
 /// The descriptor.
 pub static EXTENSION: Extension = Extension {
@@ -28,11 +31,18 @@ pub static EXTENSION: Extension = Extension {
 /// Sees the events of every project, and those of tokens and limits of users.
 const ALL: &str = "events:index:all_projects";
 
+/// The one order of events.
+const COLUMNS: &[Column<Event>] = &[Column::id("seq", |event| SortValue::number(event.seq))];
+
 fn resources(deps: &Deps) -> Vec<Resource> {
     let it = Arc::new(Events { engine: deps.engine.clone(), clock: deps.clock.clone() });
     let about = "Lists events after `since`, or follows them live";
-    let actions = vec![
-        Action::index("events:index", about, &it, Events::index).default_rule("rule:member").asks(&[ALL]),
-    ];
-    vec![Resource { collection: "events", parent: None, actions }]
+    let index = Action::index("events:index", about, &it, Events::index)
+        .default_rule("rule:member")
+        .scoped(&[ALL])
+        .pages(COLUMNS)
+        .query(QueryParam::new("since", Values::Integer, "Number of the event that the list follows"))
+        .query(QueryParam::new("kind", Values::Words(KINDS.to_vec()), "Kinds of the events that are listed"))
+        .query(QueryParam::flag("follow", "A stream of events as they happen"));
+    vec![Resource { collection: "events", parent: None, actions: vec![index] }]
 }

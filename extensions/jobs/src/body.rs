@@ -14,12 +14,20 @@ use pileus_sdk::{
 pub struct Brief<'a> {
     id: &'a str,
     state: JobState,
+    /// Time of its end; null: it has not ended.
+    #[serde(serialize_with = "at_opt")]
+    finished: Option<Time>,
+    /// 0 to 255; null: it did not end by itself.
+    exit_code: Option<i32>,
+    /// Null: no signal ended it.
+    signal: Option<i32>,
     links: Links<'a>,
 }
 
 impl<'a> Brief<'a> {
     pub fn new(job: &'a Job, collection: &'a str) -> Self {
-        Self { id: &job.id, state: job.state, links: Links { collection, id: &job.id } }
+        let ((exit_code, signal), links) = (end(job), Links { collection, id: &job.id });
+        Self { id: &job.id, state: job.state, finished: job.finished, exit_code, signal, links }
     }
 }
 
@@ -99,7 +107,7 @@ impl<'a> Full<'a> {
 }
 
 /// The exit code, and the signal: at most one of them.
-fn end(job: &Job) -> (Option<i32>, Option<i32>) {
+pub fn end(job: &Job) -> (Option<i32>, Option<i32>) {
     match job.exit {
         Some(Exit::Code(code)) => (Some(code), None),
         Some(Exit::Signal(signal)) => (None, Some(signal)),

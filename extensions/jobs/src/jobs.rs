@@ -4,13 +4,14 @@
 use std::sync::Arc;
 
 use pileus_sdk::{
-    Call, Cut, Fault, Links, Memo, Page, Reply, Scope, StatusCode, header,
+    Call, Column, Cut, Fault, Links, Memo, Page, QueryParam, Reply, Scope, SortValue, StatusCode, header,
     model::{Command, Engine, Job, JobDefaults, JobState, Name, View},
+    query::Values,
 };
 
 use crate::{
     ALL, AS_USER,
-    body::{Brief, Create, Full, Hold, Written},
+    body::{Brief, Create, Full, Hold, Written, end},
 };
 
 pub struct Jobs {
@@ -20,7 +21,8 @@ pub struct Jobs {
 }
 
 impl Jobs {
-    /// `{"jobs": [{"id", "state", "links"}]}`, in the order of their ids; `state=` picks one state.
+    /// `{"jobs": [{"id", "state", "finished", "exit_code", "signal", "links"}]}`, in the order of their ids
+    /// unless `sort_key=` says another; `state=` picks one state.
     pub async fn index(self: Arc<Self>, call: Call) -> Result<Reply, Fault> {
         let (view, collection) = (self.engine.view(), call.collection("jobs"));
         cut(&call, &view)?.map(|job| Brief::new(job, &collection)).reply(&call, "jobs")
@@ -107,18 +109,35 @@ impl Jobs {
     }
 }
 
-fn cut<'a>(call: &Call, view: &'a View) -> Result<Cut<&'a Arc<Job>>, Fault> {
-    let (scope, query) = (Scope::of(call, ALL)?, call.query());
-    let state = query.get("state").map(state).transpose()?;
-    Page::of(call)?
-        .of_map(&view.jobs, |job| scope.sees(&job.project) && state.is_none_or(|state| job.state == state))
+/// Sort keys of a list of jobs.
+pub const COLUMNS: &[Column<Job>] = &[
+    Column::id("id", |job| SortValue::text(&job.id)),
+    Column::new("project_id", |job| SortValue::text(&job.project)),
+    Column::new("user", |job| SortValue::text(&job.user)),
+    Column::new("vm_type", |job| SortValue::text(&job.vm_type)),
+    Column::new("cpu_cores", |job| SortValue::number(job.cpu_cores)),
+    Column::new("memory_mib", |job| SortValue::number(job.memory_mib)),
+    Column::new("priority", |job| SortValue::number(job.priority)),
+    Column::new("state", |job| SortValue::text(job.state.as_str())),
+    Column::new("submitted", |job| SortValue::number(job.submitted.0)),
+    Column::new("started", |job| SortValue::number_or_absent(job.started.map(|at| at.0))),
+    Column::new("finished", |job| SortValue::number_or_absent(job.finished.map(|at| at.0))),
+    Column::new("vm", |job| SortValue::text_or_absent(job.vm.as_deref())),
+    Column::new("cloud", |job| SortValue::text_or_absent(job.cloud.as_deref())),
+    Column::new("attempts", |job| SortValue::number(job.attempts)),
+    Column::new("exit_code", |job| SortValue::number_or_absent(end(job).0)),
+];
+
+/// The query parameter that picks the jobs of one state.
+pub fn state_param() -> QueryParam {
+    let words = JobState::ALL.map(JobState::as_str).to_vec();
+    QueryParam::new("state", Values::Word(words), "State of the jobs that are listed")
 }
 
-fn state(word: &str) -> Result<JobState, Fault> {
-    JobState::ALL.into_iter().find(|state| state.as_str() == word).ok_or_else(|| {
-        let words = JobState::ALL.map(JobState::as_str).join(", ");
-        Fault::BadRequest(format!("state param must be one of {words}, not `{word}`"))
-    })
+fn cut<'a>(call: &Call, view: &'a View) -> Result<Cut<&'a Arc<Job>>, Fault> {
+    let (scope, state) = (Scope::of(call, ALL)?, call.query().get("state"));
+    let wants = |job: &Job| state.is_none_or(|state| job.state.as_str() == state);
+    Page::of(call)?.of_map(&view.jobs, COLUMNS, |job| scope.sees(&job.project), wants)
 }
 
 /// The job of this id, if the call sees it.

@@ -14,7 +14,10 @@ use pileus_sdk::{
     action::Place::{Custom, MemberAction, Verb},
 };
 
-use crate::{jobs::Jobs, old::Old};
+use crate::{
+    jobs::{COLUMNS, Jobs, state_param},
+    old::Old,
+};
 
 /// The descriptor.
 pub static EXTENSION: Extension = Extension {
@@ -40,15 +43,15 @@ fn resources(deps: &Deps) -> Vec<Resource> {
     let (get, post) = (Method::GET, Method::POST);
     #[rustfmt::skip]
     let actions = vec![
-        Action::index("jobs:index", "Lists jobs: id, state, links", &it, Jobs::index).default_rule("rule:member").asks(&[ALL]),
-        Action::detail("jobs:detail", "Lists jobs in full", &it, Jobs::detail).default_rule("rule:member").asks(&[ALL]),
-        Action::show("jobs:show", "Shows a job", &it, Jobs::show).default_rule("rule:member").asks(&[ALL]),
+        Action::index("jobs:index", "Lists jobs: id, state, end, exit code, links", &it, Jobs::index).default_rule("rule:member").pages(COLUMNS).scoped(&[ALL]).query(state_param()),
+        Action::detail("jobs:detail", "Lists jobs in full", &it, Jobs::detail).default_rule("rule:member").pages(COLUMNS).scoped(&[ALL]).query(state_param()),
+        Action::show("jobs:show", "Shows a job", &it, Jobs::show).default_rule("rule:member").scoped(&[ALL]),
         Action::create("jobs:create", "Submits a job", &it, Jobs::create).default_rule("rule:writer").scope_types(&[ScopeType::Project]).asks(&[AS_USER]),
-        Action::delete("jobs:delete", "Removes a job; one that runs is killed", &it, Jobs::delete).default_rule("rule:writer").asks(&[ALL]),
-        Action::new("hold", post.clone(), Verb, "jobs:hold", "Keeps a waiting job from running", &it, Jobs::hold).default_rule("rule:writer").asks(&[ALL]),
-        Action::new("release", post, Verb, "jobs:release", "Lets a held job wait again", &it, Jobs::release).default_rule("rule:writer").asks(&[ALL]),
-        Action::new("output", get.clone(), MemberAction, "jobs:output", "Shows what a job wrote, and how it ended", &it, Jobs::output).default_rule("rule:member").asks(&[ALL]),
-        Action::new("explain", get.clone(), MemberAction, "jobs:explain", "Tells why a job waits: clouds, shares, limits", &it, Jobs::explain).default_rule("rule:member").asks(&[ALL]),
+        Action::delete("jobs:delete", "Removes a job; one that runs is killed", &it, Jobs::delete).default_rule("rule:writer").scoped(&[ALL]),
+        Action::new("hold", post.clone(), Verb, "jobs:hold", "Keeps a waiting job from running", &it, Jobs::hold).default_rule("rule:writer").scoped(&[ALL]),
+        Action::new("release", post, Verb, "jobs:release", "Lets a held job wait again", &it, Jobs::release).default_rule("rule:writer").scoped(&[ALL]),
+        Action::new("output", get.clone(), MemberAction, "jobs:output", "Shows what a job wrote, and how it ended", &it, Jobs::output).default_rule("rule:member").scoped(&[ALL]),
+        Action::new("explain", get.clone(), MemberAction, "jobs:explain", "Tells why a job waits: clouds, shares, limits", &it, Jobs::explain).default_rule("rule:member").scoped(&[ALL]),
         Action::new("old_table", get.clone(), status("/jobs"), "cloud_status:jobs", "Jobs of a state as a table", &old, Old::table),
         Action::new("old_job", get.clone(), status("/jobs/{job}"), "cloud_status:job", "One job as a row", &old, Old::job),
         Action::new("old_job_json", get.clone(), status("/jobs/{job}.json"), "cloud_status:job", "One job as JSON", &old, Old::job_json),

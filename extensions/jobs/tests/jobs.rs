@@ -25,6 +25,7 @@ fn bench() -> Bench {
         put_job(view, "4", |job| {
             job.state = JobState::Complete;
             job.exit = Some(Exit::Code(3));
+            job.finished = Some(Time(job.submitted.0 + 2000));
         });
     });
     bench
@@ -52,6 +53,29 @@ async fn a_project_sees_its_own_in_pages() {
         ("/p1/jobs?state=held", "", None),
         ("/p1/jobs?limit=2", "1 2", Some("/p1/jobs?limit=2&marker=2")),
         ("/p1/jobs?limit=2&marker=2", "4", None),
+        // A marker is a position: of no job, of another project's, of one in another state.
+        ("/p1/jobs?marker=9", "", None),
+        ("/p1/jobs?marker=10", "2 4", None),
+        ("/p1/jobs?marker=3", "4", None),
+        ("/p1/jobs?state=complete&marker=2", "4", None),
+        ("/p1/jobs?sort_dir=desc", "4 2 1", None),
+        ("/p1/jobs?sort_dir=desc&marker=3", "2 1", None),
+        ("/p1/jobs?sort_key=state", "4 1 2", None),
+        ("/p1/jobs?sort_key=started&sort_dir=desc&sort_key=id&sort_dir=desc", "2 4 1", None),
+        (
+            "/p1/jobs?sort_key=exit_code&sort_dir=desc&limit=1",
+            "4",
+            Some("/p1/jobs?sort_key=exit_code&sort_dir=desc&limit=1&marker=%5B3%2C%224%22%5D"),
+        ),
+        (
+            "/p1/jobs?sort_key=exit_code&sort_dir=desc&limit=1&marker=[3,%224%22]",
+            "2",
+            Some("/p1/jobs?sort_key=exit_code&sort_dir=desc&limit=1&marker=%5Bnull%2C%222%22%5D"),
+        ),
+        // Another project's job tells nothing of its place.
+        ("/p1/jobs?sort_key=state&marker=3", "4 1 2", None),
+        ("/p1/jobs?all_tenants=True&sort_key=project_id&sort_dir=desc", "3 4 2 1", None),
+        ("/p1/jobs?all_projects=no", "1 2 4", None),
         ("/p1/jobs/detail?limit=1&state=running", "2", None),
         (
             "/p1/jobs/detail?state=new&limit=1&all_projects=1",
@@ -80,9 +104,21 @@ async fn bad_parameters_are_400() {
     let cases = [
         ("limit=x", "limit param must be an integer"),
         ("limit=-1", "limit param must be positive"),
-        ("marker=9", "marker [9] not found"),
-        ("marker=3", "marker [3] not found"),
-        ("state=new&marker=2", "marker [2] not found"),
+        ("marker=", "marker param is malformed"),
+        ("marker=%00", "marker param is malformed"),
+        ("sort_key=state&marker=[]", "marker param is malformed"),
+        ("marker=1&marker=2", "marker param must be given once, not twice"),
+        ("sort_key=command", "sort_key param must be one of id, project_id, user"),
+        ("sort_key=id&sort_key=id", "sort_key param must not name `id` twice"),
+        ("sort_dir=up", "sort_dir param must be one of asc, desc, not `up`"),
+        ("sort_dir=asc&sort_dir=desc", "sort_dir param must not be given more often than sort_key"),
+        ("all_projects=bogus", "all_projects param must be one of 1, t, true"),
+        ("all_tenants=2", "all_tenants param must be one of 1, t, true"),
+        ("all_projects=1&all_tenants=1", "all_projects and all_tenants are one parameter"),
+        (
+            "user=ada",
+            "accepts the query parameters limit, marker, sort_key, sort_dir, all_projects, all_tenants, state, and not `user`",
+        ),
         ("state=x", states),
         ("state=New", "not `New`"),
         ("state=", "not ``"),
@@ -111,8 +147,12 @@ async fn a_job_is_shown_with_its_units() {
     let detail = bench.send(get("/p1/jobs/detail?state=running")).await.json();
     assert_eq!(detail, json!({ "jobs": [expected["job"]] }));
     let index = bench.send(get("/p1/jobs?state=running")).await.json();
-    let brief = json!({ "id": "2", "state": "running", "links": expected["job"]["links"] });
+    let mut brief =
+        json!({ "id": "2", "state": "running", "finished": null, "exit_code": null, "signal": null });
+    brief["links"] = expected["job"]["links"].clone();
     assert_eq!(index, json!({ "jobs": [brief] }));
+    let ended = bench.send(get("/p1/jobs?state=complete")).await.json()["jobs"][0].take();
+    assert_eq!((&ended["exit_code"], &ended["finished"]), (&json!(3), &json!("2026-01-31T11:00:02Z")));
     for (exit, code, signal) in
         [(Exit::Code(0), json!(0), Value::Null), (Exit::Signal(9), Value::Null, json!(9))]
     {

@@ -16,7 +16,11 @@ use pileus_sdk::{
     action::Place::{BulkVerb, Collection, CollectionAction, Custom},
 };
 
-use crate::{old_admin::OldAdmin, old_info::OldInfo, service::Service};
+use crate::{
+    old_admin::OldAdmin,
+    old_info::OldInfo,
+    service::{STRAY_COLUMNS, Service},
+};
 
 /// The descriptor.
 pub static EXTENSION: Extension = Extension {
@@ -42,7 +46,7 @@ fn resources(deps: &Deps) -> Vec<Resource> {
         Action::new("config", get.clone(), CollectionAction, "service:config", "Shows the configured clouds as they are on disk now", &it, Service::config),
         Action::new("shares", get.clone(), CollectionAction, "service:shares", "Shows who has which share of all VMs, and should have", &it, Service::shares),
         Action::new("failures", get.clone(), CollectionAction, "service:failures", "Shows why jobs got no VM, and which VM types do not come up where", &it, Service::failures),
-        Action::new("strays", get.clone(), CollectionAction, "service:strays", "Shows machines that no VM matched when their driver looked last", &it, Service::strays),
+        Action::new("strays", get.clone(), CollectionAction, "service:strays", "Shows machines that no VM matched when their driver looked last", &it, Service::strays).pages(STRAY_COLUMNS),
         Action::new("timings", get.clone(), CollectionAction, "service:timings", "Shows how long requests took in each filter, of those that were timed", &it, Service::timings),
         Action::new("reconfig", post.clone(), BulkVerb, "service:reconfig", "Reads the configured clouds again, all or nothing", &it, Service::reconfig),
         Action::new("reload", post.clone(), BulkVerb, "service:reload", "Reads all files again and goes on with what they say, all or nothing", &it, Service::reload),

@@ -3,10 +3,10 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use pileus_sdk::{
-    Call, Deps, Fault, Reply, StatusCode,
+    Call, Column, Deps, Fault, Page, Reply, SortValue, StatusCode,
     host::LogLevel,
     json,
-    model::{Actor, Command, ImageRecord, Job, Name, Receipt, Refusal, View},
+    model::{Actor, Command, ImageRecord, Job, Name, Receipt, Refusal, Stray, View},
 };
 
 use crate::body::{
@@ -17,6 +17,12 @@ use crate::body::{
 pub struct Service {
     pub deps: Deps,
 }
+
+/// Sort keys of a list of strays.
+pub const STRAY_COLUMNS: &[Column<Stray>] = &[
+    Column::id("machine", |stray| SortValue::text(&stray.machine)),
+    Column::new("driver", |stray| SortValue::text(&stray.driver)),
+];
 
 impl Service {
     /// `{"service": {…}}`.
@@ -51,10 +57,10 @@ impl Service {
     }
 
     /// `{"strays": [{"machine", "driver"}]}`. Their drivers ended them.
-    pub async fn strays(self: Arc<Self>, _: Call) -> Result<Reply, Fault> {
-        let strays = self.deps.engine.strays().into_iter();
-        let shown = strays.map(|stray| json!({ "machine": &*stray.machine, "driver": stray.driver }));
-        Reply::member(StatusCode::OK, "strays", &shown.collect::<Vec<_>>())
+    pub async fn strays(self: Arc<Self>, call: Call) -> Result<Reply, Fault> {
+        let cut = Page::of(&call)?.of_list(self.deps.engine.strays(), STRAY_COLUMNS, &[])?;
+        let shown = cut.map(|stray| json!({ "machine": &*stray.machine, "driver": stray.driver }));
+        shown.reply(&call, "strays")
     }
 
     /// `{"timings": {"servers": […], "stages": [{"pipeline", "stage", "count", "own", "total"}]}}`.

@@ -13,7 +13,10 @@ use pileus_sdk::{
     action::Place::{BulkVerb, Custom, Verb},
 };
 
-use crate::{old::Old, users::Users};
+use crate::{
+    old::Old,
+    users::{Users, columns},
+};
 
 /// The descriptor.
 pub static EXTENSION: Extension = Extension {
@@ -35,10 +38,10 @@ fn resources(deps: &Deps) -> Vec<Resource> {
     let limits = Custom(Mount::CloudAdmin, "/user-limits");
     #[rustfmt::skip]
     let actions = vec![
-        Action::index("users:index", "Lists users: VMs, limit, jobs by state", &it, Users::index).default_rule("rule:member").asks(&[ALL]),
-        Action::show("users:show", "Shows a user", &it, Users::show).default_rule("rule:member").asks(&[ALL]),
-        Action::update("users:update", "Sets or takes away a user's limit of VMs", &it, Users::update).asks(&[ALL]),
-        Action::new("refresh", Method::POST, Verb, "users:refresh", "Renews a proxy of a user", &it, Users::refresh).asks(&[ALL]),
+        Action::index("users:index", "Lists users: VMs, limit, jobs by state", &it, Users::index).default_rule("rule:member").pages(&columns()).scoped(&[ALL]),
+        Action::show("users:show", "Shows a user", &it, Users::show).default_rule("rule:member").scoped(&[ALL]),
+        Action::update("users:update", "Sets or takes away a user's limit of VMs", &it, Users::update).scoped(&[ALL]),
+        Action::new("refresh", Method::POST, Verb, "users:refresh", "Renews a proxy of a user", &it, Users::refresh).scoped(&[ALL]),
         Action::new("reload", Method::POST, BulkVerb, "users:reload", "Reads the limit file again", &it, Users::reload),
         Action::new("old_limits", Method::GET, limits.clone(), "cloud_admin:user_limits", "Limits as a Python dict", &old, Old::limits),
         Action::new("old_reload_limits", Method::POST, limits, "cloud_admin:reload_user_limits", "Reads the limit file again", &old, Old::reload),

@@ -6,7 +6,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use pileus_sdk::{
-    Call, Fault, Links, Page, Reply, Scope, StatusCode, at,
+    Call, Column, Fault, Links, Page, Reply, Scope, SortValue, StatusCode, at,
     model::{Command, Engine, JobState, Name, Proxy, ProxyUse, Time, View},
     serde::{Deserialize, Serialize},
 };
@@ -22,8 +22,11 @@ impl Users {
     pub async fn index(self: Arc<Self>, call: Call) -> Result<Reply, Fault> {
         let (page, scope) = (Page::of(&call)?, Scope::of(&call, ALL)?);
         let (view, collection) = (self.engine.view(), call.collection("users"));
-        let cut = page.of_list(count(&view, &scope, |_| true), |(name, _)| name)?;
-        cut.map(|(name, tally)| tally.shown(name, &view, &collection)).reply(&call, "users")
+        let limit = |name: &str| view.user_limits.get(name).copied();
+        let users = count(&view, &scope, |_| true).into_iter();
+        let users = users.map(|(name, tally)| Counted { name, limit: limit(name), tally });
+        let cut = page.of_list(users, &columns(), &[])?;
+        cut.map(|user| user.tally.shown(user.name, &view, &collection)).reply(&call, "users")
     }
 
     /// `{"user": {…}}`.
@@ -77,6 +80,23 @@ fn after(call: &Call, view: &View, scope: &Scope, name: &str) -> Result<Reply, F
 struct Tally {
     vms: u32,
     jobs: [u32; JobState::ALL.len()],
+}
+
+/// A user in a list.
+pub struct Counted<'a> {
+    name: &'a str,
+    limit: Option<u32>,
+    tally: Tally,
+}
+
+/// Sort keys of a list of users.
+pub fn columns<'a>() -> [Column<Counted<'a>>; 4] {
+    [
+        Column::id("id", |user| SortValue::text(user.name)),
+        Column::id("name", |user| SortValue::text(user.name)),
+        Column::new("vms", |user| SortValue::number(user.tally.vms)),
+        Column::new("vm_limit", |user| SortValue::number_or_absent(user.limit)),
+    ]
 }
 
 /// Walks the picture once. A user with a limit or a proxy alone is there, with nothing.

@@ -115,7 +115,8 @@ async fn mistakes_name_their_place_and_change_nothing() {
         (post("/p1/users/ada/action", r#"{"refresh": {}}"#), 400, "missing field `proxy`"),
         (post("/p1/users/ada/action", r#"{"refresh": {"proxy": "jobs"}}"#), 400, "unknown variant `jobs`"),
         (get("/p1/users?limit=x"), 400, "limit param must be an integer"),
-        (get("/p1/users?marker=bob"), 400, "marker [bob] not found"),
+        (get("/p1/users?marker="), 400, "marker param is malformed"),
+        (get("/p1/users?name=bob"), 400, "and not `name`"),
         (get("/p1/users/bob"), 404, "User bob could not be found."),
         (get("/p1/users/nobody?all_projects=1"), 404, "User nobody could not be found."),
     ];

@@ -21,7 +21,7 @@ use crate::{
     old_admin::OldAdmin,
     old_info::OldInfo,
     verbs::{Deed, Verbs},
-    vms::Vms,
+    vms::{COLUMNS, Vms},
 };
 
 /// The descriptor.
@@ -51,8 +51,8 @@ fn resources(deps: &Deps) -> Vec<Resource> {
     let (get, put, post, delete) = (Method::GET, Method::PUT, Method::POST, Method::DELETE);
     #[rustfmt::skip]
     let mut actions = vec![
-        Action::index("vms:index", "Lists VMs: id, state, links", &it, Vms::index).default_rule("rule:member"),
-        Action::detail("vms:detail", "Lists VMs in full", &it, Vms::detail).default_rule("rule:member"),
+        Action::index("vms:index", "Lists VMs: id, state, links", &it, Vms::index).default_rule("rule:member").pages(COLUMNS),
+        Action::detail("vms:detail", "Lists VMs in full", &it, Vms::detail).default_rule("rule:member").pages(COLUMNS),
         Action::show("vms:show", "Shows a VM", &it, Vms::show).default_rule("rule:member"),
         Action::new("shutdown", post.clone(), Verb, "vms:shutdown", "Destroys a VM at once; its job goes back to the queue", &stop, Verbs::one).default_rule("rule:writer"),
         Action::new("force_retire", post.clone(), Verb, "vms:force_retire", "Lets a VM finish its job, then destroys it", &retire, Verbs::one).default_rule("rule:writer"),
@@ -64,7 +64,7 @@ fn resources(deps: &Deps) -> Vec<Resource> {
         Action::new("reset_override_state", post.clone(), BulkVerb, "vms:bulk_reset_override_state", "Takes back what was laid over VMs' states", &reset, Verbs::many),
     ];
     // All of these see the VMs of one project, or ask for all.
-    actions = actions.into_iter().map(|action| action.asks(&[ALL])).collect();
+    actions = actions.into_iter().map(|action| action.scoped(&[ALL])).collect();
     #[rustfmt::skip]
     actions.extend([
         Action::new("old_table", get.clone(), status("/vms"), "cloud_status:vms", "VMs as a table, or a metric of them", &info, OldInfo::vms),
@@ -82,7 +82,8 @@ fn resources(deps: &Deps) -> Vec<Resource> {
     ]);
     let of_cloud = Action::index("clouds:vms", "Lists a cloud's VMs", &it, Vms::of_cloud)
         .default_rule("rule:member")
-        .asks(&[ALL]);
+        .pages(COLUMNS)
+        .scoped(&[ALL]);
     let parent = Parent { member: "cloud", collection: "clouds" };
     vec![
         Resource { collection: "vms", parent: None, actions },

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use pileus_sdk::{
-    Call, Cut, Fault, Memo, Page, Reply, Scope, StatusCode,
+    Call, Column, Cut, Fault, Memo, Page, Reply, Scope, SortValue, StatusCode,
     model::{Engine, View, Vm},
 };
 
@@ -49,9 +49,28 @@ impl Vms {
     }
 }
 
-fn cut<'a>(call: &Call, view: &'a View, also: impl Fn(&Vm) -> bool) -> Result<Cut<&'a Arc<Vm>>, Fault> {
+/// Sort keys of a list of VMs.
+pub const COLUMNS: &[Column<Vm>] = &[
+    Column::id("id", |vm| SortValue::text(&vm.id)),
+    Column::new("cloud", |vm| SortValue::text(&vm.cloud)),
+    Column::new("project_id", |vm| SortValue::text(&vm.project)),
+    Column::new("user", |vm| SortValue::text(&vm.user)),
+    Column::new("vm_type", |vm| SortValue::text(&vm.vm_type)),
+    Column::new("cpu_cores", |vm| SortValue::number(vm.cpu_cores)),
+    Column::new("memory_mib", |vm| SortValue::number(vm.memory_mib)),
+    Column::new("state", |vm| SortValue::text(vm.shown_state())),
+    Column::new("created", |vm| SortValue::number(vm.created.0)),
+    Column::new("changed", |vm| SortValue::number(vm.changed.0)),
+    Column::new("running", |vm| SortValue::number_or_absent(vm.running.map(|at| at.0))),
+    Column::new("registered", |vm| SortValue::number_or_absent(vm.registered.map(|at| at.0))),
+    Column::new("idle_since", |vm| SortValue::number_or_absent(vm.idle_since.map(|at| at.0))),
+    Column::new("job", |vm| SortValue::text_or_absent(vm.job.as_deref())),
+    Column::new("hostname", |vm| SortValue::text(&vm.hostname)),
+];
+
+fn cut<'a>(call: &Call, view: &'a View, wants: impl Fn(&Vm) -> bool) -> Result<Cut<&'a Arc<Vm>>, Fault> {
     let scope = Scope::of(call, ALL)?;
-    Page::of(call)?.of_map(&view.vms, |vm| scope.sees(&vm.project) && also(vm))
+    Page::of(call)?.of_map(&view.vms, COLUMNS, |vm| scope.sees(&vm.project), wants)
 }
 
 /// The VM of this id, if the call sees it.

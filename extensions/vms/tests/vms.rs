@@ -55,6 +55,18 @@ async fn a_project_sees_its_own_in_pages() {
         ("/p1/clouds/alpha/vms?limit=1", "a-1", Some("/p1/clouds/alpha/vms?limit=1&marker=a-1")),
         ("/p1/clouds/beta/vms", "b-1", None),
         ("/p2/clouds/beta/vms", "", None),
+        // A marker is a position, also where no VM, another project's or another cloud's has this id.
+        ("/p1/vms?marker=a-3", "b-1", None),
+        ("/p1/vms?marker=b", "b-1", None),
+        ("/p1/clouds/alpha/vms?marker=a-10", "a-2", None),
+        ("/p1/clouds/alpha/vms?marker=b-1&sort_dir=desc", "a-2 a-1", None),
+        (
+            "/p1/vms?sort_key=cloud&sort_dir=desc&limit=1",
+            "b-1",
+            Some("/p1/vms?sort_key=cloud&sort_dir=desc&limit=1&marker=%5B%22beta%22%2C%22b-1%22%5D"),
+        ),
+        ("/p1/vms?sort_key=cloud&sort_dir=desc&marker=b-1", "a-2 a-1", None),
+        ("/p1/clouds/alpha/vms?sort_key=cpu_cores&sort_key=id&sort_dir=asc&sort_dir=desc", "a-2 a-1", None),
     ];
     for (uri, expected, next) in cases {
         let reply = bench.send(get(uri)).await;
@@ -72,10 +84,11 @@ async fn bad_pages_are_400() {
         ("/p1/vms?limit=x", "limit param must be an integer"),
         ("/p1/vms/detail?limit=-1", "limit param must be positive"),
         ("/p1/clouds/alpha/vms?limit=99999999999999999999999999999999999999999", "must be an integer"),
-        ("/p1/vms?marker=nowhere", "marker [nowhere] not found"),
-        // What another project has, or another cloud, is not there.
-        ("/p1/vms?marker=a-3", "marker [a-3] not found"),
-        ("/p1/clouds/alpha/vms?marker=b-1", "marker [b-1] not found"),
+        ("/p1/vms?marker=", "marker param is malformed"),
+        ("/p1/clouds/alpha/vms?marker=%00", "marker param is malformed"),
+        ("/p1/vms?sort_key=cloud&marker=[%22alpha%22]", "marker param is malformed"),
+        ("/p1/vms?user=ada", "and not `user`"),
+        ("/p1/vms/a-1?user=ada", "accepts the query parameters all_projects, all_tenants, and not `user`"),
     ];
     for (uri, message) in cases {
         let reply = bench.send(get(uri)).await;

@@ -60,7 +60,7 @@ pub fn check_defaults(defaults: &JobDefaults) -> Result<(), Refusal> {
 }
 
 fn check(spec: &JobSpec) -> Result<(), Refusal> {
-    valid::name("project", &spec.project)?;
+    valid::new_name("project", &spec.project)?;
     valid::user("user", &spec.user)?;
     valid::name("vm_type", &spec.vm_type)?;
     match spec.command.first() {

@@ -5,7 +5,7 @@ use pileus_model::{Kind, Name, Refusal, Token, View};
 use super::valid::{self, invalid};
 
 pub fn set_alias(view: &View, alias: Name, clouds: Vec<String>) -> Result<Vec<Kind>, Refusal> {
-    valid::name("name", &alias)?;
+    valid::new_name("name", &alias)?;
     valid::names("clouds", &clouds)?;
     if view.file_aliases.contains(&alias) {
         return Err(in_file("Alias", &alias));
@@ -47,9 +47,9 @@ pub fn create_token(view: &View, token: Token, replaces: bool) -> Result<Vec<Kin
     if token.sha256.len() != 64 || !token.sha256.bytes().all(hex) {
         return invalid("sha256", "must be 64 lower-case hexadecimal digits");
     }
-    valid::name("name", &token.name)?;
+    valid::new_name("name", &token.name)?;
     valid::user("user", &token.user)?;
-    valid::name("project", &token.project)?;
+    valid::new_name("project", &token.project)?;
     valid::names("roles", &token.roles)?;
     if !token.is_valid_at(token.created) {
         return invalid("expires_at", "must lie in the future");

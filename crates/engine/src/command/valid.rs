@@ -33,9 +33,18 @@ pub fn name(field: &'static str, value: &str) -> Result<(), Refusal> {
     text(field, value, NAME_MAX)
 }
 
+/// The name of an object that is created. `.` and `..` are steps of a path: clients take them out of a
+/// URL before they send it, and no other way leads to such an object.
+pub fn new_name(field: &'static str, value: &str) -> Result<(), Refusal> {
+    if matches!(value, "." | "..") {
+        return invalid(field, format!("must not be `{value}`, which is a step of a path"));
+    }
+    name(field, value)
+}
+
 /// A user that a client names: a key that events give to no actor of the server itself.
 pub fn user(field: &'static str, value: &str) -> Result<(), Refusal> {
-    name(field, value)?;
+    new_name(field, value)?;
     if Actor::is_reserved(value) {
         return invalid(
             field,
@@ -86,7 +95,7 @@ pub fn count(field: &'static str, value: u32, least: u32) -> Result<(), Refusal>
 
 /// A cloud's settings, from the configuration or from the API.
 pub fn cloud(cloud: &str, spec: &CloudSpec) -> Result<(), Refusal> {
-    name("name", cloud)?;
+    new_name("name", cloud)?;
     if !DRIVERS.contains(&spec.driver.as_str()) {
         let known = DRIVERS.join("`, `");
         return invalid("driver", format!("`{}` is unknown; there is `{known}`", spec.driver));
