@@ -257,8 +257,13 @@ pub static FILTERS: &[FilterKind] = &[
 ];
 
 /// Every app. To add one: its file, and its line here.
-pub static APPS: &[AppKind] =
-    &[apps::healthcheck::KIND, apps::metrics::KIND, apps::router::KIND, apps::versions::KIND];
+pub static APPS: &[AppKind] = &[
+    apps::healthcheck::KIND,
+    apps::metrics::KIND,
+    apps::router::KIND,
+    apps::version::KIND,
+    apps::versions::KIND,
+];
 
 /// Every composite.
 pub static COMPOSITES: &[(&str, Composite)] = &[

@@ -4,4 +4,5 @@
 pub mod healthcheck;
 pub mod metrics;
 pub mod router;
+pub mod version;
 pub mod versions;

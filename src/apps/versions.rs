@@ -26,10 +26,14 @@ use crate::{
 pub const KIND: AppKind = AppKind { name: "versions", needs: &[], public: true, mount: |_| None, factory };
 
 /// When the version last changed its meaning; Nova's own for v2.0.
-const UPDATED: &str = "2011-01-21T11:33:21Z";
+pub(super) const UPDATED: &str = "2011-01-21T11:33:21Z";
 
 /// What the version speaks.
-const TYPE: &str = "application/vnd.openstack.compute+json;version=2";
+pub(super) const TYPE: &str = "application/vnd.openstack.compute+json;version=2";
+
+/// Namespaces of documents about versions.
+pub(super) const XMLNS: &str =
+    "xmlns=\"http://docs.openstack.org/common/api/v1.0\" xmlns:atom=\"http://www.w3.org/2005/Atom\"";
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -56,10 +60,7 @@ fn answer(config: &Config, request: &Request) -> Result<Response, Fault> {
     let mounted = request.context().mounted as usize;
     let path = request.uri().path();
     let (above, below) = path.split_at_checked(mounted).unwrap_or(("", path));
-    let host = match &config.link_prefix {
-        Some(prefix) => prefix.trim_end_matches('/').to_owned(),
-        None => request.origin(),
-    };
+    let host = host(config.link_prefix.as_deref(), request);
     let base = format!("{host}{above}{}", config.path.trim_end_matches('/'));
     let xml = request.context().media == Media::Xml;
     if below.trim_matches('/').is_empty() {
@@ -74,9 +75,7 @@ fn answer(config: &Config, request: &Request) -> Result<Response, Fault> {
     let slash = if below.starts_with('/') { "" } else { "/" };
     let href = format!("{base}{slash}{below}");
     if xml {
-        let types =
-            format!("<media-types><media-type base=\"application/json\" type=\"{TYPE}\"/></media-types>");
-        return Ok(in_xml(StatusCode::MULTIPLE_CHOICES, "choices", "", &types, &href));
+        return Ok(in_xml(StatusCode::MULTIPLE_CHOICES, "choices", "", &xml_types(), &href));
     }
     let choice = json!({
         "id": "v2.0",
@@ -88,15 +87,24 @@ fn answer(config: &Config, request: &Request) -> Result<Response, Fault> {
     Ok(varying(Reply::json(StatusCode::MULTIPLE_CHOICES, &choices)?.into_response()))
 }
 
+/// The start of links: the setting `link_prefix`, else the address that the client called.
+pub(super) fn host(link_prefix: Option<&str>, request: &Request) -> String {
+    match link_prefix {
+        Some(prefix) => prefix.trim_end_matches('/').to_owned(),
+        None => request.origin(),
+    }
+}
+
 /// As Nova's templates write it: a declaration, links as Atom has them.
 fn in_xml(status: StatusCode, root: &str, attributes: &str, types: &str, href: &str) -> Response {
-    let text = format!(
-        "<?xml version='1.0' encoding='UTF-8'?>\n\
-         <{root} xmlns=\"http://docs.openstack.org/common/api/v1.0\" xmlns:atom=\"http://www.w3.org/2005/Atom\">\
-         <version id=\"v2.0\" status=\"CURRENT\"{attributes}>{types}\
-         <atom:link href=\"{}\" rel=\"self\"/></version></{root}>",
-        xml_text(href)
-    );
+    let version = format!("<version id=\"v2.0\" status=\"CURRENT\"{attributes}>{types}");
+    xml_document(status, &format!("<{root} {XMLNS}>{version}"), href, &format!("</version></{root}>"))
+}
+
+/// A document with one link.
+pub(super) fn xml_document(status: StatusCode, start: &str, href: &str, end: &str) -> Response {
+    let link = format!("<atom:link href=\"{}\" rel=\"self\"/>", xml_text(href));
+    let text = format!("<?xml version='1.0' encoding='UTF-8'?>\n{start}{link}{end}");
     let mut response = Response::new(Body::from(text));
     *response.status_mut() = status;
     let xml = HeaderValue::from_static(Media::Xml.content_type());
@@ -104,8 +112,13 @@ fn in_xml(status: StatusCode, root: &str, attributes: &str, types: &str, href: &
     varying(response)
 }
 
-/// A cache may keep a list that is the same for all clients, for each form, and has to ask before it uses it.
-fn varying(mut response: Response) -> Response {
+/// The media types of a version.
+pub(super) fn xml_types() -> String {
+    format!("<media-types><media-type base=\"application/json\" type=\"{TYPE}\"/></media-types>")
+}
+
+/// A cache may keep a document that is the same for all clients, for each form, and has to ask before it uses it.
+pub(super) fn varying(mut response: Response) -> Response {
     let headers = response.headers_mut();
     headers.insert(header::VARY, HeaderValue::from_static("accept"));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));

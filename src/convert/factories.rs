@@ -110,7 +110,7 @@ pub static FACTORIES: &[(&str, Is)] = &[
     ("nova.api.openstack.compute:APIRouterV3.factory", App("router", &[("routes", "tenant")])),
     ("nova.api.openstack.compute.versions:Versions.factory", App("versions", &[])),
     // It stands where the version is mounted, not above it.
-    ("nova.api.openstack.compute.versions:VersionsV2.factory", App("versions", &[("path", "/")])),
+    ("nova.api.openstack.compute.versions:VersionsV2.factory", App("version", &[])),
     ("nova.api.openstack.volume:APIRouter.factory", Gone(VOLUMES)),
     ("nova.api.openstack.volume.versions:Versions.factory", Gone(VOLUMES)),
     ("nova.api.metadata.handler:MetadataRequestHandler.factory", Gone(METADATA)),

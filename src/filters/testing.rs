@@ -131,6 +131,7 @@ pub(super) fn matched(mut request: Request, rule: &'static str) -> Request {
         also: &[],
         default_rule: "rule:admin",
         scope_types: &[],
+        query: Vec::new(),
         about: "",
         handler: Arc::new(|_| Answer::now(Err(Fault::NoRoute))),
     };

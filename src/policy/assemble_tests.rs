@@ -23,6 +23,7 @@ fn route(rule: &'static str, default_rule: &'static str, also: &'static [&'stati
         also,
         default_rule,
         scope_types: if rule == "things:make" { &[ScopeType::Project] } else { &[] },
+        query: Vec::new(),
         about: "",
         handler: Arc::new(|_| Answer::now(Err(Fault::NoRoute))),
     })

@@ -88,7 +88,7 @@ fn what_the_api_sets_is_durable_and_lives_beside_the_files() {
     assert_eq!(
         put(
             &server,
-            "/v2/default/users/bob%2Fé?x=1".replace('é', "%C3%A9").as_str(),
+            "/v2/default/users/bob%2Fé".replace('é', "%C3%A9").as_str(),
             r#"{"user": {"vm_limit": 7}}"#
         ),
         200

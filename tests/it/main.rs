@@ -35,6 +35,7 @@ mod old_ports;
 mod options;
 mod paths;
 mod policy;
+mod queries;
 mod reload;
 mod service;
 mod slow_http2;

@@ -16,6 +16,8 @@ pub enum Media {
 }
 
 const JSON: [&str; 2] = ["application/json", "application/vnd.openstack.compute+json"];
+/// Rank of a range that is one media type.
+const EXACT: u8 = 3;
 const XML: [&str; 2] = ["application/xml", "application/vnd.openstack.compute+xml"];
 
 impl Media {
@@ -33,21 +35,14 @@ impl Media {
         if path.ends_with(".json") {
             return Self::Json;
         }
-        let best = |names: [&str; 2]| {
-            names.into_iter().filter_map(|name| quality(headers, &header::ACCEPT, name)).max().unwrap_or(0)
-        };
-        if best(XML) > best(JSON) { Self::Xml } else { Self::Json }
+        if best(headers, &XML).0 > best(headers, &JSON).0 { Self::Xml } else { Self::Json }
     }
 
     /// `true` if a client prefers the media type `name` to JSON: it has the higher weight, or the same one
     /// by a more specific range. `false` where both are refused.
     pub fn prefers_to_json(headers: &HeaderMap, name: &str) -> bool {
-        let best = |names: &[&str]| {
-            let weighed = names.iter().filter_map(|name| weigh(headers, &header::ACCEPT, name));
-            weighed.map(|(rank, weight)| (weight, rank)).max().unwrap_or_default()
-        };
-        let (weight, rank) = best(&[name]);
-        weight > 0 && (weight, rank) > best(&JSON)
+        let (weight, rank) = best(headers, &[name]);
+        weight > 0 && (weight, rank) > best(headers, &JSON)
     }
 
     /// Whether an `Accept` asks for nothing but what is sent unasked.
@@ -62,6 +57,16 @@ impl Media {
             Self::Xml => XML[0],
         }
     }
+}
+
+/// Weight of a form, and how specific the range is. Only its first name is what is sent: others count where
+/// the client names them.
+fn best(headers: &HeaderMap, names: &[&str]) -> (u16, u8) {
+    let weighed = names.iter().enumerate().filter_map(|(at, name)| {
+        let (rank, weight) = weigh(headers, &header::ACCEPT, name)?;
+        (at == 0 || rank == EXACT).then_some((weight, rank))
+    });
+    weighed.max().unwrap_or_default()
 }
 
 /// How much a client wants `name`, in thousandths: the weight of the most specific member that holds
@@ -79,7 +84,7 @@ fn weigh(headers: &HeaderMap, list: &HeaderName, name: &str) -> Option<(u8, u16)
         let mut parts = member.split(';').map(str::trim);
         let range = parts.next().unwrap_or_default();
         let rank = match range.split_once('/') {
-            _ if range.eq_ignore_ascii_case(name) => 3,
+            _ if range.eq_ignore_ascii_case(name) => EXACT,
             Some((of, "*")) if family.is_some_and(|family| of.eq_ignore_ascii_case(family)) => 2,
             Some(("*", "*")) | None if matches!(range, "*" | "*/*") => 1,
             _ => continue,

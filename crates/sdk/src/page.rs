@@ -358,12 +358,15 @@ mod tests {
         }
     }
 
+    /// Ids of a page, or the message of a fault.
+    type Outcome = Result<String, String>;
+
     #[test]
     fn a_marker_is_a_position() {
         let malformed = || Err(malformed().to_string());
         let found = |ids: &str| Ok(ids.to_owned());
         let long = "x".repeat(256);
-        let cases: &[(&str, &[&str], &str, Result<String, String>)] = &[
+        let cases: &[(&str, &[&str], &str, Outcome)] = &[
             ("b", &[], "", found("cde")),
             ("bb", &[], "", found("cde")),
             ("zz", &[], "", found("")),

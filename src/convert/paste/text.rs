@@ -216,10 +216,6 @@ impl Paste<'_> {
                 self.api |= factory == "router";
                 lines.push(line("factory", write::text(factory)));
                 lines.extend(settings.iter().map(|(key, value)| line(key, write::text(value))));
-                if factory == "versions" && !settings.is_empty() {
-                    let text = "it answers with the list of all versions, there are no more, instead of this one alone";
-                    self.out.notes.add(&section.place, format!("[{}]", section.name), Fate::Differs, text);
-                }
                 self.settings(section, factory, &[], &mut lines);
             }
             (_, _, Some(is @ (Is::Urlmap { .. } | Is::Cascade | Is::Strategies))) => {

@@ -327,6 +327,7 @@ async fn a_path_is_a_routes() {
             also: &[],
             default_rule: "rule:admin",
             scope_types: &[],
+            query: Vec::new(),
             about: "",
             handler: Arc::new(|_| pileus_sdk::Answer::now(Err(Fault::NoRoute))),
         })

@@ -40,6 +40,7 @@ static FILTERS: &[FilterKind] = &[
 static APPS: &[AppKind] = &[
     apps::metrics::KIND,
     apps::router::KIND,
+    apps::version::KIND,
     apps::versions::KIND,
     AppKind { name: "echo", needs: &[], public: true, mount: |_| None, factory: echo },
 ];

@@ -40,7 +40,9 @@ fn a_path_has_one_way() {
     let cases = [
         // server, path, mounted, filters, who answers
         (0, "/v2/p/clouds/a", 3, 9, "app.osapi"),
-        (0, "//v2", 4, 9, "app.osapi"),
+        (0, "//v2", 4, 3, "version"),
+        (0, "/v2/", 3, 3, "version"),
+        (0, "//v2/p", 4, 9, "app.osapi"),
         (0, "/v20", 0, 3, "versions"),
         (1, "/clouds", 0, 7, "cloud_status"),
         (1, "/metricsx", 0, 7, "cloud_status"),
