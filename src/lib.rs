@@ -38,7 +38,7 @@ use std::{
 };
 
 use pileus_engine::{
-    CredentialsConfig, DriverFactory, FileError, Running, SchedulerConfig, StartError,
+    CredentialsConfig, DriverFactory, FileError, Running, SchedulerConfig, StartError, SystemClock,
     drivers::{
         Driver, DriverError,
         local::{Local, LocalConfig},
@@ -122,6 +122,11 @@ pub fn check(options: &Options, report: &mut Report) -> Option<Checked> {
         let tls = server.settings.tls.as_ref()?;
         paths.extend(tls.paths().cloned());
         let keys = serve::Keys::read(tls, server.settings.http2);
+        if keys.is_ok() {
+            let warnings = serve::tls_warnings(tls, SystemClock::default().now()).into_iter();
+            let warnings = warnings.map(|warning| warning.at(&server.section, Some("tls")));
+            report.extend(warnings.map(|warning| Diagnostic { warning: true, ..warning }));
+        }
         report.take(keys.map_err(|error| error.at(&server.section, Some("tls"))))
     });
     let keys: Vec<Option<serve::Keys>> = keys.collect();
@@ -170,6 +175,7 @@ pub fn check(options: &Options, report: &mut Report) -> Option<Checked> {
     };
     paste::build(&plan, &deps, report);
     paths.extend(deps.watched.paths());
+    report.extend(deps.watched.warnings());
     let (scheduler, credentials) = (scheduler?, credentials?);
     Some(Checked {
         config,

@@ -76,21 +76,34 @@ pub struct Deps {
     pub logs: Arc<Logs>,
 }
 
-/// Files that factories have read: where one of them changes, a reload is due. A file that a stage reads while it
-/// runs is none of them.
+/// Notes of factories: files that they have read, of which a changed one makes a reload due, and warnings. A
+/// file that a stage reads while it runs is none of them.
 #[derive(Debug, Clone, Default)]
-pub struct Watched(Arc<Mutex<Vec<PathBuf>>>);
+pub struct Watched {
+    paths: Arc<Mutex<Vec<PathBuf>>>,
+    warnings: Arc<Mutex<Vec<Diagnostic>>>,
+}
 
 impl Watched {
     /// Notes files, be they there or not.
     pub fn note<'a>(&self, paths: impl IntoIterator<Item = &'a Path>) {
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = self.paths.lock().unwrap_or_else(PoisonError::into_inner);
         all.extend(paths.into_iter().map(Path::to_path_buf));
     }
 
     /// All of them.
     pub fn paths(&self) -> Vec<PathBuf> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.paths.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Notes a warning about a section.
+    pub fn warn(&self, warning: Diagnostic) {
+        self.warnings.lock().unwrap_or_else(PoisonError::into_inner).push(warning);
+    }
+
+    /// Takes all warnings.
+    pub fn warnings(&self) -> Vec<Diagnostic> {
+        std::mem::take(&mut *self.warnings.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 

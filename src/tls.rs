@@ -5,6 +5,7 @@
 
 #[cfg(test)]
 pub(crate) mod testing;
+pub(crate) mod validity;
 
 use std::{
     fmt,
@@ -12,10 +13,11 @@ use std::{
     sync::Arc,
 };
 
+use pileus_engine::secret_file::{self, Readers};
 use tokio_rustls::rustls::{
     RootCertStore,
     crypto::{CryptoProvider, aws_lc_rs},
-    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+    pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer, pem::PemObject},
 };
 
 use crate::{config_file, diagnostic::Diagnostic, paste::Section};
@@ -29,19 +31,27 @@ pub struct TlsError {
     pub problem: String,
     /// The file. `None` where no file is at fault.
     pub file: Option<PathBuf>,
+    /// Remedy, where it is known.
+    pub help: Option<String>,
 }
 
 impl TlsError {
     pub(crate) fn new(setting: &'static str, path: &Path, why: impl fmt::Display) -> Self {
         let problem = format!("{}: {why}", path.display());
-        Self { setting, problem, file: Some(path.to_path_buf()) }
+        Self { setting, problem, file: Some(path.to_path_buf()), help: None }
+    }
+
+    /// The same with a remedy.
+    pub(crate) fn help(self, help: impl Into<String>) -> Self {
+        Self { help: Some(help.into()), ..self }
     }
 
     /// At the setting in the section, or in a table of it.
     pub(crate) fn at(self, section: &Section, table: Option<&str>) -> Diagnostic {
-        let Self { setting, problem, file } = self;
+        let Self { setting, problem, file, help } = self;
         let key = table.map_or_else(|| setting.to_owned(), |table| format!("{table}.{setting}"));
         let wrong = section.wrong(&key, format!("`{setting}`: {problem}"));
+        let wrong = help.into_iter().fold(wrong, Diagnostic::help);
         file.into_iter().fold(wrong, Diagnostic::about)
     }
 }
@@ -60,10 +70,33 @@ pub(crate) fn certificates(
     }
 }
 
-/// The first private key of a file.
+/// The first private key of a file, which others may not read.
 pub(crate) fn private_key(setting: &'static str, path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
-    let pem = config_file::bytes(path).map_err(|error| TlsError::new(setting, path, error))?;
+    let pem = secret_file::read(path, Readers::OwnerAndGroup).map_err(|error| {
+        let (problem, help) = (error.to_string(), error.help());
+        // A file of certificates alone is no secret, but the wrong file.
+        match (help.is_some(), PrivateKeyDer::from_pem_file(path)) {
+            (true, Err(error)) => TlsError::new(setting, path, error),
+            _ => TlsError { setting, problem, file: Some(path.to_path_buf()), help },
+        }
+    })?;
     PrivateKeyDer::from_pem_slice(&pem).map_err(|error| TlsError::new(setting, path, error))
+}
+
+/// The lists of revoked certificates of a file: one in DER, or any number in PEM.
+pub(crate) fn revocations(
+    setting: &'static str,
+    path: &Path,
+) -> Result<Vec<CertificateRevocationListDer<'static>>, TlsError> {
+    let wrong = |error: &dyn fmt::Display| TlsError::new(setting, path, error);
+    let bytes = config_file::bytes(path).map_err(|error| wrong(&error))?;
+    let begins_pem = |line: &[u8]| line.starts_with(b"-----BEGIN ");
+    if !bytes.split(|byte| *byte == b'\n').any(begins_pem) {
+        return Ok(vec![CertificateRevocationListDer::from(bytes)]);
+    }
+    let all = CertificateRevocationListDer::pem_slice_iter(&bytes).collect::<Result<Vec<_>, _>>();
+    let all = all.map_err(|error| wrong(&error))?;
+    if all.is_empty() { Err(wrong(&"holds no list of revoked certificates in PEM")) } else { Ok(all) }
 }
 
 /// The authorities of a file.

@@ -61,13 +61,14 @@ impl Tls {
             setting: ca.setting,
             problem: error.to_string(),
             file: None,
+            help: None,
         })?;
         let builder = builder.with_root_certificates(roots);
         let mut config = match (&certificate.path, &key.path) {
             (None, None) => builder.with_no_client_auth(),
             (None, Some(_)) => {
                 let problem = format!("means nothing without `{}`", certificate.setting);
-                return Err(TlsError { setting: key.setting, problem, file: None });
+                return Err(TlsError { setting: key.setting, problem, file: None, help: None });
             }
             (Some(path), key_path) => {
                 let chain = tls::certificates(certificate.setting, path)?;
@@ -126,7 +127,7 @@ fn of_the_system(setting: &'static str) -> Result<Arc<RootCertStore>, TlsError> 
     if added == 0 {
         let why = found.errors.first().map(|error| format!(" ({error})")).unwrap_or_default();
         let problem = format!("this system trusts no certificate authority{why}, and none is named");
-        return Err(TlsError { setting, problem, file: None });
+        return Err(TlsError { setting, problem, file: None, help: None });
     }
     Ok(Arc::new(roots))
 }

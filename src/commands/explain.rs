@@ -6,6 +6,7 @@ use bytes::Bytes;
 use comfy_table::{Table, presets::NOTHING};
 use http::Method;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use pileus_engine::secret_file::{self, Readers};
 use serde_json::Value;
 
 use super::{FAILED, OK, SOFTWARE, UNAVAILABLE, api_server};
@@ -75,9 +76,12 @@ pub fn fail(code: u8, text: &str) -> u8 {
 
 /// The token, which no error repeats.
 pub fn token(file: Option<&Path>, state: &Path) -> Result<String, String> {
-    let read = |file: &Path, remedy: &str| match std::fs::read_to_string(file) {
+    let read = |file: &Path, remedy: &str| match secret_file::read_text(file, Readers::OwnerAndGroup) {
         Ok(token) => Ok(token.trim().to_owned()),
-        Err(error) => Err(format!("the token {} cannot be read ({error}){remedy}", file.display())),
+        Err(error) => Err(match error.help() {
+            Some(help) => format!("the token {error}\nhelp: {help}"),
+            None => format!("the token {error}{remedy}"),
+        }),
     };
     if let Some(file) = file {
         return read(file, "");

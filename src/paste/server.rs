@@ -20,7 +20,7 @@
 //! | `write_timeout_s` | 60 | for the client to take more of an answer |
 //! | `drain_timeout_s` | 30 | for running requests to end once the server is told to stop |
 //! | `time_one_in` | 64 | of as many requests one is timed, stage by stage; 0: none |
-//! | `tls` | none | `{ certificate = "…", key = "…" }` in PEM; with `client_ca`, only its clients are let in |
+//! | `tls` | none | `{ certificate = "…", key = "…" }` in PEM; with `client_ca`, only its clients are let in, and of these none that `crl` lists as revoked |
 //! | `http2` | `true` | whether HTTP/2 is spoken, beside HTTP/1.1 |
 //!
 //! The size of a body, and the time for it to arrive, are bounded by the filter `sizelimit`.
@@ -103,12 +103,14 @@ pub struct TlsSettings {
     pub key: PathBuf,
     /// Authorities of clients: who has no certificate of one of them is refused.
     pub client_ca: Option<PathBuf>,
+    /// Lists of certificates that these authorities have revoked, in PEM or DER.
+    pub crl: Option<PathBuf>,
 }
 
 impl TlsSettings {
     /// All of them.
     pub fn paths(&self) -> impl Iterator<Item = &PathBuf> {
-        [&self.certificate, &self.key].into_iter().chain(&self.client_ca)
+        [&self.certificate, &self.key].into_iter().chain(&self.client_ca).chain(&self.crl)
     }
 }
 

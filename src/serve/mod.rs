@@ -29,7 +29,7 @@ use tracing::info;
 use self::listener::Front;
 pub use self::{
     listener::{Bound, bind},
-    tls::Keys,
+    tls::{Keys, warnings as tls_warnings},
 };
 use crate::{
     metrics::ServerCounts,

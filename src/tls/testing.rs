@@ -6,7 +6,8 @@ const CURVE: &str = "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes";
 
 /// What `openssl ca` wants to be told.
 const CONFIG: &str = "[ca]\ndefault_ca = it\n[it]\ndatabase = index\nrand_serial = yes\nunique_subject = no\n\
-                      default_md = sha256\npolicy = it_wants\n[it_wants]\ncommonName = supplied\n";
+                      default_md = sha256\npolicy = it_wants\ncrlnumber = number\ncrl_extensions = of_list\n\
+                      [it_wants]\ncommonName = supplied\n[of_list]\nauthorityKeyIdentifier = keyid\n";
 
 /// Runs `openssl` in a folder.
 fn openssl(folder: &Path, args: &str) {
@@ -29,6 +30,23 @@ pub fn certificate(folder: &Path, authority: &str, name: &str, for_names: &str) 
 /// One that ended long ago.
 pub fn expired(folder: &Path, authority: &str, name: &str, for_names: &str) {
     signed(folder, authority, name, for_names, "-startdate 20200101000000Z -enddate 20200102000000Z");
+}
+
+/// The list `NAME.crl` of an authority's certificates that are revoked, in PEM; `time` is `-crldays 2` or the like.
+pub fn revocations(folder: &Path, authority: &str, name: &str, revoked: &[&str], time: &str) {
+    for (file, text) in [("config", CONFIG), ("index", ""), ("number", "01\n")] {
+        fs::write(folder.join(file), text).expect("a file");
+    }
+    let by = format!("ca -config config -cert {authority}.pem -keyfile {authority}.key");
+    for name in revoked {
+        openssl(folder, &format!("{by} -revoke {name}.pem"));
+    }
+    openssl(folder, &format!("{by} -gencrl {time} -out {name}.crl"));
+}
+
+/// The same file of a list in DER, as `NAME.der`.
+pub fn list_in_der(folder: &Path, name: &str) {
+    openssl(folder, &format!("crl -in {name}.crl -outform DER -out {name}.der"));
 }
 
 fn signed(folder: &Path, authority: &str, name: &str, for_names: &str, time: &str) {

@@ -61,7 +61,7 @@ vm_slots = 0
             json!({ "token": { "name": project, "user": "ada", "project": project, "roles": ["member"] } });
         let made = server.post("/v2/default/tokens", &wanted.to_string());
         let token = made.json()["token"]["secret"].as_str().expect("a token").to_owned();
-        std::fs::write(&mine, token).expect("a file");
+        place.secret("token", &token);
         let args = ["explain", "job", &id, "--url", &url, "--project", project, "--token-file", &mine];
         let (status, stdout, stderr) = place.run(&args);
         assert_eq!(status.code(), Some(code), "{stderr}");

@@ -173,7 +173,7 @@ fn place(keystone: &Keystone, credentials: &str) -> Place {
         free_port(),
     );
     place.write("api-paste.toml", &(paste + &section));
-    place.write("svc-pw", "svc-pw\n");
+    place.secret("svc-pw", "svc-pw\n");
     place
 }
 

@@ -274,7 +274,7 @@ fn the_times_of_a_way_are_told() {
     let wanted =
         json!({ "token": { "name": "m", "user": "ada", "project": "default", "roles": ["member"] } });
     let made = server.post("/v2/default/tokens", &wanted.to_string()).json();
-    std::fs::write(&member, made["token"]["secret"].as_str().expect("a token")).expect("a file");
+    place.secret("member", made["token"]["secret"].as_str().expect("a token"));
     let cases: [(&[&str], i32, &str); 5] = [
         (&["GET", "/v2/p/clouds", "--time", "--url", &url, "--token-file", &member], 1, "service:timings"),
         (&["GET", "/v2/p/clouds", "--time", "--url", "http://127.0.0.1:1"], 69, "127.0.0.1:1"),

@@ -6,6 +6,7 @@ use std::{
     fs,
     io::{BufRead, BufReader, Read, Write},
     net::{SocketAddr, TcpListener, TcpStream},
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     sync::{Arc, Mutex, mpsc},
@@ -71,6 +72,14 @@ impl Place {
 
     pub fn write(&self, name: &str, text: &str) {
         fs::write(self.path().join(name), text).expect("a file");
+    }
+
+    /// Writes a file that its owner alone may read; returns its path.
+    pub fn secret(&self, name: &str, text: &str) -> PathBuf {
+        self.write(name, text);
+        let path = self.path().join(name);
+        fs::set_permissions(&path, PermissionsExt::from_mode(0o600)).expect("its mode");
+        path
     }
 
     /// Processes of this place's VMs: workers, which are told their folder, and whatever they
@@ -355,7 +364,7 @@ pub fn send(to: SocketAddr, method: &str, path: &str, headers: &[&str], body: &s
 /// `answer` makes of it; answers with its port.
 pub fn tls_server(folder: &Path, name: &str, answer: impl Fn(&[u8]) -> Vec<u8> + Send + 'static) -> u16 {
     let file = |end: &str| folder.join(format!("{name}.{end}"));
-    let tls = TlsSettings { certificate: file("pem"), key: file("key"), client_ca: None };
+    let tls = TlsSettings { certificate: file("pem"), key: file("key"), client_ca: None, crl: None };
     let keys = Keys::read(&tls, false).expect("keys");
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let port = listener.local_addr().expect("an address").port();

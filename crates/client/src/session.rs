@@ -1,6 +1,13 @@
 //! One call of a program: where it connects to, with which token, in which tongue.
 
-use std::{env, io::IsTerminal, path::PathBuf, process::ExitCode, time::Duration};
+use std::{
+    env,
+    io::{IsTerminal, Read},
+    os::unix::fs::PermissionsExt,
+    path::PathBuf,
+    process::ExitCode,
+    time::Duration,
+};
 
 use jiff::Zoned;
 use tokio::signal::unix::{SignalKind, signal};
@@ -105,7 +112,7 @@ fn token(given: &Given, native: bool) -> Result<Option<Secret>, String> {
     let (from, text) = if let Some(token) = given.text(Id::Token) {
         ("--token".to_owned(), token.to_owned())
     } else if let Some(path) = given.text(Id::TokenFile) {
-        (path.to_owned(), std::fs::read_to_string(path).map_err(|error| format!("{path}: {error}"))?)
+        (path.to_owned(), token_file(path)?)
     } else {
         match env::var("PILEUS_TOKEN") {
             Ok(token) if native && !token.is_empty() => ("$PILEUS_TOKEN".to_owned(), token),
@@ -115,6 +122,20 @@ fn token(given: &Given, native: bool) -> Result<Option<Secret>, String> {
     let token =
         Secret::new(&text).ok_or_else(|| format!("{from} holds no token: it is empty, or not one word"))?;
     Ok(Some(token))
+}
+
+/// Content of a token's file. The rule is that of the server's own secret files: other users of the host may
+/// not read or write them.
+fn token_file(path: &str) -> Result<String, String> {
+    let unreadable = |error: std::io::Error| format!("{path}: {error}");
+    let mut file = std::fs::File::open(path).map_err(unreadable)?;
+    let mode = file.metadata().map_err(unreadable)?.permissions().mode() & 0o7777;
+    if mode & 0o007 != 0 {
+        return Err(format!("{path} can be read by others (mode {mode:04o})\nhelp: run `chmod 600 {path}`"));
+    }
+    let mut text = String::new();
+    file.read_to_string(&mut text).map_err(unreadable)?;
+    Ok(text)
 }
 
 impl Session<'_> {

@@ -20,6 +20,7 @@ mod proxies;
 mod reconcile;
 pub mod regular_file;
 mod schedule;
+pub mod secret_file;
 #[cfg(test)]
 mod simulation;
 pub mod sources;

@@ -9,7 +9,7 @@ use serde::{
 use serde_json::{Value, json};
 
 use super::{
-    keystone::{Credentials, Password, Reach, Secret},
+    keystone::{Credentials, Password, Reach, Secret, Unread},
     wire::Address,
 };
 use crate::{
@@ -151,6 +151,13 @@ impl Settings {
         watched.note(files.paths());
         let password = config.password_file.as_ref().map(|path| section.beside("password_file", path));
         watched.note(password.as_deref());
+        for (at, address) in addresses.iter().enumerate().filter(|(_, address)| address.is_open()) {
+            let text = format!("tokens and the password go to {} without TLS", address.url);
+            let warning = section
+                .wrong(&format!("auth_url.{at}"), text)
+                .help("name it by `https://`, and its authority by `cafile`");
+            watched.warn(Diagnostic { warning: true, ..warning });
+        }
         let secure = addresses.iter().any(Address::is_secure);
         let tls = tls(section, config.insecure, &files, secure, &mut problems);
         let uri = config.www_authenticate_uri.or_else(|| addresses.first().map(|it| it.url.clone()));
@@ -279,8 +286,9 @@ fn credentials(section: &Section, config: &Config, problems: &mut Vec<Diagnostic
         (None, Some(path)) => {
             let path = section.beside("password_file", path);
             let password = Password::File(path.clone());
-            if let Err(why) = password.read() {
-                problems.push(section.wrong("password_file", format!("`password_file`: {why}")).about(&path));
+            if let Err(Unread { why, help }) = password.read() {
+                let wrong = section.wrong("password_file", format!("`password_file`: {why}")).about(&path);
+                problems.push(help.into_iter().fold(wrong, Diagnostic::help));
             }
             Some(password)
         }

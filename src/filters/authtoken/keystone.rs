@@ -17,6 +17,7 @@ use std::{
 
 use bytes::Bytes;
 use http::{HeaderValue, Method, StatusCode};
+use pileus_engine::secret_file::{self, Readers};
 use pileus_model::{Clock, Time};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -28,10 +29,7 @@ use super::{
     token::{self, Token},
     wire::{self, Address, Question},
 };
-use crate::{
-    client::{Failure, Patience, Pool, Reply, Tls},
-    config_file,
-};
+use crate::client::{Failure, Patience, Pool, Reply, Tls};
 
 /// Questions that are asked at a time; the next one waits.
 const AT_ONCE: usize = 64;
@@ -61,6 +59,22 @@ pub enum Password {
     Said(Secret),
     /// In a file, which is read whenever it is needed: it may change.
     File(PathBuf),
+}
+
+/// Password that cannot be read: the reason, and the remedy if there is one.
+#[derive(Debug)]
+pub struct Unread {
+    pub why: String,
+    pub help: Option<String>,
+}
+
+impl From<Unread> for String {
+    fn from(unread: Unread) -> Self {
+        match unread.help {
+            Some(help) => format!("{}; help: {help}", unread.why),
+            None => unread.why,
+        }
+    }
 }
 
 /// By what this service proves who it is.
@@ -313,15 +327,15 @@ impl Credentials {
 
 impl Password {
     /// The password, without the end of its line.
-    pub fn read(&self) -> Result<String, String> {
+    pub fn read(&self) -> Result<String, Unread> {
         match self {
             Self::Said(secret) => Ok(secret.0.clone()),
             Self::File(path) => {
-                let text = config_file::text(path);
-                let text = text.map_err(|error| format!("{} {error}", path.display()))?;
+                let text = secret_file::read_text(path, Readers::OwnerAndGroup);
+                let text = text.map_err(|error| Unread { why: error.to_string(), help: error.help() })?;
                 let text = text.trim_end_matches(['\r', '\n']);
                 if text.is_empty() {
-                    Err(format!("{} is empty", path.display()))
+                    Err(Unread { why: format!("{} is empty", path.display()), help: None })
                 } else {
                     Ok(text.to_owned())
                 }

@@ -42,6 +42,11 @@ impl Address {
         Pool::new(self.endpoint.clone())
     }
 
+    /// `true` if it is another host and speaks no TLS.
+    pub fn is_open(&self) -> bool {
+        self.endpoint.is_remote() && !self.endpoint.is_secure()
+    }
+
     /// Whether it speaks TLS.
     pub fn is_secure(&self) -> bool {
         self.endpoint.is_secure()

@@ -263,6 +263,7 @@ async fn a_server_has_to_be_who_it_says_it_is() {
             certificate: folder.join(format!("{name}.pem")),
             key: folder.join(format!("{name}.key")),
             client_ca: wants_client.then(|| folder.join("clients.pem")),
+            crl: None,
         };
         let port = secure_server(Keys::read(&tls, false).unwrap()).await;
         for rule in [format!("https://{host}:{port}/"), format!("not https://{host}:{port}/")] {

@@ -172,3 +172,9 @@ pub fn nobody() -> u16 {
     std::mem::forget(socket);
     port
 }
+
+/// Writes a file that its owner alone may read.
+pub fn secret(path: &std::path::Path, text: &str) {
+    std::fs::write(path, text).unwrap();
+    std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+}

@@ -1,5 +1,7 @@
 //! The programs with `--project`: what they ask of `/v2`, what they print, how they exit.
 
+use std::os::unix::fs::PermissionsExt;
+
 use crate::bench::{ADMIN, Asked, Bench, Ran, STATUS, Server, nobody};
 
 const CLOUD: &str = r#"{"id": "mouse", "name": "mouse", "origin": "file", "enabled": true, "vm_slots": 10,
@@ -257,8 +259,10 @@ fn a_token_comes_from_the_option_the_file_or_the_environment_and_is_never_repeat
         r#"{"unauthorized": {"code": 401, "message": "Who?"}}"#,
     )]);
     let bench = Bench::new();
-    std::fs::write(bench.path().join("token"), "fr0m-file\n").unwrap();
-    std::fs::write(bench.path().join("two"), "s3cret one\n").unwrap();
+    crate::bench::secret(&bench.path().join("token"), "fr0m-file\n");
+    crate::bench::secret(&bench.path().join("two"), "s3cret one\n");
+    std::fs::write(bench.path().join("open"), "s3cret-one\n").unwrap();
+    std::fs::set_permissions(bench.path().join("open"), PermissionsExt::from_mode(0o644)).unwrap();
     let port = server.port.to_string();
     let run = |line: &str| {
         let mut command = bench.command(STATUS);
@@ -286,7 +290,11 @@ fn a_token_comes_from_the_option_the_file_or_the_environment_and_is_never_repeat
         assert!(ran.code == 1 && !format!("{ran:?}").contains("fr0m"), "{ran:?}");
         assert!(ran.err.contains("A token is given with --token-file"), "{ran:?}");
     }
-    for (line, text) in [("--token-file nowhere", "nowhere: "), ("--token-file two", "two holds no token")] {
+    for (line, text) in [
+        ("--token-file nowhere", "nowhere: "),
+        ("--token-file two", "two holds no token"),
+        ("--token-file open", "open can be read by others (mode 0644)\nhelp: run `chmod 600 open`"),
+    ] {
         let ran = run(line);
         assert!(ran.err.contains(text) && !ran.err.contains("s3cret") && ran.code == 78, "{ran:?}");
         assert!(server.asked().is_empty());

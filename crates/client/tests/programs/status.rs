@@ -159,7 +159,7 @@ fn a_token_is_sent_where_it_was_said_and_the_environments_is_not() {
     };
     bench.status(&server, "--token s3cret");
     assert_eq!(sent(server.asked()), ["x-auth-token: s3cret"]);
-    std::fs::write(bench.path().join("token"), "fr0m-file\n").unwrap();
+    crate::bench::secret(&bench.path().join("token"), "fr0m-file\n");
     bench.status(&server, "--token-file token");
     assert_eq!(sent(server.asked()), ["x-auth-token: fr0m-file"]);
     let port = server.port.to_string();

@@ -5,8 +5,7 @@
 //! shows it, and no text from here repeats it.
 
 use std::{
-    io::{self, Read},
-    os::unix::fs::PermissionsExt,
+    io,
     path::{Path, PathBuf},
     process::Stdio,
 };
@@ -17,12 +16,10 @@ use tokio::{
     process::{ChildStderr, ChildStdin, Command},
 };
 
-use crate::regular_file;
+use crate::secret_file::{self, Readers};
 
 /// Most that is kept of what the program says, in bytes.
 const SAID_MAX: u64 = 4096;
-/// A longer file holds no passphrase, in bytes.
-const PASSPHRASE_MAX: u64 = 4096;
 /// What of our own environment the program gets: no token, no password that stands in another.
 const ENVIRONMENT: [&str; 7] = [
     "PATH",
@@ -129,18 +126,13 @@ fn not_run(program: &Path, error: &io::Error) -> String {
 
 /// Reads the first line. Blocks. A file that others can read is no secret, and not used.
 fn passphrase(path: &Path) -> Result<String, String> {
-    let at = path.display();
-    let unread = |error: io::Error| format!("The passphrase file {at} cannot be read: {error}.");
-    let file = regular_file::open(path).map_err(unread)?;
-    let mode = file.metadata().map_err(unread)?.permissions().mode();
-    if mode & 0o077 != 0 {
-        return Err(format!("The passphrase file {at} can be read by others: `chmod 600` it."));
-    }
-    let mut text = String::new();
-    file.take(PASSPHRASE_MAX).read_to_string(&mut text).map_err(unread)?;
+    let text = secret_file::read_text(path, Readers::Owner).map_err(|error| match error.help() {
+        Some(help) => format!("The passphrase file {error}: {help}."),
+        None => format!("The passphrase file {error}."),
+    })?;
     let line = text.lines().next().unwrap_or_default();
     if line.is_empty() {
-        return Err(format!("The passphrase file {at} is empty."));
+        return Err(format!("The passphrase file {} is empty.", path.display()));
     }
     Ok(line.to_owned())
 }

@@ -78,6 +78,7 @@ async fn it_proves_who_it_is_by_a_password_a_file_or_an_application_credential()
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("pw");
     std::fs::write(&file, "from a file\n").unwrap();
+    std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
     let user = |password: &str, domain: Value| {
         json!({ "auth": {
             "identity": { "methods": ["password"], "password": {

@@ -30,7 +30,8 @@ fn certificates(folder: &Path) {
 fn keys(folder: &Path, name: &str, wants_client: bool) -> Keys {
     let file = |end: &str| folder.join(format!("{name}.{end}"));
     let client_ca = wants_client.then(|| folder.join("clients.pem"));
-    Keys::read(&TlsSettings { certificate: file("pem"), key: file("key"), client_ca }, false).unwrap()
+    Keys::read(&TlsSettings { certificate: file("pem"), key: file("key"), client_ca, crl: None }, false)
+        .unwrap()
 }
 
 /// The settings for an address, their files in `folder`.
@@ -147,6 +148,8 @@ fn files_are_read_with_the_settings_and_watched() {
     let both =
         ["pem", "key"].map(|end| std::fs::read_to_string(folder.join(format!("pileus.{end}"))).unwrap());
     std::fs::write(folder.join("both.pem"), both.concat()).unwrap();
+    std::fs::set_permissions(folder.join("both.pem"), std::os::unix::fs::PermissionsExt::from_mode(0o600))
+        .unwrap();
     let text = text("https://localhost", folder, "cafile = 'ca.pem'\ncertfile = 'both.pem'");
     assert!(Settings::read(&Section::from_text("filter.authtoken", &text), &Watched::default()).is_ok());
     assert!(Address::read("https://k/v3").unwrap().is_secure());
