@@ -198,7 +198,9 @@ mod tests {
         let folder = made();
         let now = pileus_engine::SystemClock::default();
         let (now, long_ago) = (pileus_model::Clock::now(&now), Time(0));
-        let cases: [([&str; 4], Time, &[(&str, &str)]); 8] = [
+        // Files, time; setting and text of each warning.
+        type Case = ([&'static str; 4], Time, &'static [(&'static str, &'static str)]);
+        let cases: [Case; 8] = [
             (["server.pem", "server.key", "", ""], now, &[]),
             (["server.pem", "server.key", "ca.pem", "none.crl"], now, &[]),
             (

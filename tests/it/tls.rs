@@ -232,7 +232,8 @@ fn secrets_that_others_may_read_are_refused() {
     let explain = ["explain", "--time", "GET", "/v2/default/clouds", "--url", &url, "--token-file", "secret"];
     // What the secret is a copy of, pileus.toml, api-paste.toml, the command, its exit code, the place of the error.
     let by_keystone = format!("auth_strategy = \"keystone\"\n{config}");
-    let cases: [(&str, &str, String, &[&str], i32, &str); 5] = [
+    type Case<'a> = (&'a str, &'a str, String, &'a [&'a str], i32, &'a str);
+    let cases: [Case<'_>; 5] = [
         ("server.key", &config, paste.replace("server.key", "secret"), &["check"], 78, "api-paste.toml:"),
         ("password", &by_keystone, password, &["check"], 78, "api-paste.toml:"),
         ("ada.key", &by_keystone, client, &["check"], 78, "api-paste.toml:"),
