@@ -75,8 +75,9 @@ pub(crate) fn private_key(setting: &'static str, path: &Path) -> Result<PrivateK
     let pem = secret_file::read(path, Readers::OwnerAndGroup).map_err(|error| {
         let (problem, help) = (error.to_string(), error.help());
         // A file of certificates alone is no secret, but the wrong file.
-        match (help.is_some(), PrivateKeyDer::from_pem_file(path)) {
-            (true, Err(error)) => TlsError::new(setting, path, error),
+        let pem = help.is_some().then(|| config_file::bytes(path).ok()).flatten();
+        match pem.map(|pem| PrivateKeyDer::from_pem_slice(&pem)) {
+            Some(Err(error)) => TlsError::new(setting, path, error),
             _ => TlsError { setting, problem, file: Some(path.to_path_buf()), help },
         }
     })?;
