@@ -70,8 +70,7 @@ fn tokens_are_made_listed_and_revoked_while_a_server_runs_and_while_none_does() 
     let second = made["secret"].as_str().expect("a secret").to_owned();
     assert_eq!(who(&server, &second, "/v2/ops/tokens").status, 200);
     // Another administrator's token, and where the server is said to be.
-    let file = place.path().join("ops-token").display().to_string();
-    fs::write(&file, format!("{second}\n")).expect("a file");
+    let file = place.secret("ops-token", &format!("{second}\n")).display().to_string();
     let url = format!("http://{}", server.api);
     let by_ops = ["--url", &url, "--token-file", &file, "--own-project", "ops"];
     let (code, text, stderr) = pileus(&place, &[&["token", "list"], by_ops.as_slice()].concat());
@@ -193,8 +192,7 @@ fn the_api_takes_and_shows_the_end_of_a_token() {
         list["tokens"].as_array().expect("a list").iter().map(|it| &it["expires_at"]).collect();
     assert_eq!(ends.iter().filter(|end| end.is_string()).count(), 2, "{list}");
     // A token that ends while the server runs.
-    let file = place.path().join("admin").display().to_string();
-    fs::write(&file, &server.token).expect("a file");
+    let file = place.secret("admin", &server.token).display().to_string();
     let url = format!("http://{}", server.api);
     let args = ["token", "create", "short", "--expires", "2s", "--url", &url, "--token-file", &file];
     let (code, secret, stderr) = pileus(&place, &args);
