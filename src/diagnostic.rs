@@ -18,6 +18,9 @@ use annotate_snippets::{AnnotationKind, Group, Level, Origin, Renderer, Snippet,
 /// Most problems that a report shows. The others are counted.
 pub const SHOWN_MAX: usize = 100;
 
+/// Most words that one is compared with.
+const CANDIDATES_MAX: usize = 500;
+
 /// Longest message, in bytes. A file may have a key of any length.
 const MESSAGE_MAX: usize = 2000;
 
@@ -123,12 +126,7 @@ pub struct Diagnostic {
 impl Diagnostic {
     /// An error.
     pub fn error(message: impl Into<String>) -> Self {
-        let mut message = message.into();
-        if message.len() > MESSAGE_MAX {
-            let end = (0..=MESSAGE_MAX).rev().find(|at| message.is_char_boundary(*at));
-            message.truncate(end.unwrap_or(0));
-            message.push('…');
-        }
+        let message = bounded(message.into());
         Self { warning: false, message, place: None, file: None, help: None, more: Vec::new() }
     }
 
@@ -151,7 +149,7 @@ impl Diagnostic {
 
     /// With this advice.
     pub fn help(mut self, help: impl Into<String>) -> Self {
-        self.help = Some(help.into());
+        self.help = Some(bounded(help.into()));
         self
     }
 
@@ -241,14 +239,17 @@ fn secret_at(line: &str) -> Option<usize> {
 pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let flat = |text: &str| text.to_lowercase().replace(['-', ' '], "_");
     let word = flat(word);
-    let limit = word.chars().count().max(3) / 3;
+    let length = word.chars().count();
+    let limit = length.max(3) / 3;
     let starts = |long: &str, short: &str| {
         !short.is_empty() && long.strip_prefix(short).is_some_and(|rest| rest.starts_with('_'))
     };
     let mut best: Option<(usize, &str)> = None;
-    for candidate in candidates {
+    for candidate in candidates.into_iter().take(CANDIDATES_MAX) {
         let flat = flat(candidate);
-        let mut distance = strsim::damerau_levenshtein(&word, &flat);
+        // No word is nearer than the difference of the lengths.
+        let far = length.abs_diff(flat.chars().count()) > limit;
+        let mut distance = if far { usize::MAX } else { strsim::damerau_levenshtein(&word, &flat) };
         if distance > limit && (starts(&flat, &word) || starts(&word, &flat)) {
             distance = limit + 1;
         } else if distance > limit {
@@ -285,6 +286,28 @@ pub fn shortened(text: &str) -> Cow<'_, str> {
     }
 }
 
+/// Returns a message with what it quotes shortened, and no longer than [`MESSAGE_MAX`].
+fn bounded(message: String) -> String {
+    if message.len() <= 2 * REPEATED_MAX {
+        return message;
+    }
+    let mut message = message;
+    for mark in ['`', '"'] {
+        let quoted = |(at, part): (usize, &str)| match at % 2 {
+            0 => part.to_owned(),
+            _ => shortened(part).into_owned(),
+        };
+        let parts: Vec<String> = message.split(mark).enumerate().map(quoted).collect();
+        message = parts.join(&mark.to_string());
+    }
+    if message.len() > MESSAGE_MAX {
+        let end = (0..=MESSAGE_MAX).rev().find(|at| message.is_char_boundary(*at));
+        message.truncate(end.unwrap_or(0));
+        message.push('…');
+    }
+    message
+}
+
 /// Every problem of every file of one run.
 #[derive(Debug, Clone, Default)]
 pub struct Report {
@@ -308,6 +331,11 @@ impl Report {
     /// What is good of a result; its problems are taken.
     pub fn take<T>(&mut self, result: Result<T, Diagnostic>) -> Option<T> {
         result.map_err(|diagnostic| self.push(diagnostic)).ok()
+    }
+
+    /// Returns `true` if there are more problems than are shown: advice for another one is not worth its time.
+    pub fn is_full(&self) -> bool {
+        self.diagnostics.len() > SHOWN_MAX
     }
 
     /// How many errors there are. With none, the program may start.
@@ -508,6 +536,55 @@ warning: last
 ";
         assert_eq!(report.render(false), expected);
         assert_eq!(Report::default().render(false), "0 errors, 0 warnings\n");
+    }
+
+    #[test]
+    fn a_long_value_is_shortened() {
+        let long = "ä".repeat(100_000);
+        let cases = [
+            (format!("unknown field `{long}`, expected `a`"), "unknown field `äää", "`, expected `a`"),
+            (format!("expected a list, found the string {long:?}"), "the string \"äää", "characters)\""),
+            (format!("{long} has no name"), "äää", "ä…"),
+            (format!("`{long}` and `{long}` are one"), "`äää", "` are one"),
+        ];
+        for (message, start, end) in cases {
+            let found = Diagnostic::error(message).help(format!("did you mean `{long}`?"));
+            let help = found.help.unwrap_or_default();
+            assert!(found.message.len() <= MESSAGE_MAX + 3 && help.len() < 400, "{}", found.message.len());
+            assert!(found.message.contains(start) && found.message.ends_with(end), "{}", found.message);
+        }
+        let short = "x".repeat(REPEATED_MAX);
+        assert_eq!(shortened(&short), short);
+        let text = format!("{short}{short} is no rule: `{short}`");
+        assert_eq!(Diagnostic::error(text.clone()).message, text);
+    }
+
+    #[test]
+    fn a_report_shows_a_hundred_problems_and_counts_the_others() {
+        let text: String = (0..20_000).map(|line| format!("unknown_{line} = 1\n")).collect();
+        let source = Arc::new(Source { name: "f.toml".into(), text });
+        let mut report = Report::default();
+        for (start, line) in source.text.match_indices("unknown") {
+            let at = Place { source: source.clone(), span: start..start + line.len() };
+            report.push(Diagnostic::warning(format!("warning {start}")).at(at.clone()));
+            report.push(Diagnostic::error(format!("error {start}")).at(at));
+        }
+        assert_eq!((report.errors(), report.warnings()), (20_000, 20_000));
+        let text = report.render(false);
+        assert_eq!(text.matches("error: ").count(), SHOWN_MAX);
+        assert!(!text.contains("warning: "), "errors come first");
+        assert!(text.contains("\n --> f.toml:1:1\n") && text.contains("\n   --> f.toml:100:1\n"), "{text}");
+        assert!(text.ends_with("39900 more are not shown\n\n20000 errors, 20000 warnings\n"), "{text}");
+        let json = report.to_json();
+        assert_eq!((&json["errors"], &json["left_out"]), (&20_000.into(), &39_900.into()));
+        assert_eq!(json["diagnostics"].as_array().map(Vec::len), Some(SHOWN_MAX));
+    }
+
+    #[test]
+    fn a_long_line_is_named_and_not_shown() {
+        let text = format!("a = 1\nb = \"{}\" # c\n", "x".repeat(100_000));
+        let found = Diagnostic::error("x").at(place(&text, 100_014..100_015)).render(false);
+        assert_eq!(found, "error: x\n--> f.toml:2:100009");
     }
 
     #[test]

@@ -9,6 +9,7 @@ use crate::{
     cli::Options,
     config, config_file,
     diagnostic::{Report, Source},
+    file_kind::{self, Kind},
     paste,
 };
 
@@ -61,24 +62,29 @@ impl Files {
 
     /// Reads `pileus.toml` alone, by the same rule.
     pub fn read_config(options: &Options, report: &mut Report) -> Option<Arc<Source>> {
-        text(options.config.as_deref(), CONFIG, config::SHIPPED, report)
+        text(options.config.as_deref(), (CONFIG, Kind::Config), config::SHIPPED, report)
     }
 
     /// Reads the files that the options name; of those that they do not name, the working folder's;
     /// of those that are not there, the built-in ones.
     pub fn read(options: &Options, report: &mut Report) -> Self {
         let config = Self::read_config(options, report);
-        let policy = text(options.policy.as_deref(), POLICY, SHIPPED_POLICY, report);
+        let policy = text(options.policy.as_deref(), (POLICY, Kind::Policy), SHIPPED_POLICY, report);
         let environment = |name: &str| std::env::var(name).ok();
         let path = options.paste.as_deref().unwrap_or(Path::new(PASTE));
-        let paste = text(options.paste.as_deref(), PASTE, paste::SHIPPED, report).and_then(|source| {
-            match source.name == built_in(PASTE) {
-                true => {
-                    paste::Files::from_text(&source.name, &source.text, Path::new("."), &environment, report)
+        let paste =
+            text(options.paste.as_deref(), (PASTE, Kind::Paste), paste::SHIPPED, report).and_then(|source| {
+                match source.name == built_in(PASTE) {
+                    true => paste::Files::from_text(
+                        &source.name,
+                        &source.text,
+                        Path::new("."),
+                        &environment,
+                        report,
+                    ),
+                    false => paste::Files::from_source(source, path, &environment, report),
                 }
-                false => paste::Files::from_source(source, path, &environment, report),
-            }
-        });
+            });
         let folder = options.config.as_deref().and_then(Path::parent).unwrap_or(Path::new("")).to_path_buf();
         Self { config, folder, paste, policy }
     }
@@ -88,14 +94,21 @@ const CONFIG: &str = "pileus.toml";
 const PASTE: &str = "api-paste.toml";
 const POLICY: &str = "policy.json";
 
-fn text(named: Option<&Path>, default: &str, shipped: &str, report: &mut Report) -> Option<Arc<Source>> {
+fn text(
+    named: Option<&Path>,
+    (default, kind): (&str, Kind),
+    shipped: &str,
+    report: &mut Report,
+) -> Option<Arc<Source>> {
     match named {
         None if !config_file::is_there(Path::new(default)) => {
             Some(Arc::new(Source { name: built_in(default), text: shipped.to_owned() }))
         }
         _ => {
             let source = config_file::source(named.unwrap_or(Path::new(default)));
-            report.take(source.map_err(|error| error.diagnostic()))
+            let source = report.take(source.map_err(|error| error.diagnostic()))?;
+            report.take(file_kind::check(&source, kind))?;
+            Some(source)
         }
     }
 }

@@ -13,6 +13,7 @@ pub mod config_file;
 pub mod convert;
 pub mod diagnostic;
 pub mod extensions;
+pub mod file_kind;
 pub mod files;
 pub mod filters;
 pub mod host;

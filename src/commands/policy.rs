@@ -12,6 +12,7 @@ use crate::{
     cli::{ExplainRule, Listing, Options},
     config_file,
     diagnostic::{Place, Report},
+    file_kind::{self, Kind},
     policy::{DefaultRule, Policy, run_files},
 };
 
@@ -66,7 +67,10 @@ fn routes(rule: &DefaultRule) -> Vec<String> {
 
 pub fn check(files: &[PathBuf], options: &Options) -> u8 {
     let mut report = Report::default();
-    let read = |path: &PathBuf| config_file::source(path).map_err(|error| error.diagnostic());
+    let read = |path: &PathBuf| {
+        let source = config_file::source(path).map_err(|error| error.diagnostic())?;
+        file_kind::check(&source, Kind::Policy).map(|()| source)
+    };
     let sources: Vec<_> = files.iter().filter_map(|path| report.take(read(path))).collect();
     let policy = crate::policy_of(&sources, options, &mut report);
     super::say(&report);

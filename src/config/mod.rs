@@ -34,7 +34,7 @@ use serde::{
 
 use crate::{
     config_file,
-    diagnostic::{Diagnostic, Place, Report, Source, nearest},
+    diagnostic::{Diagnostic, Place, Report, Source, nearest, shortened},
     paste::{Kind, Section, Setting, Table, Value, whole_table},
 };
 
@@ -239,7 +239,7 @@ fn extensions(setting: Option<&Setting>, known: &Known<'_>, report: &mut Report)
 fn one_of(said: &Said<String>, what: &str, known: &[&str], report: &mut Report) {
     let word = said.value.as_str();
     if !known.contains(&word) {
-        let wrong = Diagnostic::error(format!("there is no {what} `{word}`"));
+        let wrong = Diagnostic::error(format!("there is no {what} `{}`", shortened(word)));
         let wrong = wrong.suggest(word, known.iter().copied());
         report.push(said.place.iter().cloned().fold(wrong, Diagnostic::at));
     }

@@ -2,7 +2,7 @@
 //! the deepest place that has it.
 //!
 //! `serde` stops at the first mistake. So the part that is wrong is noted, taken out, and the rest
-//! read again: as often as there are mistakes.
+//! read again, at most [`READS_MAX`] times. Unknown keys of one table are found in one reading.
 
 use std::fmt::Display;
 
@@ -15,7 +15,11 @@ use super::{
     Section,
     value::{Kind, Setting, Table, Value, in_order},
 };
-use crate::diagnostic::{Diagnostic, Place, nearest, words};
+use crate::diagnostic::{Diagnostic, Place, nearest, shortened, words};
+
+/// Most readings of one section. Each takes time in proportion to its size, and finds one mistake, or all unknown
+/// keys of a table.
+const READS_MAX: usize = 200;
 
 /// Reads the settings of a section. An error carries the further ones in [`Diagnostic::more`].
 pub fn read<T: DeserializeOwned>(section: &Section) -> Result<T, Diagnostic> {
@@ -27,7 +31,7 @@ pub fn read<T: DeserializeOwned>(section: &Section) -> Result<T, Diagnostic> {
     // Fields that are missing because of another mistake: taken out, or written as another word.
     let mut excused: Vec<Vec<Step>> = Vec::new();
     let mut found: Vec<Diagnostic> = Vec::new();
-    loop {
+    for reading in 1.. {
         let mut path = std::mem::take(&mut error.path);
         path.reverse();
         let gap = section.gaps.iter().find(|(key, _)| path.is_empty() && error.misses(key));
@@ -37,7 +41,19 @@ pub fn read<T: DeserializeOwned>(section: &Section) -> Result<T, Diagnostic> {
             if let (Some(meant), Some((_, table))) = (error.meant(), path.split_last()) {
                 excused.push([table, &[Step::Key(meant.into())]].concat());
             }
+            let others = error.others(&mut rest, &path);
             found.push(error.diagnostic(section));
+            for other in others {
+                if let (Some(meant), Some((_, table))) = (other.meant(), path.split_last()) {
+                    excused.push([table, &[Step::Key(meant.into())]].concat());
+                }
+                found.push(other.diagnostic(section));
+            }
+        }
+        if reading == READS_MAX {
+            let text = format!("[{}] has more mistakes, which were not looked for", section.name);
+            found.push(Diagnostic::error(text).at(section.place.clone()));
+            break;
         }
         if path.is_empty() || !remove(&mut rest, &path) {
             break;
@@ -90,6 +106,24 @@ fn remove_in(value: &mut Value, path: &[Step]) -> bool {
     }
 }
 
+/// Returns the table that `path` leads to.
+fn table_at<'a>(table: &'a mut Table, path: &[Step]) -> Option<&'a mut Table> {
+    let Some((Step::Key(key), mut rest)) = path.split_first() else {
+        return path.is_empty().then_some(table);
+    };
+    let mut value = &mut table.get_mut(key)?.value;
+    loop {
+        value = match (&mut value.kind, rest) {
+            (Kind::Table(table), rest) => return table_at(table, rest),
+            (Kind::List(list), [Step::Index(at), below @ ..]) => {
+                rest = below;
+                list.get_mut(*at)?
+            }
+            _ => return None,
+        };
+    }
+}
+
 /// What `serde` found, and where.
 #[derive(Debug)]
 struct Error {
@@ -123,6 +157,20 @@ impl Error {
             Some((Step::Key(field), table)) => table == path && self.misses(field),
             _ => false,
         }
+    }
+
+    /// Takes out the other keys of the table at `path` that are unknown as this one is.
+    fn others(&self, rest: &mut Table, path: &[Step]) -> Vec<Self> {
+        let What::Unknown { what: "field", expected, .. } = self.what else { return Vec::new() };
+        let Some((Step::Key(own), above)) = path.split_last() else { return Vec::new() };
+        let Some(table) = table_at(rest, above) else { return Vec::new() };
+        let keys: Vec<String> = in_order(table).into_iter().map(|(key, _)| key.clone()).collect();
+        let unknown = keys.into_iter().filter(|key| key != own && !expected.contains(&key.as_str()));
+        let error = |word: String| {
+            let place = table.remove(&word).map(|setting| setting.key);
+            Self { what: What::Unknown { what: "field", word, expected }, place, path: Vec::new() }
+        };
+        unknown.map(error).collect()
     }
 
     /// The field that was meant by a word that is none.
@@ -162,11 +210,12 @@ impl Error {
             What::Missing(field) => say(format!("missing field `{field}`")),
             What::Wrong { found, expected, .. } => say(format!("expected {expected}, found {found}")),
             What::Unknown { what, word, expected: [] } => {
-                say(format!("unknown {what} `{word}`, there are no settings here"))
+                say(format!("unknown {what} `{}`, there are no settings here", shortened(&word)))
             }
             What::Unknown { what, word, expected } => {
                 let near = nearest(&word, expected.iter().copied());
-                let said = say(format!("unknown {what} `{word}`, expected {}", words(expected, "or")));
+                let shown = shortened(&word);
+                let said = say(format!("unknown {what} `{shown}`, expected {}", words(expected, "or")));
                 match near {
                     Some(near) => said.help(format!("did you mean `{near}`?")),
                     None => said,
@@ -218,7 +267,7 @@ fn people(found: Unexpected<'_>) -> (&'static str, String) {
         Unexpected::Unsigned(number) => ("an integer", format!("`{number}`")),
         Unexpected::Signed(number) => ("an integer", format!("`{number}`")),
         Unexpected::Float(number) => ("a float", format!("`{number:?}`")),
-        Unexpected::Str(text) => ("a string", format!("the string {text:?}")),
+        Unexpected::Str(text) => ("a string", format!("the string {:?}", shortened(text))),
         Unexpected::Seq => ("a list", "a list".into()),
         Unexpected::Map => ("a table", "a table".into()),
         other => ("something else", other.to_string()),

@@ -74,8 +74,8 @@ pub(crate) use describe::short;
 pub use describe::{describe, to_dot, to_json, way_to_json};
 pub use interpolate::Environment;
 pub use listen::Listen;
-pub use parse::Files;
 pub(crate) use parse::whole_table;
+pub use parse::{Files, Group};
 pub use plan::{AppId, AppPlan, End, FilterPlan, Mounted, Plan, ServerPlan, Shape, Way};
 /// Whether a urlmap may have this key.
 pub(crate) fn is_mount(key: &str) -> bool {

@@ -8,7 +8,7 @@ use super::{
     resolve::{Id, Reference, look_up},
     value::Value,
 };
-use crate::diagnostic::{Diagnostic, nearest};
+use crate::diagnostic::{Diagnostic, nearest, shortened};
 
 impl Checker<'_> {
     /// There is nothing of this name; says so, and what there is instead.
@@ -35,6 +35,10 @@ impl Checker<'_> {
                 .at(place)
                 .help("the last name of a pipeline is its app, all others are filters");
         }
+        let wrong = Diagnostic::error(format!("there is no {noun} `{}`", shortened(name))).at(place.clone());
+        if self.report.is_full() {
+            return wrong;
+        }
         let file = self.files.of(&place).unwrap_or(0);
         let keys = self.files.files.get(file).map(|file| file.sections.keys()).into_iter().flatten();
         let sections = keys.filter(|(group, _)| wanted.contains(group));
@@ -54,7 +58,7 @@ impl Checker<'_> {
             // It was meant: that nobody uses it is no second mistake.
             self.used.insert(Id { file, group: *group, name: near.to_owned() });
         }
-        Diagnostic::error(format!("there is no {noun} `{name}`")).at(place).suggest(name, names)
+        wrong.suggest(name, names)
     }
 
     /// Says which globals are set and nobody gets.

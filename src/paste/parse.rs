@@ -376,7 +376,14 @@ pub fn toml<'a>(source: &'a Arc<Source>, report: &mut Report) -> Option<Spanned<
         Place { source: source.clone(), span }
     };
     errors.sort_by_key(start);
-    errors.dedup_by_key(|error| place(error).line());
+    // One of each line. The errors are sorted: each text between two of them is searched once.
+    let mut last = None;
+    errors.retain(|error| {
+        let at = start(error).min(source.text.len());
+        let between = last.map(|last| &source.text.as_bytes()[last..at]);
+        last = Some(at);
+        between.is_none_or(|between| between.contains(&b'\n'))
+    });
     if errors.is_empty() {
         return Some(top);
     }
@@ -478,7 +485,8 @@ fn one_name_for_one_app(sections: &BTreeMap<(Group, String), Raw>, report: &mut 
                 other.as_str(),
                 group.as_str()
             );
-            let help = format!("the other one stands in line {}; rename one of them", first.place.line());
+            let line = || format!("the other one stands in line {}; rename one of them", first.place.line());
+            let help = if report.is_full() { "rename one of them".to_owned() } else { line() };
             report.push(Diagnostic::error(text).at(raw.place.clone()).help(help));
         } else {
             names.insert(name, (*group, raw));

@@ -15,7 +15,7 @@ use super::{
     parse::{Files, Group, Raw},
     value::{Setting, Table, Value},
 };
-use crate::diagnostic::{Diagnostic, Place, Report};
+use crate::diagnostic::{Diagnostic, Place, Report, shortened};
 
 /// Which section: file, kind, name.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -172,7 +172,9 @@ pub fn resolve(
                 it.factory = Some((word, inherit.value.place.clone()));
                 break;
             }
-            Ok(Reference::Name(word)) => report.push(unknown(files, &inherit.value, kind, &word)),
+            Ok(Reference::Name(word)) => {
+                report.push(unknown(files, &inherit.value, kind, &word, report.is_full()))
+            }
             Ok(Reference::Section(next)) if way.contains(&next) => {
                 let from = way.iter().position(|it| *it == next).unwrap_or(0);
                 let names = way[from..].iter().chain([&next]).map(|it| label(files, it));
@@ -248,13 +250,15 @@ fn factory(
     }
 }
 
-/// There is nothing of this name.
-fn unknown(files: &Files, reference: &Value, group: Group, word: &str) -> Diagnostic {
-    let word_of_group = group.as_str();
+/// There is nothing of this name. With `many` other problems, nothing like it is looked for.
+fn unknown(files: &Files, reference: &Value, group: Group, word: &str, many: bool) -> Diagnostic {
+    let text = format!("there is no section [{}.{}]", group.as_str(), shortened(word));
+    let wrong = Diagnostic::error(text).at(reference.place.clone());
+    if many {
+        return wrong;
+    }
     let file = files.of(&reference.place).and_then(|at| files.files.get(at));
     let keys = file.map(|file| file.sections.keys()).into_iter().flatten();
     let names = keys.filter(|(it, _)| *it == group).map(|(_, name)| name.as_str());
-    Diagnostic::error(format!("there is no section [{word_of_group}.{word}]"))
-        .at(reference.place.clone())
-        .suggest(word, names.collect::<Vec<_>>())
+    wrong.suggest(word, names.collect::<Vec<_>>())
 }

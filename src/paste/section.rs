@@ -172,6 +172,22 @@ limits = [{ verb = 1, value = -1 }, { value = 3 }, { verb = \"x\", value = 1, vl
     }
 
     #[test]
+    fn very_many_mistakes_take_no_more_than_their_number() {
+        let keys: String = (0..20_000).map(|at| format!("unknown_{at} = 1\n")).collect();
+        let elements = format!("rate = 1\nlimits = [{}]", "7, ".repeat(20_000));
+        let inner = format!(
+            "rate = 1\nlimits = [{{ verb = \"GET\", value = 1, {} }}]",
+            keys.trim_end().replace('\n', ", ")
+        );
+        let cases = [(format!("rate = 1\n{keys}"), 20_000), (inner, 20_000), (elements, 201)];
+        for (text, count) in cases {
+            let mut report = Report::default();
+            report.take(Section::from_text("filter.x", &text).parse::<Config>());
+            assert_eq!(report.errors(), count);
+        }
+    }
+
+    #[test]
     fn a_factory_points_into_its_settings() {
         let section = Section::from_text("filter.x", "limits = [{ regex = \"(\" }]");
         let cases =

@@ -98,6 +98,9 @@ fn path(kind: &str) -> Kind {
     Kind::Path(kind.split('.').map(Into::into).collect())
 }
 
+/// Most words that one is compared with, so that many wrong rules do not take for ever.
+const CANDIDATES_MAX: usize = 1000;
+
 /// The word that somebody may have meant: near, and not the same.
 pub(crate) fn nearest<'a>(wrong: &str, words: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let most = match wrong.chars().count() {
@@ -108,6 +111,7 @@ pub(crate) fn nearest<'a>(wrong: &str, words: impl IntoIterator<Item = &'a str>)
     words
         .into_iter()
         .filter(|word| *word != wrong && word.len().abs_diff(wrong.len()) <= 4 * most)
+        .take(CANDIDATES_MAX)
         .map(|word| (distance(word), word))
         .filter(|(distance, _)| *distance <= most)
         .min()

@@ -13,7 +13,7 @@ use super::{
     kind::nearest,
     meaning, project_alone,
 };
-use crate::diagnostic::{Diagnostic, Place};
+use crate::diagnostic::{Diagnostic, Place, SHOWN_MAX};
 
 /// What the credentials of every caller have.
 const CREDS: [&str; 4] = ["user_id", "project_id", "roles", "is_admin"];
@@ -63,7 +63,7 @@ pub(super) fn lint(policy: &Policy) -> Vec<Diagnostic> {
             }
             // What stands in no file was looked at by whoever wrote the code; but what it refers to may be gone.
             let own = rule.origin.place.is_some() || policy.settings.policy_defaults;
-            let told = own.then(|| reference(policy, &seen)).flatten();
+            let told = own.then(|| reference(policy, &seen, found.len())).flatten();
             let told = told.or_else(|| slip(leaf)).or_else(|| meaning::leaf(policy, rule, &seen));
             found.extend(told.map(|told| {
                 let message = format!("rule `{}`: {}", rule.name, told.message);
@@ -86,8 +86,8 @@ pub(super) fn placed(told: Diagnostic, rule: &Rule, leaf: &Leaf) -> Diagnostic {
     told.at(Place { source: name.source.clone(), span })
 }
 
-/// A reference to a rule that is not there.
-fn reference(policy: &Policy, seen: &Seen<'_>) -> Option<Diagnostic> {
+/// A reference to a rule that is not there. `others`: problems that were found before.
+fn reference(policy: &Policy, seen: &Seen<'_>, others: usize) -> Option<Diagnostic> {
     let Test::Rule { name, to } = &seen.leaf.test else { return None };
     if policy.defines(name) {
         return None;
@@ -101,7 +101,9 @@ fn reference(policy: &Policy, seen: &Seen<'_>) -> Option<Diagnostic> {
         )),
         Some(_) => Diagnostic::warning(format!("no rule is called `{name}`, so `{DEFAULT}` decides")),
     };
-    Some(match nearest(name, policy.names.keys().map(|name| &**name)) {
+    // Advice for what is not shown is not worth its time.
+    let names = || policy.names.keys().map(|name| &**name);
+    Some(match (others <= SHOWN_MAX).then(|| nearest(name, names())).flatten() {
         Some(near) => diagnostic.help(format!("did you mean `rule:{near}`?")),
         None => diagnostic,
     })

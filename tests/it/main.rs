@@ -45,3 +45,4 @@ mod tenants;
 mod tls;
 mod tokens;
 mod traps;
+mod wrong_files;
