@@ -23,7 +23,6 @@ use crate::{
     config::Said,
     diagnostic::{Diagnostic, Report},
     kept::Kept,
-    log_settings::LogFormat,
     paste::ServerSettings,
     serve::{Opened, Serving, systemd},
 };
@@ -37,7 +36,6 @@ pub struct Reloader {
     engine: Arc<dyn Engine>,
     clock: Arc<dyn Clock>,
     kept: Kept,
-    format: LogFormat,
     /// Content of the files that the service goes by.
     goes_by: Contents,
     /// Content that the last attempt has seen, well or ill.
@@ -50,17 +48,11 @@ pub struct Reloader {
 
 impl Reloader {
     /// Creates the reloader of a service that was just started.
-    pub fn new(
-        checked: Checked,
-        engine: Arc<dyn Engine>,
-        clock: Arc<dyn Clock>,
-        kept: Kept,
-        format: LogFormat,
-    ) -> Self {
+    pub fn new(checked: Checked, engine: Arc<dyn Engine>, clock: Arc<dyn Clock>, kept: Kept) -> Self {
         let goes_by = contents(checked.paths.clone());
         checked.host.loaded(loaded(&goes_by, clock.now()), &checked.options);
         let (tried, seen, wanted) = (goes_by.clone(), goes_by.clone(), BTreeSet::new());
-        Self { checked, engine, clock, kept, format, goes_by, tried, seen, wanted }
+        Self { checked, engine, clock, kept, goes_by, tried, seen, wanted }
     }
 
     /// Returns `true` if the files are not what the last attempt has seen, and have settled.
@@ -97,7 +89,7 @@ impl Reloader {
                 reload.notes = notes;
             }
             Err(report) => {
-                failure::log(by, &report, self.format);
+                failure::log(by, &report, &self.checked.host.logs);
                 reload.problem = Some(report.render(false));
                 reload.files = report.files().into_iter().collect();
             }

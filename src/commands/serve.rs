@@ -20,7 +20,7 @@ use crate::{
     host::{Ask, ThisProcess},
     identity,
     kept::Kept,
-    log_settings::{LogFormat, LogSettings},
+    log_settings::LogSettings,
     logging::{self, FlushAtEnd},
     paste::Listen,
     reload::{LOOK_S, Reloader},
@@ -35,7 +35,6 @@ pub fn run(options: &Options) -> u8 {
     let checked = crate::check(options, &mut report);
     super::say(&report);
     let (Some(settings), Some(checked), 0) = (settings, checked, report.errors()) else { return CONFIG };
-    let format = settings.format;
     let logs = checked.host.logs.clone();
     if let Err(error) = logging::start(settings, &checked.host) {
         return fail(SOFTWARE, &error);
@@ -46,7 +45,7 @@ pub fn run(options: &Options) -> u8 {
         Ok(runtime) => runtime,
         Err(error) => return fail(SOFTWARE, &format!("no threads can be started: {error}")),
     };
-    let code = runtime.block_on(start(checked, options, format));
+    let code = runtime.block_on(start(checked, options));
     // Nothing that still runs here is waited for: what had to be durable is.
     runtime.shutdown_background();
     code
@@ -68,7 +67,7 @@ fn fail(code: u8, text: &str) -> u8 {
     code
 }
 
-async fn start(checked: Checked, options: &Options, format: LogFormat) -> u8 {
+async fn start(checked: Checked, options: &Options) -> u8 {
     let mut bound = Vec::new();
     for server in &checked.plan.servers {
         match serve::bind(&server.name, &server.settings) {
@@ -119,7 +118,7 @@ async fn start(checked: Checked, options: &Options, format: LogFormat) -> u8 {
     };
     let addresses: Vec<(String, String)> = bound.iter().map(url).collect();
     let host = checked.host.clone();
-    let reloader = Reloader::new(checked, engine, clock, kept, format);
+    let reloader = Reloader::new(checked, engine, clock, kept);
     // Before the first request can come: one that asks for a reload is heard, if a little later.
     let asked = host.attach_reload();
     let mut serving = serve::start(bound.into_iter().zip(apps).collect());

@@ -110,6 +110,11 @@ impl Logs {
         }
     }
 
+    /// Writes lines to the general log as they are, behind those that it has.
+    pub fn push(&self, lines: &str) {
+        self.stderr.push_now(lines.as_bytes());
+    }
+
     /// Returns the number of lines that could not be written.
     pub fn dropped(&self) -> u64 {
         self.dropped.load(Relaxed)

@@ -1,26 +1,22 @@
 //! Log of a reload that failed: one line, then the problems, for people or for programs.
 
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 
 use tracing::{Level, enabled, error, warn};
 
 use crate::{
     diagnostic::{Place, Report},
-    log_settings::LogFormat,
+    logging::Logs,
 };
 
 /// Logs the failure. As text, the problems follow as `pileus check` shows them; as JSON, each is an event.
-pub fn log(by: &'static str, report: &Report, format: LogFormat) {
+pub fn log(by: &'static str, report: &Report, logs: &Logs) {
     let files = report.files().into_iter().collect::<Vec<_>>().join(", ");
     error!(by, files, problems = report.summary(), "not reloaded, the old state stays");
-    match format {
-        LogFormat::Text if enabled!(Level::ERROR) => {
-            let text = report.render(std::io::stderr().is_terminal());
-            // A reader that does not read must not stop the service.
-            tokio::task::spawn_blocking(move || std::io::stderr().lock().write_all(text.as_bytes()).ok());
-        }
-        LogFormat::Text => {}
-        LogFormat::Json => events(report),
+    match logs.is_json() {
+        true => events(report),
+        false if enabled!(Level::ERROR) => logs.push(&report.render(std::io::stderr().is_terminal())),
+        false => {}
     }
 }
 
