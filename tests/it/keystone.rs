@@ -152,7 +152,7 @@ fn project(name: &str) -> Value {
 
 /// The shipped pipelines, told to ask this Keystone by TLS; the first address of the list is a dead one.
 fn place(keystone: &Keystone, credentials: &str) -> Place {
-    let place = Place::new(&format!("auth_strategy = \"keystone\"\n{QUICK}"));
+    let place = Place::new(&format!("auth_strategy = \"keystone\"\n{QUICK}")).without_guess_limit();
     let paste = fs::read_to_string(place.path().join("api-paste.toml")).expect("a file");
     authority(place.path(), "ca");
     certificate(place.path(), "ca", "keystone", "DNS:localhost");
@@ -259,6 +259,7 @@ fn a_real_keystone_says_who_calls() {
     });
     let alice = keystone.user("alice", &atlas, "member");
     keystone.user("boss", &atlas, "admin");
+    keystone.user("rita", &atlas, "reader");
     let svc = keystone.user("svc", &services, "service");
     let place = place(&keystone, BY_PASSWORD);
     let (status, _, said) = place.run(&["check"]);
@@ -290,6 +291,20 @@ fn a_real_keystone_says_who_calls() {
     assert_eq!(disable(&member), 403);
     assert!((200..300).contains(&disable(&keystone.of("boss", "atlas"))));
     nothing_is_gained_by_claims(&server, &member, &atlas, &belle);
+
+    // Writing takes the role `member`.
+    let submit = |token: &str| {
+        let headers = [&*format!("X-Auth-Token: {token}"), "Content-Type: application/json"];
+        let job = r#"{"job": {"command": ["true"], "memory_mib": 64}}"#;
+        send(server.api, "POST", &format!("/v2/{atlas}/jobs"), &headers, job).status
+    };
+    let reader = keystone.of("rita", "atlas");
+    assert_eq!((status(&reader), submit(&reader), submit(&member)), (200, 403, 202));
+
+    // What Keystone does not take is no token.
+    for length in [200, 4000, 8192] {
+        assert_eq!(status(&"g".repeat(length)), 401, "{length}");
+    }
 
     // A client of OpenStack finds the service in the catalogue.
     let service = keystone.make("service", "/v3/services", json!({ "name": "pileus", "type": "scheduler" }));
@@ -326,22 +341,29 @@ print(reply.status_code, reply.json()['clouds'][0]['name'])
     }
 
     // An application credential has the rights that its user gave it; Pileus itself may have one too.
-    let credential = |user: &str, token: &str| -> (String, String) {
+    let credential = |user: &str, token: &str, roles: &[&str]| -> (String, String) {
         let path = format!("/v3/users/{user}/application_credentials");
-        let reply =
-            keystone.call("POST", &path, token, json!({ "application_credential": { "name": "it" } }));
+        let mut what = json!({ "name": format!("it {roles:?}") });
+        if !roles.is_empty() {
+            what["roles"] = roles.iter().map(|role| json!({ "name": role })).collect();
+        }
+        let reply = keystone.call("POST", &path, token, json!({ "application_credential": what }));
         let made = reply.json()["application_credential"].take();
         let text = |key: &str| made[key].as_str().unwrap_or_else(|| panic!("{made}")).to_owned();
         (text("id"), text("secret"))
     };
-    let (id, secret) = credential(&alice, &member);
-    let by_credential = json!({
-        "methods": ["application_credential"], "application_credential": { "id": id, "secret": secret },
-    });
-    let by_credential = keystone.token(by_credential, None).expect("a token");
-    assert_eq!((status(&by_credential), disable(&by_credential)), (200, 403));
+    let by = |(id, secret): (String, String)| {
+        let proof = json!({
+            "methods": ["application_credential"], "application_credential": { "id": id, "secret": secret },
+        });
+        keystone.token(proof, None).expect("a token")
+    };
+    let restricted = by(credential(&alice, &member, &["reader"]));
+    assert_eq!((status(&restricted), submit(&restricted)), (200, 403), "of a member, restricted to read");
+    let by_credential = by(credential(&alice, &member, &[]));
+    assert_eq!((status(&by_credential), disable(&by_credential), submit(&by_credential)), (200, 403, 202));
     let of_service = keystone.of("svc", "service");
-    let (id, secret) = credential(&svc, &of_service);
+    let (id, secret) = credential(&svc, &of_service, &[]);
     let other = self::place(
         &keystone,
         &format!("application_credential_id = \"{id}\"\napplication_credential_secret = \"{secret}\""),
