@@ -17,7 +17,7 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use pileus_sdk::{Body, Filter, Response, media::quality};
 use serde::Deserialize;
 
-use super::preconditions::{self, Preconditions};
+use super::conditional::preconditions::{self, Preconditions};
 use crate::{
     diagnostic::Diagnostic,
     paste::Section,

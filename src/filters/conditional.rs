@@ -14,11 +14,13 @@
 //! below. Costs one hash of the body; streams have none.
 //! Source: RFC 9110 §8.8.3, §13; RFC 9111 §5.2.2.
 
+pub(super) mod preconditions;
+
 use http::{HeaderValue, Method, StatusCode, header};
 use pileus_sdk::{Answer, Body, Fault, Filter, Request, Response, Stack};
 use serde::Deserialize;
 
-use super::preconditions::{self, Preconditions};
+use self::preconditions::Preconditions;
 use crate::{
     diagnostic::Diagnostic,
     paste::Section,

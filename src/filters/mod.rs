@@ -16,7 +16,6 @@ pub mod idempotency;
 pub mod maintenance;
 pub mod noauth;
 pub mod policy;
-mod preconditions;
 pub mod ratelimit;
 pub mod request_id;
 pub mod samesite;

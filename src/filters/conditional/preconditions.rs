@@ -11,12 +11,12 @@ use pileus_sdk::{Body, Fault, Response};
 use sha2::{Digest as _, Sha256};
 
 /// The fault of a precondition that does not hold.
-pub(super) fn failed() -> Fault {
+pub(in crate::filters) fn failed() -> Fault {
     Fault::PreconditionFailed("It is not what the conditions of the request took it for.".into())
 }
 
 /// The tag that an answer has, or one of its body. `None` for a stream without one.
-pub(super) fn tag(response: &Response) -> Option<HeaderValue> {
+pub(in crate::filters) fn tag(response: &Response) -> Option<HeaderValue> {
     if let Some(tag) = response.headers().get(header::ETAG) {
         return Some(tag.clone());
     }
@@ -32,19 +32,19 @@ pub(super) fn tag(response: &Response) -> Option<HeaderValue> {
 }
 
 /// The tag of the same answer in gzip. `None` for a weak tag, which holds for all codings.
-pub(super) fn of_gzip(tag: &HeaderValue) -> Option<HeaderValue> {
+pub(in crate::filters) fn of_gzip(tag: &HeaderValue) -> Option<HeaderValue> {
     let inner = tag.to_str().ok()?.strip_prefix('"')?.strip_suffix('"')?;
     HeaderValue::try_from(format!("\"{inner}-gzip\"")).ok()
 }
 
 /// `true` if a stage below chose the answer's content coding, or left it plain, by what the client accepts.
-pub(super) fn varies_by_coding(response: &Response) -> bool {
+pub(in crate::filters) fn varies_by_coding(response: &Response) -> bool {
     let values = response.headers().get_all(header::VARY).iter().filter_map(|it| it.to_str().ok());
     values.flat_map(|it| it.split(',')).any(|it| it.trim().eq_ignore_ascii_case("accept-encoding"))
 }
 
 /// The state in which a request is meant.
-pub(super) struct Preconditions {
+pub(in crate::filters) struct Preconditions {
     if_match: Option<Tags>,
     if_none_match: Option<Tags>,
 }
@@ -57,14 +57,14 @@ enum Tags {
 
 impl Preconditions {
     /// Reads them. `None` where there is none.
-    pub(super) fn of(headers: &HeaderMap) -> Option<Self> {
+    pub(in crate::filters) fn of(headers: &HeaderMap) -> Option<Self> {
         let if_match = Tags::of(headers, &header::IF_MATCH);
         let if_none_match = Tags::of(headers, &header::IF_NONE_MATCH);
         (if_match.is_some() || if_none_match.is_some()).then_some(Self { if_match, if_none_match })
     }
 
     /// Takes them out of the headers, so that no stage below applies them.
-    pub(super) fn take(headers: &mut HeaderMap) -> Option<Self> {
+    pub(in crate::filters) fn take(headers: &mut HeaderMap) -> Option<Self> {
         let found = Self::of(headers)?;
         headers.remove(header::IF_MATCH);
         headers.remove(header::IF_NONE_MATCH);
@@ -72,7 +72,7 @@ impl Preconditions {
     }
 
     /// `true` if a target with these current tags may be changed. Without a tag there is no such target.
-    pub(super) fn allow_change(&self, tags: &[HeaderValue]) -> bool {
+    pub(in crate::filters) fn allow_change(&self, tags: &[HeaderValue]) -> bool {
         let name = |wanted: &Tags, strongly| tags.iter().any(|tag| wanted.name(tag, strongly));
         self.if_match.as_ref().is_none_or(|wanted| name(wanted, true))
             && self.if_none_match.as_ref().is_none_or(|wanted| !name(wanted, false))
@@ -80,7 +80,7 @@ impl Preconditions {
 
     /// Applies them to the final answer to a `GET` or `HEAD`: 304 without content, or 412. A 304 keeps all headers
     /// that are not of the content, as a cache updates its copy with them.
-    pub(super) fn apply(&self, mut response: Response) -> Result<Response, Fault> {
+    pub(in crate::filters) fn apply(&self, mut response: Response) -> Result<Response, Fault> {
         let Some(tag) = response.headers().get(header::ETAG).filter(|_| response.status() == StatusCode::OK)
         else {
             return Ok(response);
