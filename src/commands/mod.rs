@@ -11,7 +11,10 @@ mod policy;
 mod serve;
 mod token;
 
-use std::{io::IsTerminal, process::ExitCode};
+use std::{
+    io::{IsTerminal, Write},
+    process::ExitCode,
+};
 
 use crate::{
     cli::{Cli, Command, ExplainCommand, Options, PolicyCommand},
@@ -65,6 +68,7 @@ fn checked(options: &Options) -> Option<crate::Checked> {
 
 fn say(report: &Report) {
     if report.errors() + report.warnings() > 0 {
-        eprintln!("{}", report.render(std::io::stderr().is_terminal()));
+        // The exit code counts, also where nothing reads what stands beside it.
+        writeln!(std::io::stderr(), "{}", report.render(std::io::stderr().is_terminal())).ok();
     }
 }

@@ -63,7 +63,7 @@ fn raise_file_limit() {
 }
 
 fn fail(code: u8, text: &str) -> u8 {
-    eprintln!("error: {text}");
+    writeln!(std::io::stderr(), "error: {text}").ok();
     code
 }
 

@@ -256,3 +256,15 @@ fn http2_and_client_certificates_are_named() {
     assert!(fields[0].starts_with("tls HTTP/2.0 CN=ada curl/"), "{fields:?}");
     assert_eq!(fields[1], "api HTTP/1.0 none \u{fffd}old");
 }
+
+#[test]
+fn an_exit_code_does_not_depend_on_stderr() {
+    let place = Place::new(QUICK);
+    place.write("policy.json", "{");
+    for args in ["check", "serve"] {
+        let mut command = Command::new("sh");
+        command.args(["-c", "exec \"$0\" \"$1\" 2>/dev/full", env!("CARGO_BIN_EXE_pileus"), args]);
+        let status = command.current_dir(place.path()).stdin(Stdio::null()).status().expect("pileus runs");
+        assert_eq!(status.code(), Some(78), "{args}");
+    }
+}
