@@ -78,13 +78,17 @@ pub(crate) fn named(fault: Fault, media: Media) -> Response {
 
 /// Puts the id into both headers, unless they are there.
 pub(super) fn stamp(headers: &mut HeaderMap, id: &RequestId) {
-    // Answers have a header or two: to look at all of them costs less than to hash a name.
-    let lacks = |headers: &HeaderMap, name: &HeaderName| headers.keys().all(|it| it != name);
     let Some(value) = id.value() else { return };
-    if lacks(headers, &COMPUTE) {
+    // Answers have a header or two: to look at all of them, once, costs less than to hash a name.
+    let (mut compute, mut openstack) = (false, false);
+    for name in headers.keys() {
+        compute |= *name == COMPUTE;
+        openstack |= *name == OPENSTACK;
+    }
+    if !compute {
         headers.append(COMPUTE.clone(), value.clone());
     }
-    if lacks(headers, &OPENSTACK) {
+    if !openstack {
         headers.append(OPENSTACK.clone(), value);
     }
 }

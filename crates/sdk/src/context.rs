@@ -293,10 +293,15 @@ impl Context {
     /// that set them.
     pub fn note(&self) {
         let Some(seen) = &self.seen else { return };
-        if let Some(caller) = &self.caller {
+        // Several stages call this: a reference that is not kept is not counted either.
+        if let Some(caller) = &self.caller
+            && seen.caller.get().is_none()
+        {
             let _ = seen.caller.set(caller.clone());
         }
-        if let Some(matched) = &self.matched {
+        if let Some(matched) = &self.matched
+            && seen.route.get().is_none()
+        {
             let _ = seen.route.set(matched.route.clone());
         }
     }

@@ -297,18 +297,28 @@ fn peer(out: &mut Vec<u8>, peer: &Peer) {
     number(out, address.port().into());
 }
 
-fn number(out: &mut Vec<u8>, mut number: u64) {
-    let mut digits = [0; 20];
-    let mut start = digits.len();
-    loop {
-        start -= 1;
-        digits[start] = b'0' + (number % 10) as u8;
-        number /= 10;
+/// Writes a number. Most have at most three digits: those are copies of known length.
+fn number(out: &mut Vec<u8>, number: u64) {
+    let digit = |value: u64| b'0' + (value % 10) as u8;
+    match number {
+        0..10 => out.push(digit(number)),
+        10..100 => out.extend_from_slice(&[digit(number / 10), digit(number)]),
+        100..1000 => out.extend_from_slice(&[digit(number / 100), digit(number / 10), digit(number)]),
+        _ => long_number(out, number),
+    }
+}
+
+#[inline(never)]
+fn long_number(out: &mut Vec<u8>, mut number: u64) {
+    let (mut digits, mut length) = ([0; 20], 0);
+    for digit in digits.iter_mut().rev() {
+        *digit = b'0' + (number % 10) as u8;
+        (number, length) = (number / 10, length + 1);
         if number == 0 {
             break;
         }
     }
-    out.extend_from_slice(&digits[start..]);
+    out.extend_from_slice(&digits[digits.len() - length..]);
 }
 
 /// Returns `2011-07-21T18:03:46`. Formatted once a second in each thread.
