@@ -139,7 +139,7 @@ mod tests {
     #[test]
     fn the_api_is_found_where_the_files_mount_it() {
         let shipped = |listen: &str| paste::SHIPPED.replace("\"127.0.0.1:8774\"", listen);
-        let moved = |mount: &str| shipped("\"127.0.0.1:1\"").replace("\"/v2\"   =", &format!("{mount:?} ="));
+        let moved = |mount: &str| shipped("\"127.0.0.1:1\"").replace("\"/v2/+\" =", &format!("{mount:?} ="));
         let bare = |app: &str| format!("[server.x]\nlisten = \"127.0.0.1:1\"\napp = {app:?}\n");
         let router = bare("it") + "[app.it]\nfactory = \"router\"\nroutes = \"tenant\"";
         let tls = |more: &str| {
