@@ -33,6 +33,7 @@ mod myproxy;
 mod old_operations;
 mod old_ports;
 mod options;
+mod pages;
 mod paths;
 mod policy;
 mod queries;
