@@ -21,7 +21,7 @@ use crate::{
 const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/keystone-up.sh");
 
 /// Where Keystone is installed; `None`: nowhere, and nobody asked for it.
-fn installed() -> Option<PathBuf> {
+pub fn installed() -> Option<PathBuf> {
     let venv = Path::new(env!("CARGO_TARGET_TMPDIR")).join("keystone");
     if std::env::var("PILEUS_REAL").is_ok_and(|it| it == "1") {
         let status = Command::new(SCRIPT).arg("install").arg(&venv).status().expect("a shell");
@@ -40,17 +40,17 @@ fn free_port() -> u16 {
 }
 
 /// A Keystone. Dropping it ends it.
-struct Keystone {
+pub struct Keystone {
     venv: PathBuf,
     dir: PathBuf,
-    port: u16,
+    pub port: u16,
     running: Option<Child>,
     /// A token of its administrator.
     admin: String,
 }
 
 impl Keystone {
-    fn start(venv: PathBuf, dir: &Path) -> Self {
+    pub fn start(venv: PathBuf, dir: &Path) -> Self {
         let mut it =
             Self { venv, dir: dir.join("keystone"), port: free_port(), running: None, admin: String::new() };
         it.serve(3600);
@@ -86,7 +86,7 @@ impl Keystone {
     }
 
     /// Makes something as the administrator; answers with its id.
-    fn make(&self, kind: &str, path: &str, what: Value) -> String {
+    pub fn make(&self, kind: &str, path: &str, what: Value) -> String {
         let reply = self.call("POST", path, &self.admin, json!({ kind: what }));
         assert_eq!(reply.status, 201, "{path}: {}", reply.text);
         reply.json()[kind]["id"].as_str().expect("an id").to_owned()
@@ -98,7 +98,7 @@ impl Keystone {
     }
 
     /// A user, his password being `NAME-pw`, with a role in a project.
-    fn user(&self, name: &str, project: &str, role: &str) -> String {
+    pub fn user(&self, name: &str, project: &str, role: &str) -> String {
         let what = json!({ "name": name, "password": format!("{name}-pw"), "domain_id": "default" });
         let id = self.make("user", "/v3/users", what);
         self.put(&format!("/v3/projects/{project}/users/{id}/roles/{}", self.id_of("roles", role)));
@@ -124,7 +124,7 @@ impl Keystone {
     }
 
     /// A token of a user in a project.
-    fn of(&self, user: &str, in_project: &str) -> String {
+    pub fn of(&self, user: &str, in_project: &str) -> String {
         self.token(password(user, &format!("{user}-pw")), Some(project(in_project))).expect("a token")
     }
 }
@@ -151,7 +151,7 @@ fn project(name: &str) -> Value {
 }
 
 /// The shipped pipelines, told to ask this Keystone by TLS; the first address of the list is a dead one.
-fn place(keystone: &Keystone, credentials: &str) -> Place {
+pub fn place(keystone: &Keystone, credentials: &str) -> Place {
     let place = Place::new(&format!("auth_strategy = \"keystone\"\n{QUICK}")).without_guess_limit();
     let paste = fs::read_to_string(place.path().join("api-paste.toml")).expect("a file");
     authority(place.path(), "ca");
@@ -177,7 +177,7 @@ fn place(keystone: &Keystone, credentials: &str) -> Place {
     place
 }
 
-const BY_PASSWORD: &str = "username = \"svc\"\npassword_file = \"svc-pw\"\nproject_name = \"service\"";
+pub const BY_PASSWORD: &str = "username = \"svc\"\npassword_file = \"svc-pw\"\nproject_name = \"service\"";
 
 fn get(server: &Server<'_>, path: &str, headers: &[(&str, &str)]) -> Reply {
     let headers: Vec<String> = headers.iter().map(|(name, value)| format!("{name}: {value}")).collect();

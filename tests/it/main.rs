@@ -32,6 +32,7 @@ mod metrics;
 mod myproxy;
 mod old_operations;
 mod old_ports;
+mod openstack_clients;
 mod options;
 mod pages;
 mod paths;
