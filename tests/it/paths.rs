@@ -15,7 +15,7 @@ const OF_CLOUDS: [(&str, &str); 9] = [
     ("/v2/%64%65%66%61%75%6C%74/cloud%73?limit=5", CLOUDS),
     ("//v2/default/clouds", CLOUDS),
     ("///v%32/default/clouds", CLOUDS),
-    ("/v2/default/clouds?a=//..", CLOUDS),
+    ("/v2/default/clouds?limit=5&sort_dir=asc", CLOUDS),
     ("/v2/default/clouds/%6C%6Fcal", "/v2/default/clouds/local"),
 ];
 
