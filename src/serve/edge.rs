@@ -178,29 +178,30 @@ const WRONG_TARGET: &str = "The request's target has to be a path, or a URL of h
 #[inline(never)]
 fn unusual(
     request: &mut Request,
-    length: usize,
+    mut length: usize,
     glance: &Glance,
     settings: &ServerSettings,
 ) -> Option<Refused> {
     let refused = |why: &str| Some(Refused::Fault(Fault::BadRequest(why.into())));
     let limits = HeadLimits::of(settings);
-    let host = request.uri().authority().map_or(0, |host: &Authority| host.as_str().len());
     let odd = if request.version() == Version::HTTP_2 {
-        if target::of_http2(request.head(), glance.hosts) == Some(Odd::Wrong) {
+        let odd = target::of_http2(request.head(), glance.hosts);
+        if odd == Some(Odd::Wrong) {
             return Some(Refused::Malformed);
         }
         if request.headers().len() > limits.fields as usize {
             return Some(Refused::Fault(limits.header_too_large()));
         }
-        target::of_http2(request.head(), glance.hosts)
+        odd
     } else {
         let hosts = if request.version() < Version::HTTP_11 { 0..=1 } else { 1..=1 };
         if !hosts.contains(&glance.hosts) {
             return refused(HOST_ONCE);
         }
+        length += request.uri().authority().map_or(0, |host: &Authority| host.as_str().len());
         target::of_http1(request.head_mut())
     };
-    if host + length > limits.target as usize {
+    if length > limits.target as usize {
         return Some(Refused::Fault(limits.target_too_long()));
     }
     match odd {

@@ -205,7 +205,7 @@ fn a_malformed_request_resets_its_stream() {
         fields
     };
     let long: &'static str = Box::leak(format!("/{}", "x".repeat(8192)).into_boxed_str());
-    let fits = &long[..8180];
+    let fits = &long[..8192];
     let fault = "\"code\":";
     // What it shows, fields, a status or `None` for a reset, part of the content.
     let cases = [
