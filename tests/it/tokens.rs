@@ -82,6 +82,7 @@ fn tokens_are_made_listed_and_revoked_while_a_server_runs_and_while_none_does() 
     // What is refused.
     let (past, reserved) = ("2001-01-01T00:00:00Z", "stands for an actor of the server itself");
     let elsewhere = place.path().join("elsewhere").display().to_string();
+    let nowhere = format!("http://{}", free_address());
     let cases: [(&[&str], i32, &str); 15] = [
         (&["create", "laptop"], 1, "Token laptop exists."),
         (&["create", "x", "--user", "[scheduler]"], 1, reserved),
@@ -95,7 +96,7 @@ fn tokens_are_made_listed_and_revoked_while_a_server_runs_and_while_none_does() 
         (&["create", "--admin"], 69, "a server holds the state folder"),
         (&["create", "--admin", "--state", &elsewhere], 69, "there is no state in"),
         (&["revoke", "nobody"], 1, "Token nobody could not be found."),
-        (&["list", "--url", "http://127.0.0.1:1"], 69, "127.0.0.1:1"),
+        (&["list", "--url", &nowhere], 69, &nowhere),
         (&["list", "--token-file", &elsewhere], 69, "elsewhere"),
         (&["list", "--url", &url, "--token-file", &file], 1, "error: "),
     ];
@@ -232,5 +233,35 @@ fn the_server_of_the_files_is_found_on_a_unix_socket_and_by_tls() {
         assert!(code == 0 && text.contains("tokens"), "{scheme}: {text}{stderr}");
         Command::new("kill").arg(serving.id().to_string()).status().expect("kill runs");
         serving.wait().expect("its end");
+    }
+}
+
+#[test]
+fn times_are_asked_of_the_server_that_the_path_or_the_files_name() {
+    let (named, unnamed) = (place(), Place::new(QUICK));
+    for (place, is_named) in [(&named, true), (&unnamed, false)] {
+        let server = place.serve();
+        let (api, admin) = (format!("http://{}", server.api), format!("http://{}", server.admin));
+        let of_api = format!("{api}/v2/default/clouds");
+        let of_admin = format!("{admin}/clouds/west");
+        let nowhere = format!("http://{}", free_address());
+        // The arguments, and the exit code where the files name the port, and where they do not.
+        let cases: [(&[&str], i32, i32); 7] = [
+            (&["GET", &of_api], 0, 0),
+            (&["GET", "/v2/default/clouds"], 0, 69),
+            (&["GET", "/v2/default/clouds", "--url", &api], 0, 0),
+            (&["GET", &of_api, "--url", &nowhere], 69, 69),
+            (&["PUT", &of_admin, "--server", "admin"], 0, 69),
+            (&["PUT", &of_admin, "--server", "admin", "--url", &api], 0, 0),
+            (&["GET", &format!("{nowhere}/v2/default/clouds"), "--server", "api"], 69, 69),
+        ];
+        for (args, of_named, of_unnamed) in cases {
+            let args = [&["explain", "--time"], args].concat();
+            let (code, text, stderr) = pileus(place, &args);
+            assert_eq!(code, if is_named { of_named } else { of_unnamed }, "{args:?}: {text}{stderr}");
+            assert!(code != 0 || text.contains("OWN MEAN"), "{args:?}: {text}");
+            assert!(code == 0 || stderr.contains("127.0.0.1:"), "{args:?}: {stderr}");
+        }
+        server.stop();
     }
 }

@@ -140,6 +140,12 @@ async fn the_caller_is_what_keystone_says() {
         ),
         ("expired", person(json!({ "expires_at": fake.at(0) }), &[]), Value::Null),
         (
+            "an actor of the server itself",
+            person(json!({ "user": { "id": "[scheduler]" } }), &[]),
+            Value::Null,
+        ),
+        ("the operator of the old ports", person(json!({ "user": { "id": "operator" } }), &[]), Value::Null),
+        (
             "a user of no domain",
             person(json!({ "user": { "id": "u1" } }), &[]),
             said(json!({}), &["user_domain_id"]),
