@@ -51,7 +51,7 @@ fn pipe(place: &Place, name: &str) -> File {
 
 #[test]
 fn lines_go_where_the_file_says_in_the_format_that_it_says() {
-    let clouds = "/v2/default/clouds?secret=1";
+    let clouds = "/v2/default/clouds?marker=secret";
     let common = r#"127.0.0.1 - admin ["#;
     // Settings, environment, where the lines are, how one begins, and what it holds.
     let cases = [
