@@ -145,7 +145,7 @@ fn pem(text: &str) -> bool {
 fn ini_headers(text: &str) -> impl Iterator<Item = &str> {
     let header = |line: &'_ str| -> Option<(usize, usize)> {
         let end = line.trim_end();
-        (end.starts_with('[') && end.ends_with(']') && !end.starts_with("[[")).then_some((1, end.len() - 1))
+        (end.starts_with('[') && end.ends_with(']') && !end.starts_with("[[")).then(|| (1, end.len() - 1))
     };
     text.lines().filter_map(move |line| header(line).and_then(|(start, end)| line.get(start..end)))
 }
