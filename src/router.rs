@@ -288,10 +288,8 @@ fn not_text() -> Fault {
 fn choose(verbs: &BTreeMap<&'static str, usize>, body: &[u8]) -> Result<usize, Fault> {
     let known = || verbs.keys().map(|verb| format!("`{verb}`")).collect::<Vec<_>>().join(", ");
     let keys: BTreeMap<Cow<'_, str>, IgnoredAny> = serde_json::from_slice(body).map_err(|error| {
-        Fault::BadRequest(format!(
-            "Malformed request body: {error}. An action is a JSON object with one key of {}.",
-            known()
-        ))
+        let problem = pileus_sdk::call::malformed(&error);
+        Fault::BadRequest(format!("{problem}. An action is a JSON object with one key of {}.", known()))
     })?;
     let mut names = keys.keys();
     match (names.next(), names.next()) {

@@ -226,7 +226,7 @@ impl Call {
         ) {
             return Err(Fault::UnsupportedMediaType);
         }
-        let malformed = |error| Fault::BadRequest(format!("Malformed request body: {error}"));
+        let malformed = |error: serde_json::Error| Fault::BadRequest(malformed(&error));
         unique_keys(self.body()).map_err(malformed)?;
         let top: std::collections::BTreeMap<String, &RawValue> =
             serde_json::from_slice(self.body()).map_err(malformed)?;
@@ -256,6 +256,13 @@ impl Call {
             Fault::BadRequest(format!("Invalid input for field `{place}`: {problem}"))
         })
     }
+}
+
+/// Message for a body that is no JSON object, or has a key twice. Names no type of Rust.
+pub fn malformed(error: &serde_json::Error) -> String {
+    // What is no JSON has its place in the body; the rest concerns all of it.
+    let problem = error.to_string();
+    format!("Malformed request body: {}", if error.is_data() { plain(&problem) } else { problem })
 }
 
 /// 415 for a body in a content coding: none is decoded here. Source: RFC 9110 §8.4, §15.5.16.

@@ -2,7 +2,7 @@
 //!
 //! A marker is a position: a page begins with what follows it, also when the item that it was taken from
 //! has gone, or no longer matches the filter. In an order by id, a marker is an id; in another order it is
-//! what a `next` link gives, or the id of an item of the list (docs/decisions/0013).
+//! what a `next` link gives, or the id of an item of the list (docs/decisions/0019).
 //!
 //! Source: Nova, `nova/api/openstack/common.py`, `get_limit_and_marker` and `_get_collection_links`.
 //! Unlike there, a `next` link is given exactly when there is more, and its values are encoded.

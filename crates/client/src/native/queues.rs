@@ -11,6 +11,8 @@ const COLUMNS: &[render::Column] = &[
     ("STATE", "state"),
     ("PRIORITY", "priority"),
     ("CLOUD", "cloud"),
+    ("FINISHED", "finished"),
+    ("EXIT", "exit_code"),
     ("REASON", "reason"),
 ];
 
