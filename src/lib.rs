@@ -119,6 +119,16 @@ pub fn check(options: &Options, report: &mut Report) -> Option<Checked> {
         paths.extend(config.lists().map(Path::to_path_buf));
     }
     let job_defaults = Arc::new(job_defaults.unwrap_or_default());
+    for server in plan.iter().flat_map(|plan| &plan.servers) {
+        if let paste::Listen::Unix(path) = &server.settings.listen
+            && let Some(problem) = serve::open_folder(path)
+        {
+            let text = format!("{problem}, and may replace the socket");
+            let help = "name a folder that only root and the server's user may write";
+            let warning = server.section.wrong("listen", text).help(help);
+            report.push(Diagnostic { warning: true, ..warning });
+        }
+    }
     let keys = plan.iter().flat_map(|plan| &plan.servers).map(|server| {
         let tls = server.settings.tls.as_ref()?;
         paths.extend(tls.paths().cloned());

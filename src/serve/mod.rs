@@ -15,6 +15,7 @@ mod listener;
 mod overflow;
 mod slots;
 mod socket;
+mod socket_file;
 pub mod systemd;
 mod target;
 mod tls;
@@ -29,6 +30,7 @@ use tracing::info;
 use self::listener::Front;
 pub use self::{
     listener::{Bound, bind},
+    socket_file::open_folder,
     tls::{Keys, warnings as tls_warnings},
 };
 use crate::{

@@ -1,19 +1,15 @@
 //! A listening socket of whatever kind, and what is accepted on it.
 
-use std::{
-    fs::{self, File, TryLockError},
-    io::{self, ErrorKind},
-    os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, chown},
-    path::{Path, PathBuf},
-    thread,
-    time::Duration,
-};
+use std::io::{self, ErrorKind};
 
 use pileus_sdk::Peer;
-use socket2::{Domain, Protocol, SockAddr, SockRef, Type};
+use socket2::{Domain, Protocol, SockRef, Type};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
-use super::systemd::{self, Passed};
+use super::{
+    socket_file::{self, SocketFile},
+    systemd::{self, Passed},
+};
 use crate::paste::{Listen, ServerSettings};
 
 /// A socket that listens. Dropping it removes the file of one that was made here.
@@ -62,7 +58,7 @@ impl Socket {
                 Ok((Self { kind: Kind::Tcp(socket), made: Made::Here(None) }, address))
             }
             Listen::Unix(path) => {
-                let (socket, file) = open_unix(path, settings)?;
+                let (socket, file) = socket_file::bind(path, settings, backlog(settings))?;
                 let kind = Kind::Unix(UnixListener::from_std(socket.into())?);
                 Ok((Self { kind, made: Made::Here(Some(file)) }, settings.listen.clone()))
             }
@@ -121,86 +117,4 @@ impl Socket {
 
 fn backlog(settings: &ServerSettings) -> i32 {
     i32::try_from(settings.backlog.get()).unwrap_or(i32::MAX)
-}
-
-/// The file of a Unix socket that was made here. Goes when this goes, if it is still the same one.
-#[derive(Debug)]
-struct SocketFile {
-    path: PathBuf,
-    inode: (u64, u64),
-}
-
-impl SocketFile {
-    fn of(path: &Path) -> io::Result<Self> {
-        Ok(Self { path: path.to_owned(), inode: inode(path)? })
-    }
-
-    /// Lets call whom the settings let.
-    fn admit(&self, settings: &ServerSettings) -> io::Result<()> {
-        if let Some(group) = settings.socket_group {
-            chown(&self.path, None, Some(group))?;
-        }
-        fs::set_permissions(&self.path, PermissionsExt::from_mode(settings.mode()))
-    }
-}
-
-impl Drop for SocketFile {
-    fn drop(&mut self) {
-        if inode(&self.path).is_ok_and(|now| now == self.inode) {
-            // One that stays is known for stale by the next start.
-            fs::remove_file(&self.path).ok();
-        }
-    }
-}
-
-fn inode(path: &Path) -> io::Result<(u64, u64)> {
-    let file = fs::symlink_metadata(path)?;
-    Ok((file.dev(), file.ino()))
-}
-
-/// Before it listens nobody can connect, so that it never lets in more than its permissions say.
-fn open_unix(path: &Path, settings: &ServerSettings) -> io::Result<(socket2::Socket, SocketFile)> {
-    let address = SockAddr::unix(path)?;
-    let socket = socket2::Socket::new(Domain::UNIX, Type::STREAM, None)?;
-    socket.set_nonblocking(true)?;
-    let _alone = alone_in(path.parent())?;
-    make_room(path, &address)?;
-    socket.bind(&address)?;
-    let file = SocketFile::of(path)?;
-    file.admit(settings)?;
-    socket.listen(backlog(settings))?;
-    Ok((socket, file))
-}
-
-/// Removes what a killed process has left. What somebody answers on, or what is no socket, stays.
-fn make_room(path: &Path, address: &SockAddr) -> io::Result<()> {
-    let taken = |why| Err(io::Error::new(ErrorKind::AddrInUse, why));
-    match fs::symlink_metadata(path) {
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(error),
-        Ok(file) if !file.file_type().is_socket() => return taken("there is a file that is no socket"),
-        Ok(_) => {}
-    }
-    let caller = socket2::Socket::new(Domain::UNIX, Type::STREAM, None)?;
-    // A process that has stopped accepting lives: nobody waits for it here.
-    caller.set_nonblocking(true)?;
-    match caller.connect(address) {
-        Err(error) if error.kind() == ErrorKind::ConnectionRefused => fs::remove_file(path),
-        Err(error) if error.kind() != ErrorKind::WouldBlock => Err(error),
-        Ok(()) | Err(_) => taken("somebody answers there"),
-    }
-}
-
-/// Two that start at once do not take each other's socket, which does not listen yet, for stale. As long
-/// as the file lives; `None` where the folder cannot be locked.
-fn alone_in(folder: Option<&Path>) -> io::Result<Option<File>> {
-    let Some(folder) = folder.and_then(|folder| File::open(folder).ok()) else { return Ok(None) };
-    for _ in 0..100 {
-        match folder.try_lock() {
-            Ok(()) => return Ok(Some(folder)),
-            Err(TryLockError::WouldBlock) => thread::sleep(Duration::from_millis(2)),
-            Err(TryLockError::Error(_)) => return Ok(None),
-        }
-    }
-    Err(io::Error::new(ErrorKind::ResourceBusy, "somebody has locked its folder"))
 }

@@ -176,3 +176,31 @@ fn a_reload_keeps_opens_and_closes_unix_sockets() {
     await_some("the old one to go", || if old.exists() { Err("it is there") } else { Ok(()) });
     assert!(fs::symlink_metadata(&new).expect("a socket").file_type().is_socket());
 }
+
+#[test]
+fn other_users_neither_redirect_a_mode_nor_prevent_a_start() {
+    let place = place("");
+    let socket = place.path().join("api.sock");
+    let victim = place.secret("victim", "s3cret");
+    // Any user who can read the folder can lock it.
+    let folder = fs::File::open(place.path()).expect("the folder");
+    folder.lock().expect("a lock");
+    let server = place.serve();
+    fs::remove_file(&socket).expect("removed");
+    std::os::unix::fs::symlink(&victim, &socket).expect("a link");
+    listen(&place, "api.sock", "socket_mode = \"0666\"");
+    assert_eq!(server.post("/v2/default/service/action", r#"{"reload": null}"#).status, 200);
+    let (_, log) = server.stop();
+    assert!(log.contains("another file is in the place of the socket"), "{log}");
+    assert_eq!(mode(&victim), 0o600);
+    assert!(fs::symlink_metadata(&socket).expect("the link").is_symlink(), "it is not ours");
+
+    // A folder that others may write has a warning, at a check and at a start.
+    fs::remove_file(&socket).expect("removed");
+    fs::set_permissions(place.path(), PermissionsExt::from_mode(0o777)).expect("a mode");
+    let warning = "(mode 0777), and may replace the socket";
+    let (status, _, said) = place.run(&["check"]);
+    assert!(status.success() && said.contains(warning) && said.contains("--> api-paste.toml:"), "{said}");
+    let (_, log) = place.serve().stop();
+    assert!(log.contains(warning), "{log}");
+}
