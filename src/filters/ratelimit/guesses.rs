@@ -11,7 +11,14 @@ use std::sync::Arc;
 use http::StatusCode;
 use pileus_sdk::{Answer, Fault, Filter, Request, Response};
 
-use super::{By, Config, Limiter, headers, headers::Told, limits::Limit, network};
+use super::{
+    Limiter,
+    config::{By, Config},
+    headers,
+    headers::Told,
+    limits::Limit,
+    network,
+};
 use crate::{diagnostic::Diagnostic, paste::Section};
 
 /// Failed authentications, counted by address.
