@@ -97,7 +97,8 @@ fn compare(options: &str, settle: &str, expected: &str) {
 
 /// Names for what is another in each run.
 fn anonymous(text: &str, vm: &str, server: &Server<'_>, place: &Place) -> String {
-    let mut text = text.replace(&place.path().display().to_string(), "FOLDER");
+    let text = text.replace(&place.path().display().to_string(), "FOLDER");
+    let mut text = text.replace(" --all-projects", "");
     for port in [server.api.port(), server.info.port(), server.admin.port()] {
         text = text.replace(&format!(":{port}"), ":PORT");
     }
@@ -117,6 +118,8 @@ fn anonymous(text: &str, vm: &str, server: &Server<'_>, place: &Place) -> String
         (r"(Mean: )\d+ s", "${1}N s"),
         (r"Cluster: mouse \d+,  Avg: \d+ ", "Cluster: mouse N,  Avg: N "),
         (r"(VM : avg )\d+", "${1}N"),
+        // A time is as wide as its fraction.
+        (r"FINISHED +EXIT", "FINISHED  EXIT"),
         (r"(?m)^((?:Version|Process|Memory|Addresses|Threads|Open files|Tasks|State): ).*$", "${1}FIGURES"),
     ] {
         text = Regex::new(pattern).expect("a pattern").replace_all(&text, name).into_owned();
@@ -127,6 +130,13 @@ fn anonymous(text: &str, vm: &str, server: &Server<'_>, place: &Place) -> String
 #[test]
 fn on_the_old_ports() {
     compare("", "-o | grep -qx 0", "every_command.old.out");
+}
+
+/// There is one project, so that all of them show the same.
+#[test]
+fn in_every_project() {
+    let options = "--project default --token-file TOKEN --all-projects";
+    compare(options, "-o | grep -qx 0", "every_command.v2.out");
 }
 
 #[test]

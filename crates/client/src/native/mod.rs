@@ -201,7 +201,7 @@ impl Api<'_> {
         body: Option<Value>,
     ) -> Result<Value, Trouble> {
         let mut query = query.to_vec();
-        if self.all_projects {
+        if self.all_projects && of_projects(path) {
             query.push(("all_projects", "1"));
         }
         let mut target = format!("/v2/{}", quote(self.project));
@@ -215,6 +215,16 @@ impl Api<'_> {
         }
         let body = body.map(|body| (JSON, body.to_string()));
         read(self.server.send(&Call { method, target, body }).await?)
+    }
+}
+
+/// `true` if a path leads to objects that belong to projects. Others refuse the parameter.
+fn of_projects(path: &[&str]) -> bool {
+    match path {
+        ["vms" | "jobs" | "events", ..] | ["clouds", _, "vms"] | ["users"] => true,
+        // The action without a user reads the limit file again.
+        ["users", user, ..] => *user != "action" || path.len() > 2,
+        _ => false,
     }
 }
 
