@@ -33,9 +33,9 @@ pub fn describe(plan: &Plan) -> String {
     let mut text = Text { plan, rows: Vec::new(), seen: BTreeSet::new() };
     for server in &plan.servers {
         let head = format!("server {} on {}", server.name, server.settings.listen);
-        text.row(0, head, Some(&server.section.place));
+        text.row(0, head, Some(server_place(server)));
         text.settings(1, &server.section, &["listen", "app"]);
-        text.app(1, "", server.app);
+        text.app(1, "", server.app, foreign(&server.app_place, &server.section.place));
     }
     let widest = text.rows.iter().map(Row::width).filter(|width| *width <= LONG).max().unwrap_or_default();
     text.rows.iter().fold(String::new(), |mut all, row| {
@@ -56,9 +56,9 @@ pub fn to_json(plan: &Plan) -> Value {
         json!({
             "name": server.name,
             "listen": server.settings.listen.to_string(),
-            "from": server.section.place.to_string(),
+            "from": server_place(server).to_string(),
             "settings": settings(&server.section),
-            "app": app(plan, server.app, &mut seen),
+            "app": app(plan, server.app, foreign(&server.app_place, &server.section.place), &mut seen),
         })
     });
     json!({ "servers": servers.collect::<Vec<_>>() })
@@ -67,13 +67,19 @@ pub fn to_json(plan: &Plan) -> Value {
 /// The way of a request: `{"server", "way", "filters", "app"}`, each with `from`.
 pub fn way_to_json(server: &ServerPlan, way: &Way<'_>) -> Value {
     let step = |app: &&AppPlan, takes: Option<&String>| {
-        let mut step = json!({ "name": app.name, "from": from(&app.name, &app.place), "takes": takes });
+        let mut step = json!({ "name": app.name, "from": from(&app.name, &app.place, None), "takes": takes });
         if let Shape::Filters { strategy: Some(strategy), .. } = &app.shape {
             step["auth_strategy"] = json!(strategy);
         }
         step
     };
     let mut takes = way.takes.iter();
+    let named_in = way.apps.iter().rev().nth(1).map_or(&server.section.place, |above| &above.place);
+    let filters = way.apps.iter().flat_map(|app| match &app.shape {
+        Shape::Filters { filters, .. } => filters.iter().map(|it| filter(it, &app.place)).collect::<Vec<_>>(),
+        _ => Vec::new(),
+    });
+    let filters: Vec<Value> = filters.collect();
     let (last, above) = way.apps.split_last().map_or((None, &[][..]), |(last, above)| (Some(last), above));
     let above = above.iter().map(|app| {
         let takes = matches!(app.shape, Shape::Urlmap(_)).then(|| takes.next()).flatten();
@@ -82,11 +88,14 @@ pub fn way_to_json(server: &ServerPlan, way: &Way<'_>) -> Value {
     json!({
         "server": {
             "name": server.name, "listen": server.settings.listen.to_string(),
-            "from": server.section.place.to_string(),
+            "from": server_place(server).to_string(),
         },
         "way": above.collect::<Vec<_>>(),
-        "filters": way.filters.iter().map(|it| filter(it)).collect::<Vec<_>>(),
-        "app": last.map(|app| json!({ "name": short(&app.name), "from": from(&app.name, &app.place) })),
+        "filters": filters,
+        "app": last.map(|app| {
+            let named = foreign(&app.place, named_in);
+            json!({ "name": short(&app.name), "from": from(&app.name, &app.place, named) })
+        }),
     })
 }
 
@@ -169,10 +178,11 @@ impl Text<'_> {
         }
     }
 
-    fn app(&mut self, depth: usize, before: &str, id: AppId) {
+    /// `named`: the line that names the app, if another file than that of the section above it does.
+    fn app(&mut self, depth: usize, before: &str, id: AppId, named: Option<&Place>) {
         let plan = self.plan;
         let Some(app) = plan.apps.get(id) else { return };
-        let from = in_file(&app.name).then_some(&app.place);
+        let from = in_file(&app.name).then_some(&app.place).or(named);
         let name = match &app.shape {
             Shape::App { .. } => short(&app.name).to_owned(),
             Shape::Filters { strategy: Some(strategy), .. } => format!("{} ({strategy})", app.name),
@@ -186,32 +196,34 @@ impl Text<'_> {
         match &app.shape {
             Shape::Broken => {}
             Shape::App { section, .. } => self.settings(depth + 1, section, &[]),
-            Shape::Filters { filters, app, .. } => {
+            Shape::Filters { filters, app: below, app_place, .. } => {
                 for filter in filters {
                     let from = in_file(&filter.name).then_some(&filter.section.place);
+                    let from = from.or_else(|| foreign(&filter.place, &app.place));
                     self.row(depth + 1, short(&filter.name).to_owned(), from);
                     self.settings(depth + 2, &filter.section, &[]);
                 }
-                self.app(depth + 1, "", *app);
+                self.app(depth + 1, "", *below, foreign(app_place, &app.place));
             }
             Shape::Urlmap(mounts) => {
                 for mount in mounts {
-                    self.app(depth + 1, &format!("{} → ", mount.shown()), mount.app);
+                    let named = foreign(&mount.place, &app.place);
+                    self.app(depth + 1, &format!("{} → ", mount.shown()), mount.app, named);
                 }
             }
             Shape::Cascade { apps, catch } => {
-                for (at, (app, _)) in apps.iter().enumerate() {
+                for (at, (below, place)) in apps.iter().enumerate() {
                     let before = if at == 0 { String::new() } else { format!("on {catch:?} → ") };
-                    self.app(depth + 1, &before, *app);
+                    self.app(depth + 1, &before, *below, foreign(place, &app.place));
                 }
             }
         }
     }
 }
 
-fn app(plan: &Plan, id: AppId, seen: &mut BTreeSet<AppId>) -> Value {
+fn app(plan: &Plan, id: AppId, named: Option<&Place>, seen: &mut BTreeSet<AppId>) -> Value {
     let Some(it) = plan.apps.get(id) else { return Value::Null };
-    let mut value = json!({ "name": it.name, "from": from(&it.name, &it.place) });
+    let mut value = json!({ "name": it.name, "from": from(&it.name, &it.place, named) });
     if !seen.insert(id) {
         return value;
     }
@@ -221,45 +233,63 @@ fn app(plan: &Plan, id: AppId, seen: &mut BTreeSet<AppId>) -> Value {
             value["factory"] = json!(kind.name);
             value["settings"] = settings(section);
         }
-        Shape::Filters { strategy, filters, app: below, .. } => {
+        Shape::Filters { strategy, filters, app: below, app_place } => {
             if let Some(strategy) = strategy {
                 value["auth_strategy"] = json!(strategy);
             }
-            value["filters"] = filters.iter().map(filter).collect();
-            value["app"] = app(plan, *below, seen);
+            value["filters"] = filters.iter().map(|filter| self::filter(filter, &it.place)).collect();
+            value["app"] = app(plan, *below, foreign(app_place, &it.place), seen);
         }
         Shape::Urlmap(mounts) => {
-            let one =
-                |mount: &super::Mounted| json!({ "path": mount.shown(), "app": app(plan, mount.app, seen) });
+            let one = |mount: &super::Mounted| {
+                let named = foreign(&mount.place, &it.place);
+                json!({ "path": mount.shown(), "app": app(plan, mount.app, named, seen) })
+            };
             value["mounts"] = mounts.iter().map(one).collect();
         }
         Shape::Cascade { apps, catch } => {
             value["catch"] = json!(catch);
-            value["apps"] = apps.iter().map(|(it, _)| app(plan, *it, seen)).collect();
+            value["apps"] = apps
+                .iter()
+                .map(|(below, place)| app(plan, *below, foreign(place, &it.place), seen))
+                .collect();
         }
     }
     value
 }
 
-fn filter(filter: &FilterPlan) -> Value {
+fn filter(filter: &FilterPlan, above: &Place) -> Value {
     json!({
         "name": short(&filter.name),
         "factory": filter.kind.map(|kind| kind.name),
-        "from": from(&filter.name, &filter.section.place),
+        "from": from(&filter.name, &filter.section.place, foreign(&filter.place, above)),
         "settings": settings(&filter.section),
     })
 }
 
 fn settings(section: &Section) -> Value {
     let one = |(key, setting): (&String, &Setting)| {
-        let from = from(&section.name, &setting.key);
+        let from = from(&section.name, &setting.key, None);
         (key.clone(), json!({ "value": setting.value.to_json(), "from": from }))
     };
     section.settings.iter().map(one).collect()
 }
 
-fn from(name: &str, place: &Place) -> Option<String> {
-    in_file(name).then(|| place.to_string())
+fn from(name: &str, place: &Place, named: Option<&Place>) -> Option<String> {
+    in_file(name).then_some(place).or(named).map(Place::to_string)
+}
+
+/// Returns the line that names something in the section `above`, if a site's file has put it there: a section of
+/// a base shows its own line alone.
+fn foreign<'a>(place: &'a Place, above: &Place) -> Option<&'a Place> {
+    (place.source.name != above.source.name).then_some(place)
+}
+
+/// Returns the line of a server: that of its `listen` where a site's file has set it.
+fn server_place(server: &ServerPlan) -> &Place {
+    let section = &server.section;
+    let listen = section.settings.get("listen").and_then(|listen| foreign(&listen.key, &section.place));
+    listen.unwrap_or(&section.place)
 }
 
 /// Whether it is a section, and not compiled-in code with its defaults.

@@ -4,6 +4,7 @@
 use std::{fs, path::Path};
 
 use pileus_sdk::{Body, Request};
+use serde_json::json;
 
 use super::catalog::{ask, deps, environment, good, run};
 use crate::{
@@ -514,6 +515,56 @@ mark = "${mark} ${here}"
     assert!(shown.contains("site.toml:") && shown.contains("vendor/base.toml:"), "{shown}");
 }
 
+/// Each setting is credited to the file and line that set it.
+#[test]
+fn a_site_is_credited_with_what_it_sets() {
+    let site = r#"base = "shipped"
+[[change]]
+in  = "server.api"
+set = { listen = "127.0.0.1:9", max_headers = 50 }
+[[change]]
+in     = "composite.v2"
+list   = "token"
+insert = "compress"
+after  = "trace"
+[[change]]
+in  = "filter.sizelimit"
+set = { max_request_body_size = 5000 }
+[[change]]
+in  = "composite.api"
+set = { "/extra" = "versions" }
+"#;
+    let mut report = Report::default();
+    let files = Files::from_text("site.toml", site, Path::new(""), &environment, &mut report).unwrap();
+    let strategy = Strategy { name: "token", place: None, known: true };
+    let plan = check(&files, &Catalog::COMPILED_IN, strategy, &mut report);
+    assert_eq!(report.errors(), 0, "{}", report.render(false));
+    let (shown, json) = (describe(&plan), to_json(&plan).to_string());
+    let rows: Vec<(&str, &str)> = shown
+        .lines()
+        .filter_map(|line| line.trim().rsplit_once("  "))
+        .map(|(it, from)| (it.trim(), from))
+        .collect();
+    let cases = [
+        ("server api on 127.0.0.1:9", "site.toml:4"),
+        ("max_headers = 50", "site.toml:4"),
+        ("compress", "site.toml:8"),
+        ("trace", "defaults"),
+        ("max_request_body_size = 5000", "site.toml:12"),
+        ("/extra → versions", "site.toml:15"),
+    ];
+    for (row, from) in cases {
+        assert!(rows.contains(&(row, from)), "{row} {from}:\n{shown}");
+        assert!(from == "defaults" || json.contains(&format!("\"from\":\"{from}\"")), "{from}: {json}");
+    }
+    let wrong = plan.servers[0].cannot_listen(&std::io::Error::other("taken")).render(false);
+    assert!(wrong.contains("site.toml:4:") && !wrong.contains("built in"), "{wrong}");
+    let way = plan.way(&plan.servers[0], None, "/v2/demo/clouds");
+    let way = crate::paste::way_to_json(&plan.servers[0], &way);
+    let compress = way["filters"].as_array().unwrap().iter().find(|it| it["name"] == "compress").unwrap();
+    assert_eq!((&compress["from"], &way["server"]["from"]), (&json!("site.toml:8"), &json!("site.toml:4")));
+}
+
 #[test]
 fn the_shipped_file_can_be_a_base() {
     let mut report = Report::default();
@@ -521,7 +572,7 @@ fn the_shipped_file_can_be_a_base() {
                 [[change]]\nin = \"composite.v2\"\ninsert = \"samesite\"\nafter = \"trace\"\n";
     let folder = Path::new("/etc/pileus");
     let files = Files::from_text("site.toml", site, folder, &environment, &mut report);
-    let catalog = &crate::paste::Catalog::COMPILED_IN;
+    let catalog = &Catalog::COMPILED_IN;
     for strategy in ["token", "noauth"] {
         let strategy = crate::paste::Strategy { name: strategy, place: None, known: true };
         let plan = crate::paste::check(files.as_ref().unwrap(), catalog, strategy, &mut report);
