@@ -60,10 +60,15 @@ pub async fn ensure_admin(engine: &dyn Engine, state: &Path, now: Time) -> Resul
     if let Some(token) = engine.view().tokens.values().find(|token| &*token.name == ADMIN) {
         // It may have been put in a safer place. No second one is made, which nobody asked for.
         if fs::metadata(&path).map_or(0, |file| file.len()) == 0 {
-            warn!(path = %path.display(), "the administrator's token was made by an earlier start, and its file is gone");
+            warn!(
+                path = %path.display(),
+                "administrator's token is known and its file is gone, `pileus token create --admin` makes another one while no server runs"
+            );
         }
         if !token.is_valid_at(now) {
-            warn!("administrator's token expired, `pileus token create --admin` makes another one");
+            warn!(
+                "administrator's token expired, `pileus token create --admin` makes another one while no server runs"
+            );
         }
         return Ok(path);
     }
