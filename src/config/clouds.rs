@@ -159,6 +159,8 @@ fn count<'de, D: Deserializer<'de>>(from: D) -> Result<u32, D::Error> {
 fn bad_name(name: &str) -> Option<&'static str> {
     match name {
         "" => Some("it is empty"),
+        // Clients take these out of a URL before they send it.
+        "." | ".." => Some("it is a step of a path"),
         _ if name.len() > NAME_MAX => Some("it is longer than 255 bytes"),
         _ if name.contains(char::is_control) => Some("it holds a control character"),
         _ => None,

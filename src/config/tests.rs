@@ -125,6 +125,15 @@ cycle = 1
 }
 
 #[test]
+fn a_cloud_is_no_step_of_a_path() {
+    for (name, mistakes) in [(".", 1), ("..", 1), ("...", 0), (".a", 0)] {
+        let (_, report) = read(&format!("[clouds.{name:?}]\n"));
+        assert_eq!(report.errors(), mistakes, "{name}: {}", report.render(false));
+        assert!(mistakes == 0 || report.render(false).contains("it is a step of a path"), "{name}");
+    }
+}
+
+#[test]
 fn extensions_in_one_word() {
     for (said, meant) in [("standart", "\"standard\""), ("job", "[\"jobs\"]"), ("mine", "[\"mine\"]")] {
         let (_, report) = read(&format!("extensions = {said:?}"));
