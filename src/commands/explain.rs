@@ -13,6 +13,7 @@ use super::{FAILED, OK, SOFTWARE, UNAVAILABLE, api_server};
 use crate::{
     cli::ExplainJob,
     client::{self, Target},
+    logging::visible,
 };
 
 /// The administrator's project: that of his token.
@@ -95,7 +96,7 @@ pub fn token(file: Option<&Path>, state: &Path) -> Result<String, String> {
 
 /// For people: the sentence, then what it comes from.
 fn told(it: &Value) -> String {
-    let text = |key: &str| it[key].as_str().unwrap_or_default();
+    let text = |key: &str| visible(it[key].as_str().unwrap_or_default());
     let bounded = |key: &str| match it[key]["limit"].as_u64() {
         Some(limit) => format!("{} VMs of at most {limit}", it[key]["now"]),
         None => format!("{} VMs, no limit", it[key]["now"]),
@@ -117,7 +118,7 @@ fn told(it: &Value) -> String {
         writeln!(out, "  {of}  {}", bounded(key)).ok();
     }
     for failure in it["failures"].as_array().into_iter().flatten() {
-        let word = |key: &str| failure[key].as_str().unwrap_or_default();
+        let word = |key: &str| visible(failure[key].as_str().unwrap_or_default());
         let (cloud, detail) = (word("cloud"), word("detail"));
         writeln!(out, "  failed     {} s ago on {cloud}: {detail}", failure["ago_s"]).ok();
     }
@@ -133,9 +134,9 @@ fn told(it: &Value) -> String {
     let mut table = Table::new();
     table.load_style(NOTHING).set_header(["CLOUD", "FITS", "FAILED", "WHY"]);
     for cloud in clouds {
-        let word = |key: &str| cloud[key].as_str().unwrap_or_default();
+        let word = |key: &str| visible(cloud[key].as_str().unwrap_or_default());
         let fits = if cloud["fits"] == true { "yes" } else { "no" };
-        table.add_row([word("cloud"), fits, word("failed"), word("detail")]);
+        table.add_row([word("cloud"), fits.to_owned(), word("failed"), word("detail")]);
     }
     writeln!(out, "{}", table.trim_fmt()).ok();
     out

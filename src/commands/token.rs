@@ -21,6 +21,7 @@ use crate::{
     cli::{CreateToken, TokenAccess, TokenCommand},
     client::Target,
     identity::{self, TOKEN_COMMAND},
+    logging::visible,
     tokens::document,
 };
 
@@ -186,7 +187,7 @@ fn create(asked: &CreateToken) -> Result<String, Failure> {
     if asked.access.json {
         return Ok(format!("{:#}\n", json!({ "token": made })));
     }
-    eprintln!("{}", described(&made));
+    eprintln!("{}", visible(&described(&made)));
     let secret = made["secret"].as_str();
     let secret = secret.ok_or_else(|| (FAILED, "the answer has no `secret`".to_owned()))?;
     Ok(format!("{secret}\n"))
@@ -229,7 +230,7 @@ fn admin(asked: &CreateToken) -> Result<String, Failure> {
     if asked.access.json {
         return Ok(format!("{:#}\n", json!({ "token": made, "file": file })));
     }
-    eprintln!("{}", described(&made));
+    eprintln!("{}", visible(&described(&made)));
     Ok(format!("{}\n", file.display()))
 }
 
@@ -248,10 +249,17 @@ fn list(access: &TokenAccess) -> Result<String, Failure> {
     let now = shown(clock().now());
     let mut table = columns(&["NAME", "USER", "PROJECT", "ROLES", "CREATED", "EXPIRES"]);
     for token in &tokens {
-        let text = |key: &str| token[key].as_str().unwrap_or("-").to_owned();
+        let text = |key: &str| visible(token[key].as_str().unwrap_or("-"));
         let is_over = is_over(&text("expires_at"), &now);
         let end = if is_over { format!("{} (expired)", text("expires_at")) } else { text("expires_at") };
-        table.add_row([text("name"), text("user"), text("project"), roles(token), text("created"), end]);
+        table.add_row([
+            text("name"),
+            text("user"),
+            text("project"),
+            visible(&roles(token)),
+            text("created"),
+            end,
+        ]);
     }
     Ok(format!("{}\n", table.trim_fmt()))
 }

@@ -4,9 +4,11 @@
 //! made of `tracing` events; the access log is not, see [`crate::filters::trace`].
 
 pub mod current;
+mod one_line;
 mod sink;
 
 use std::{
+    borrow::Cow,
     collections::BTreeMap,
     io::{self, IsTerminal, Write},
     path::PathBuf,
@@ -20,7 +22,11 @@ use std::{
 use tracing::{Level, enabled};
 use tracing_subscriber::fmt::MakeWriter;
 
-pub use self::sink::{Buffering, Sink, Target};
+use self::one_line::one_line;
+pub use self::{
+    one_line::visible,
+    sink::{Buffering, Sink, Target},
+};
 use crate::{
     host::{SetFilter, ThisProcess},
     log_settings::{LogFormat, LogSettings},
@@ -148,7 +154,8 @@ pub fn start(settings: LogSettings, host: &ThisProcess) -> Result<(), String> {
     logs.start()?;
     let LogSettings { filter, format } = settings;
     let words = filter.to_string();
-    let writer = GeneralLog { sink: logs.stderr.clone(), json: format == LogFormat::Json };
+    let colored = io::stderr().is_terminal();
+    let writer = GeneralLog { sink: logs.stderr.clone(), json: format == LogFormat::Json, colored };
     logs.json.store(writer.json, Relaxed);
     let builder = tracing_subscriber::fmt().with_env_filter(filter);
     // A second start in one process keeps the first one's log.
@@ -158,8 +165,7 @@ pub fn start(settings: LogSettings, host: &ThisProcess) -> Result<(), String> {
         let set = move |filter| handle.reload(filter).map_err(|error| error.to_string());
         builder.try_init().ok().map(|()| Box::new(set) as SetFilter)
     } else {
-        let builder =
-            builder.with_writer(writer).with_ansi(io::stderr().is_terminal()).with_filter_reloading();
+        let builder = builder.with_writer(writer).with_ansi(colored).with_filter_reloading();
         let handle = builder.reload_handle();
         let set = move |filter| handle.reload(filter).map_err(|error| error.to_string());
         builder.try_init().ok().map(|()| Box::new(set) as SetFilter)
@@ -200,11 +206,15 @@ impl Drop for FlushAtEnd {
 struct GeneralLog {
     sink: Arc<Sink>,
     json: bool,
+    /// `true` if lines of text have colors.
+    colored: bool,
 }
 
 impl Write for GeneralLog {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        current::tagged(line, self.json, |line| self.sink.push_now(line));
+        // JSON escapes by itself.
+        let safe = if self.json { Cow::Borrowed(line) } else { one_line(line, self.colored) };
+        current::tagged(&safe, self.json, |line| self.sink.push_now(line));
         Ok(line.len())
     }
 

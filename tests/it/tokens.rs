@@ -272,3 +272,31 @@ fn times_are_asked_of_the_server_that_the_path_or_the_files_name() {
         server.stop();
     }
 }
+
+#[test]
+fn names_begin_no_line_of_their_own_in_the_log_and_in_the_list() {
+    let place = place();
+    let server = place.serve();
+    let evil = "a\n2026-01-01T00:00:00Z  INFO forged\u{1b}]0;x\u{7}\u{202e}";
+    for key in ["name", "user", "project"] {
+        let mut token = json!({ "name": key, "user": "u", "project": "default", "roles": ["member"] });
+        token[key] = evil.into();
+        let made = server.post("/v2/default/tokens", &json!({ "token": token }).to_string());
+        assert_eq!(made.status, 201, "{key}: {}", made.text);
+        if key == "user" {
+            let secret = made.json()["token"]["secret"].as_str().expect("a secret").to_owned();
+            let header = format!("X-Auth-Token: {secret}");
+            let job = r#"{"job":{"command":["true"]}}"#;
+            assert_eq!(send(server.api, "POST", "/v2/default/jobs", &[&header], job).status, 202);
+        }
+    }
+    let (code, list, stderr) = pileus(&place, &["token", "list"]);
+    assert_eq!(code, 0, "{stderr}");
+    let (_, log) = server.stop();
+    for (what, text) in [("the list", &list), ("the log", &log)] {
+        let odd = text.chars().find(|it| it.is_control() && *it != '\n' || *it == '\u{202e}');
+        assert!(odd.is_none(), "{what}: {odd:?} in {text}");
+        assert!(!text.lines().any(|line| line.starts_with("2026-01-01T00:00:00Z")), "{what}: {text}");
+        assert!(text.contains("forged\\u{1b}]0;x"), "{what}: {text}");
+    }
+}
