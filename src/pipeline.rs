@@ -40,6 +40,8 @@ pub enum Fact {
     Route,
     /// Requests of foreign web pages have been refused.
     SameSite,
+    /// The rules of `policy.json` have been asked.
+    Rules,
 }
 
 impl Fact {
@@ -52,6 +54,7 @@ impl Fact {
             Self::Caller => "a caller",
             Self::Route => "a route",
             Self::SameSite => "protection from foreign web pages",
+            Self::Rules => "a decision by the rules",
         }
     }
 }

@@ -30,7 +30,10 @@ use crate::{
 /// What the pipeline knows of it.
 pub const KIND: FilterKind = FilterKind {
     name: "policy",
-    capabilities: |_| Capabilities::NONE.requires(&[Fact::Caller, Fact::Route, Fact::WholeBody]),
+    capabilities: |_| {
+        let needs = &[Fact::Caller, Fact::Route, Fact::WholeBody];
+        Capabilities::NONE.requires(needs).provides(&[Fact::Rules])
+    },
     factory,
 };
 

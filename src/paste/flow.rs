@@ -107,6 +107,9 @@ impl<'a> Walk<'a, '_> {
             Shape::App { kind, .. } => {
                 let name = it.name.strip_prefix("app.").unwrap_or(&it.name);
                 self.needs(name, kind.needs, facts, at, &[]);
+                if !facts.has(Fact::Rules) && self.plan.end(app) != End::None {
+                    self.report.push(without_rules(name).at(at.clone()));
+                }
                 if !kind.public && !proven {
                     self.open.insert(name);
                     if !facts.has(Fact::SameSite) {
@@ -206,6 +209,12 @@ fn late(filter: &FilterPlan, fact: Fact, above: &[FilterPlan]) -> Diagnostic {
         None => "move it into the pipeline above".to_owned(),
     };
     Diagnostic::error(text).at(filter.place.clone()).help(help)
+}
+
+/// Warns of an app whose actions no rule restricts.
+fn without_rules(name: &str) -> Diagnostic {
+    let text = format!("no `policy` on the way to `{name}`: every caller may do everything");
+    Diagnostic::warning(text).help("put `policy` before it, so that the rules of policy.json hold")
 }
 
 /// Reports an app that every web page in a browser on this host can call.
