@@ -3,7 +3,7 @@
 use std::{
     fs::{self, File, OpenOptions, TryLockError},
     io::{self, Read},
-    os::unix::fs::OpenOptionsExt,
+    os::unix::fs::{OpenOptionsExt, PermissionsExt},
     path::Path,
     thread,
     time::Duration,
@@ -35,6 +35,25 @@ pub fn lock(dir: &Path) -> Result<File, OpenError> {
         }
     }
     Err(OpenError::InUse { dir: dir.to_owned() })
+}
+
+/// Makes the database if it is missing, and keeps other users out of it and its journal. The folder alone does not:
+/// it may be older, and users of jobs may pass through it. SQLite gives a journal the mode of its database.
+pub fn keep_private(dir: &Path, path: &Path) -> Result<(), OpenError> {
+    let unusable = |cause| OpenError::Unusable { dir: dir.to_owned(), cause };
+    let mut options = OpenOptions::new();
+    options.create(true).truncate(false).write(true).mode(0o600).open(path).map_err(unusable)?;
+    for file in [path.to_owned(), path.with_extension("db-wal"), path.with_extension("db-shm")] {
+        let mode = match fs::metadata(&file) {
+            Ok(found) => found.permissions().mode(),
+            Err(cause) if cause.kind() == io::ErrorKind::NotFound => continue,
+            Err(cause) => return Err(unusable(cause)),
+        };
+        if mode & 0o007 != 0 {
+            fs::set_permissions(&file, PermissionsExt::from_mode(mode & 0o770)).map_err(unusable)?;
+        }
+    }
+    Ok(())
 }
 
 /// Looks at the file's first bytes, because opening a database may already change its folder.

@@ -92,6 +92,7 @@ impl Sqlite {
         let lock = folder::lock(dir)?;
         let path = dir.join("pileus.db");
         folder::check_header(dir, &path, APPLICATION, SCHEMA)?;
+        folder::keep_private(dir, &path)?;
         let flags = OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_READ_WRITE;
         let mut db = Connection::open_with_flags(&path, flags | OpenFlags::SQLITE_OPEN_CREATE)
             .and_then(prepare)

@@ -132,6 +132,36 @@ async fn a_full_disk_refuses_writes_until_there_is_space() {
 }
 
 #[test]
+fn other_users_cannot_read_the_state() {
+    // Mode of a database that is there already, and of all its files once it is open.
+    let cases = [
+        (None, 0o600),
+        (Some(0o644), 0o640),
+        (Some(0o666), 0o660),
+        (Some(0o600), 0o600),
+        (Some(0o640), 0o640),
+    ];
+    for (before, expected) in cases {
+        let dir = tempfile::tempdir().unwrap();
+        fs::set_permissions(dir.path(), PermissionsExt::from_mode(0o755)).unwrap();
+        if let Some(mode) = before {
+            drop(Sqlite::open(dir.path()).unwrap());
+            closed(dir.path());
+            fs::set_permissions(dir.path().join("pileus.db"), PermissionsExt::from_mode(mode)).unwrap();
+        }
+        let _store = Sqlite::open(dir.path()).unwrap();
+        let files = fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap());
+        let files: Vec<_> =
+            files.filter(|file| file.file_name().to_string_lossy().starts_with("pileus.db")).collect();
+        assert!(!files.is_empty());
+        for file in files {
+            let mode = file.metadata().unwrap().permissions().mode() & 0o777;
+            assert_eq!(mode, expected, "{before:?}: {}", file.path().display());
+        }
+    }
+}
+
+#[test]
 fn folders_that_cannot_be_used_are_told_apart_and_left_alone() {
     let dir = tempfile::tempdir().unwrap();
     let at = |name: &str| dir.path().join(name);
