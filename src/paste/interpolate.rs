@@ -22,6 +22,8 @@ pub type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
 
 /// How deep names may lead to names. More is a mistake, and would be a danger to the stack.
 const MAX_DEPTH: usize = 32;
+/// Sections with more settings get no *did you mean* from their own names.
+const MAX_COMPARED: usize = 1000;
 
 /// How large a string may grow, in bytes: doubling names grow fast.
 const MAX_TEXT: usize = 64 * 1024;
@@ -178,7 +180,9 @@ impl Scope<'_> {
         if let Some(default) = self.default(name) {
             return default;
         }
-        let own = section.keys().filter(|key| self.way.last() != Some(*key));
+        // A name is compared with every other one: above some number that takes too long.
+        let compared = if section.len() <= MAX_COMPARED { section.len() } else { 0 };
+        let own = section.keys().take(compared).filter(|key| self.way.last() != Some(*key));
         let names = own.chain(self.default.settings.keys()).map(String::as_str).chain(["here"]);
         let unknown = wrong(format!("`${{{name}}}` names no setting of this section or of [default]"));
         Err(match nearest(name, names) {

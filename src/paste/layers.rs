@@ -186,24 +186,15 @@ fn list(
     edit: Edit,
     new: &[Value],
 ) -> Result<(), Diagnostic> {
-    let mut known: Vec<String> = Vec::new();
+    let fixed = said.list.as_deref().or_else(|| said.section.starts_with("pipeline.").then_some("pipeline"));
     let mut found = false;
-    for (key, setting) in settings.iter_mut() {
-        let meant = said.list.as_deref().unwrap_or(if said.section.starts_with("pipeline.") {
-            "pipeline"
-        } else {
-            key
-        });
-        if key != meant {
-            continue;
-        }
+    for (_, setting) in settings.iter_mut().filter(|(key, _)| fixed.is_none_or(|it| it == *key)) {
         // Where one name may stand for a list of one, the list is named.
         if setting.value.as_text() == Some(anchor) && said.list.is_some() {
             let only = setting.value.clone();
             setting.value.kind = Kind::List(vec![only]);
         }
         let Kind::List(list) = &mut setting.value.kind else { continue };
-        known.extend(list.iter().filter_map(|it| it.as_text().map(str::to_owned)));
         let Some(at) = list.iter().position(|it| it.as_text() == Some(anchor)) else { continue };
         found = true;
         let range = match edit {
@@ -216,9 +207,15 @@ fn list(
     if found {
         return Ok(());
     }
+    let meant = settings.iter().filter(|(key, _)| fixed.is_none_or(|it| it == *key));
+    let lists = meant.filter_map(|(_, setting)| match &setting.value.kind {
+        Kind::List(list) => Some(list),
+        _ => None,
+    });
+    let known: Vec<&str> = lists.flatten().filter_map(Value::as_text).collect();
     let of = said.list.as_ref().map(|list| format!(" `{list}`")).unwrap_or_default();
     let wrong = change.wrong(word, format!("there is no `{anchor}` in [{}]{of}", said.section));
-    Err(wrong.suggest(anchor, known.iter().map(String::as_str)))
+    Err(wrong.suggest(anchor, known))
 }
 
 fn names(value: &Value) -> Vec<Value> {

@@ -67,7 +67,8 @@ fn very_many_mistakes_are_counted_and_a_hundred_shown() {
     let paste = include_str!("../../api-paste.toml");
     let lines = |line: &dyn Fn(usize) -> String| (0..MANY).map(line).collect::<String>();
     let keys = lines(&|at| format!("unknown_{at} = 1\n"));
-    let cases: [(&str, &str, String); 7] = [
+    let names = lines(&|at| format!("named_{at} = \"${{absent_{at}}}\"\n"));
+    let cases: [(&str, &str, String); 8] = [
         ("keys of a cloud", "pileus.toml", format!("{QUICK}{keys}")),
         ("keys at the top", "pileus.toml", format!("{keys}{QUICK}")),
         ("broken lines", "pileus.toml", lines(&|at| format!("a{at} = = 1\n"))),
@@ -75,6 +76,11 @@ fn very_many_mistakes_are_counted_and_a_hundred_shown() {
             "keys of a filter",
             "api-paste.toml",
             paste.replace("\n[filter.sizelimit]\n", &format!("\n[filter.sizelimit]\n{keys}")),
+        ),
+        (
+            "names that are not there",
+            "api-paste.toml",
+            paste.replace("\n[filter.sizelimit]\n", &format!("\n[filter.sizelimit]\n{names}")),
         ),
         (
             "broken rules",
