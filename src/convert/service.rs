@@ -165,6 +165,15 @@ pub fn convert(ini: &Ini, has_paste: bool, settings: &mut Settings, out: &mut Co
                 To::Server(part) => drop(service.server.insert(part, resolved)),
                 To::Strategy => strategy(value, option, &what, has_paste, settings, out),
                 To::Extensions => selection(value, option, &what, settings, out),
+                // The folder that is read anyway: a file that names it demands that it is there.
+                To::Policy("policy_dirs", _) if value.trim() == "policy.d" => {
+                    out.notes.add(
+                        &option.place,
+                        what,
+                        Fate::Carried,
+                        "[policy] policy_dirs, which is the default",
+                    );
+                }
                 To::Policy(key, kind) => match toml_value(value, kind) {
                     Some(value) => {
                         policy.push(Line::new(key, value, &option.place, &option.key));
