@@ -177,7 +177,15 @@ pub fn convert(ini: &Ini, has_paste: bool, settings: &mut Settings, out: &mut Co
                 To::Policy(key, kind) => match toml_value(value, kind) {
                     Some(value) => {
                         policy.push(Line::new(key, value, &option.place, &option.key));
-                        out.notes.add(&option.place, what, Fate::Carried, format!("[policy] {key}"));
+                        match key == "policy_dirs" || key.ends_with("_file") {
+                            true => {
+                                let text = "here it has to be there, and is sought beside pileus.toml";
+                                out.notes.add(&option.place, what, Fate::Differs, text);
+                            }
+                            false => {
+                                out.notes.add(&option.place, what, Fate::Carried, format!("[policy] {key}"))
+                            }
+                        }
                     }
                     None => out.errors.push(
                         Diagnostic::error(format!("{what}: `{}` has another type", write::one_line(value)))

@@ -225,3 +225,19 @@ fn files_are_recognised() {
     let twice = [1, 2].map(|_| Input { name: "cloud_scheduler.conf".into(), text: String::new() });
     assert_eq!(convert(&twice, None).errors.errors(), 1);
 }
+
+#[test]
+fn a_setting_that_needs_a_file_says_so() {
+    let cases = [
+        ("policy_dirs = policy.d", false),
+        ("policy_dirs = /etc/nova/policy.d", true),
+        ("remote_ssl_ca_crt_file = /etc/nova/ca.pem", true),
+        ("enforce_scope = true", false),
+    ];
+    for (line, told) in cases {
+        let text = format!("[oslo_policy]\n{line}\n");
+        let made = convert(&[Input { name: "nova.conf".into(), text }], None);
+        let report = made.notes.report().render(false);
+        assert_eq!(report.contains("has to be there"), told, "{line}: {report}");
+    }
+}

@@ -153,7 +153,9 @@ fn every_list_is_sorted_and_comes_in_pages() {
             assert!(up.iter().eq(down.iter().rev()), "{path} {key:?}: the other way round");
             // The order is that of the member in the document, where the document has it.
             let values = up.iter().map(|it| key.map_or(&Value::Null, |key| &it[key.as_str()]));
-            let texts: Vec<_> = values.filter_map(Value::as_str).collect();
+            // A time has no zeros at its end: without the `Z`, the shorter one is the earlier one.
+            let texts: Vec<_> =
+                values.filter_map(Value::as_str).map(|text| text.trim_end_matches('Z')).collect();
             assert!(texts.is_sorted(), "{path} {key:?}: {texts:?}");
         }
         for (query, status) in [
