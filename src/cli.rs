@@ -113,7 +113,7 @@ pub enum Command {
         /// Which files.
         #[command(flatten)]
         options: Options,
-        /// What to do with them
+        /// Subcommand
         #[command(subcommand)]
         command: PolicyCommand,
     },
@@ -123,7 +123,7 @@ pub enum Command {
         /// Files of the server, and its state folder.
         #[command(flatten)]
         options: Options,
-        /// What to do with them
+        /// Subcommand
         #[command(subcommand)]
         command: TokenCommand,
     },

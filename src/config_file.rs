@@ -41,7 +41,7 @@ impl ReadError {
     }
 }
 
-/// What is wrong, for a sentence that begins with the path.
+/// Writes the problem, for a sentence that begins with the path.
 impl fmt::Display for ReadError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.why {

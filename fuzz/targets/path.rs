@@ -34,7 +34,7 @@ fuzz_target!(|input: (u8, &str, &str)| {
     if path::normalize(&mut uri).is_err() {
         return;
     }
-    // What is in the normal form stays as it is.
+    // A path in normal form does not change.
     let once = uri.clone();
     assert!(path::normalize(&mut uri).is_ok() && uri == once);
     let Some(server) = SERVERS.get(usize::from(which) % 4 % 3) else { return };

@@ -44,7 +44,7 @@ pub enum ClientError {
     #[error("`{0}` is no URL of the form http://HOST:PORT, https://HOST:PORT or unix:PATH")]
     Url(String),
     /// No server answers there.
-    #[error("nobody answers at {server}: {cause}")]
+    #[error("no answer from {server}: {cause}")]
     Unreachable {
         /// The server, as it was named.
         server: String,

@@ -130,7 +130,7 @@ pub enum Setting {
     Words(&'static str),
     /// Words between commas, under this key, of which these are known here.
     OneOf(&'static str, &'static [&'static str]),
-    /// Whether proxies are believed: there all or none, here those that are named.
+    /// Trusted proxies, under this key: all or none in oslo.middleware, named networks here.
     Proxies(&'static str),
     /// A secret, under this key: it comes from the environment, in this variable.
     Secret(&'static str, &'static str),

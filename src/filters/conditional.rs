@@ -85,7 +85,7 @@ fn tagged(mut response: Response) -> Response {
 async fn current_tags(inner: &Stack, [plain, packed]: [Request; 2]) -> Result<Vec<HeaderValue>, Fault> {
     let plain = match inner.send(plain).await {
         Ok(response) if response.status() == StatusCode::OK => response,
-        // Who may not look, or too often, hears so.
+        // A caller that may not read, or reads too often, gets that fault.
         Err(fault) if !matches!(fault.code().0, StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED) => {
             return Err(fault);
         }
@@ -256,7 +256,7 @@ mod tests {
         values.collect::<Vec<_>>().join(", ")
     }
 
-    /// What a cache needs to know of an answer.
+    /// Header fields of an answer that caches read.
     fn metadata(response: &Response) -> [String; 3] {
         ["etag", "vary", "cache-control"].map(|name| header(response, name))
     }

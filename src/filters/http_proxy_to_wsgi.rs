@@ -11,7 +11,7 @@
 //! left, and is never reached. One family of headers is believed, because a proxy hands on what it does
 //! not know: `Forwarded` from a proxy that writes `X-Forwarded-For` is the client's own word. So is each
 //! header of the family that the proxy neither sets nor drops. None of them is seen by the stages below.
-//! What a trusted proxy sends and is not of its grammar is rejected (400): see [`forwarded`].
+//! A header of a trusted proxy that does not match its grammar is rejected (400): see [`forwarded`].
 //! Source: RFC 7239; oslo.middleware, `http_proxy_to_wsgi.py`, which believes everybody.
 
 mod forwarded;

@@ -106,7 +106,7 @@ pub async fn open(state_dir: PathBuf, store: String, clock: Arc<dyn Clock>) -> R
         let error = DriverError::Failed(format!("driver `{name}` is not started"));
         Box::pin(async move { Err(error) })
     });
-    Ok(Running::upon(config, clock, none, store, view))
+    Ok(Running::on_store(config, clock, none, store, view))
 }
 
 /// Starts the engine upon an open store and what was in it.
@@ -121,7 +121,7 @@ pub(crate) async fn start_upon(
     let read = move || Ok::<_, FileError>((read_aliases(read.0)?, read_limits(read.1)?));
     let files = blocking(read).await;
     let (clouds, state_dir) = (config.clouds.clone(), config.state_dir.clone());
-    let mut running = Running::upon(config, clock, drivers, store, view);
+    let mut running = Running::on_store(config, clock, drivers, store, view);
     let begun = match files {
         Ok((aliases, limits)) => running.begin(clouds, aliases, limits, state_dir).await,
         Err(error) => Err(error),
@@ -134,8 +134,8 @@ pub(crate) async fn start_upon(
 }
 
 impl Running {
-    /// The writer alone, upon an open store and what was in it.
-    fn upon(
+    /// Starts the writer alone, on an open store and its view.
+    fn on_store(
         config: Config,
         clock: Arc<dyn Clock>,
         drivers: Box<DriverFactory>,

@@ -92,7 +92,7 @@ struct Key<'a>(#[serde(borrow)] Cow<'a, str>);
 /// Rewrites a message of serde: no position, which is one of an inner value, and no name of a Rust type.
 pub fn plain(problem: &str) -> String {
     let problem = problem.rsplit_once(" at line ").map_or(problem, |(text, _)| text);
-    // What the client sent stands before the last `expected`.
+    // The value that the client sent stands before the last `expected`.
     let Some((found, expected)) = problem.rsplit_once(", expected ") else { return problem.to_owned() };
     let found = match found {
         "invalid type: map" => "invalid type: object",
@@ -165,7 +165,7 @@ mod tests {
                 }
             }
         }
-        // What is no JSON is found, too.
+        // Text that is not JSON is an error too.
         assert!(unique_keys(b"{").is_err() && unique_keys(b"{} x").is_err());
     }
 

@@ -260,7 +260,7 @@ impl Call {
 
 /// Message for a body that is no JSON object, or has a key twice. Names no type of Rust.
 pub fn malformed(error: &serde_json::Error) -> String {
-    // What is no JSON has its place in the body; the rest concerns all of it.
+    // A syntax error has a place in the body; other errors concern the whole body.
     let problem = error.to_string();
     format!("Malformed request body: {}", if error.is_data() { plain(&problem) } else { problem })
 }

@@ -105,7 +105,7 @@ impl Params {
     #[cold]
     pub fn checked(query: &str, accepted: &[QueryParam]) -> Result<Self, Fault> {
         let params = Self::parse(query.as_bytes());
-        // What is no UTF-8 stands as U+FFFD now.
+        // Bytes that are not UTF-8 have become U+FFFD.
         let replaced =
             params.iter().any(|(name, value)| name.contains('\u{fffd}') || value.contains('\u{fffd}'));
         if replaced && !query.to_ascii_uppercase().contains("%EF%BF%BD") {

@@ -44,7 +44,7 @@ impl Top {
     /// The scheme is that of [`Context::secure`]: the target's is the client's claim.
     pub(crate) fn origin(&self) -> String {
         let mut origin = String::with_capacity(128);
-        // What stands before `@` is none of a link's business.
+        // A link does not repeat user information before `@`.
         let host = self.host().map(|host| host.rsplit('@').next().unwrap_or_default());
         let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~:[]%".contains(&byte);
         let scheme = if self.context.secure { "https://" } else { "http://" };

@@ -36,7 +36,7 @@ async fn lists_come_in_pages_in_the_configurations_order() {
         ("/p1/clouds?marker=alpha", &[], None),
         ("/p1/clouds?limit=0", &[], None),
         ("/p1/clouds/detail?marker=zeta", &["alpha"], None),
-        // What follows the place of a cloud that has gone; nothing is left out after a name without a place.
+        // The page after the place of a removed cloud. A name without a place leaves nothing out.
         ("/p1/clouds?marker=[false,0,%22zeta%22]", &["alpha"], None),
         ("/p1/clouds?marker=[false,0,%22zz%22]", &["alpha"], None),
         ("/p1/clouds?marker=nowhere", &["zeta", "alpha"], None),

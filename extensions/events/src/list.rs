@@ -55,7 +55,7 @@ pub async fn list(
         let href = next_link(call, name, &next.to_string());
         reply["events_links"] = json!([{ "rel": "next", "href": href }]);
     }
-    // What a client accepts chooses between the list and the stream.
+    // `Accept` chooses between the list and the stream.
     Ok(Reply::ok(&reply)?.header(header::VARY, "accept"))
 }
 

@@ -177,7 +177,7 @@ impl Paste<'_> {
         let chosen = chosen.or_else(|| made.iter().find(|(_, _, asks)| asks.is_some())).or(made.first());
         if let Some((option, list, asks)) = chosen.filter(|_| !has_token) {
             let tokens = self.put_in("tokens");
-            // Where `noauth` goes, so does what was put in above it: a service with tokens has any name.
+            // `samesite` was added for `noauth` and goes with it: a service with tokens may have any name.
             let pages = self.own.get("samesite").filter(|_| asks.is_none()).cloned();
             let list: Vec<String> = list
                 .iter()

@@ -200,7 +200,7 @@ impl Keystone {
                     return Token::read(&reply.body, self.clock.now(), allow_expired, admin_projects)
                         .map_err(|error| Trouble::New(format!("its answer makes no sense: {error}")));
                 }
-                // What is no token of this Keystone, or none that its server takes: too long, or malformed.
+                // A token that this Keystone does not have, or that its server rejects as too long or malformed.
                 StatusCode::NOT_FOUND
                 | StatusCode::BAD_REQUEST
                 | StatusCode::GONE

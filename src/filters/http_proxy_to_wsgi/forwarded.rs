@@ -365,7 +365,7 @@ mod tests {
         ];
         for text in bad {
             assert!(elements(text.as_bytes()).is_err(), "{text:?}");
-            // What a proxy appends does not mend it.
+            // An element that a proxy appends does not make it valid.
             assert!(elements(format!("{text}, for=203.0.113.1").as_bytes()).is_err(), "{text:?}");
         }
         assert!(elements(b"for=\"\xff\"").is_err());

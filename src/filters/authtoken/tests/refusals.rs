@@ -46,7 +46,7 @@ async fn a_keystone_that_is_not_well_opens_no_door() {
     }
 }
 
-/// What Keystone, or the server in front of it, says of a token that it does not take: 401, kept like any other.
+/// Statuses of Keystone, or of the server before it, about a rejected token: all are 401, and cached.
 #[tokio::test]
 async fn a_token_that_keystone_does_not_take_is_no_token() {
     let longest = "x".repeat(TOKEN_MAX);
@@ -70,7 +70,7 @@ async fn a_token_that_keystone_does_not_take_is_no_token() {
     }
 }
 
-/// What goes wrong with one question: its caller's status, that of another caller at the same time, and the
+/// Faults of one question: the status of its caller, that of another caller at the same time, and the
 /// questions about the first token.
 #[tokio::test]
 async fn one_bad_answer_concerns_one_caller() {

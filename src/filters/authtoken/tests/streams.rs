@@ -29,7 +29,7 @@ async fn a_stream_ends_with_its_token_or_a_cache_time_after_its_revocation() {
     type Row<'a> = (&'a str, &'a [(&'a str, &'a str)], fn(&Fake), u64, bool);
     let user: &[(&str, &str)] = &[("x-auth-token", "t1")];
     let service: &[(&str, &str)] = &[("x-auth-token", "t1"), ("x-service-token", "s1")];
-    // What happens, the seconds after which the stream is checked, and whether it goes on.
+    // The event, the seconds after which the stream is checked, and whether it goes on.
     let cases: [Row<'_>; 9] = [
         ("nothing happens", user, |_| (), 1000, true),
         ("revoked, and cached", user, |fake| drop(fake.state().tokens.remove("t1")), 299, true),
