@@ -9,7 +9,13 @@
 //! is taken within a round and its median counts, so that a noisy neighbour disturbs all of them alike.
 
 // A benchmark measures real time.
-#![allow(clippy::disallowed_methods, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(
+    clippy::disallowed_methods,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout
+)]
 
 use std::{
     env, fs,

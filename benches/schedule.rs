@@ -6,7 +6,12 @@
 //! its own interval, and is shown beside it. Times are what the thread had of the processor; wall time would
 //! measure the neighbours, too.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "it ends where it cannot measure")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stdout,
+    reason = "it ends where it cannot measure"
+)]
 
 use std::{collections::HashSet, fs, process::ExitCode, time::Duration};
 

@@ -21,7 +21,7 @@ use crate::{
 pub const KIND: AppKind = AppKind { name: "healthcheck", needs: &[], public: true, mount: |_| None, factory };
 
 fn factory(section: &Section, deps: &BuildDeps) -> Result<Stack, Diagnostic> {
-    let health = Health::new(section, deps.clock.clone())?;
+    let health = Health::new(section, deps.clock.clone(), deps.engine.clone())?;
     Ok(Stack::forward(move |request| {
         let below = request.uri().path().get(request.context().mounted as usize..);
         if !health.answers(&request) || !matches!(below, Some("" | "/")) {

@@ -14,19 +14,19 @@ pub fn run(listing: &Listing) -> u8 {
     let checked = crate::check(&listing.options, &mut report);
     let checked = checked.filter(|_| report.errors() == 0);
     if listing.json {
-        println!("{:#}", report.to_json());
+        super::print(format_args!("{:#}", report.to_json()));
         return if checked.is_some() { OK } else { CONFIG };
     }
     super::say(&report);
     let Some(checked) = checked else { return CONFIG };
     let servers = checked.plan.servers.len();
     let filters = crate::pipeline::FILTERS.len();
-    println!(
+    super::print(format_args!(
         "ok: {servers} servers, {} routes of {} extensions, {} rules, {filters} filters known",
         checked.extensions.routes().count(),
         checked.extensions.statuses.len(),
         checked.policy.rules().count(),
-    );
+    ));
     OK
 }
 

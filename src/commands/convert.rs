@@ -24,7 +24,7 @@ pub fn run(options: &Convert) -> u8 {
         match read(path) {
             Ok(text) => inputs.push(Input { name: path.display().to_string(), text }),
             Err(why) => {
-                eprintln!("error: {}: {why}", path.display());
+                super::tell(format_args!("error: {}: {why}", path.display()));
                 broken = true;
             }
         }
@@ -41,7 +41,7 @@ pub fn run(options: &Convert) -> u8 {
     if let Some(folder) = folder
         && let Err(why) = write(folder, &made.outputs, options.force)
     {
-        eprintln!("error: {why}");
+        super::tell(format_args!("error: {why}"));
         return UNAVAILABLE;
     }
     show(&made, folder, options.json);
@@ -62,13 +62,13 @@ fn read(path: &Path) -> Result<String, String> {
 fn say(made: &Conversion, json: bool) {
     let colour = io::stderr().is_terminal();
     if made.errors.errors() > 0 {
-        eprint!("{}", made.errors.render(colour));
+        super::tell(format_args!("{}", made.errors.render(colour).trim_end()));
         return;
     }
     for told in made.notes.report().sorted().into_iter().filter(|_| !json) {
-        eprintln!("{}\n", told.render(colour));
+        super::tell(format_args!("{}\n", told.render(colour)));
     }
-    eprintln!("{}", made.notes.summary());
+    super::tell(format_args!("{}", made.notes.summary()));
 }
 
 /// All files or none; none that is there is replaced, unless that is wanted.

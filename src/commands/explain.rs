@@ -72,7 +72,7 @@ pub fn exchange(
 
 pub fn fail(code: u8, text: &str) -> u8 {
     // Mistakes of the files are rendered whole, and begin with the word already.
-    eprintln!("error: {}", text.strip_prefix("error: ").unwrap_or(text).trim_end());
+    super::tell(format_args!("error: {}", text.strip_prefix("error: ").unwrap_or(text).trim_end()));
     code
 }
 

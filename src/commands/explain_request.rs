@@ -19,19 +19,21 @@ use crate::{
 pub fn run(asked: &ExplainRequest) -> u8 {
     let (Some(method), Some(target)) = (&asked.method, &asked.path) else { return USAGE };
     let Ok(method) = method.to_uppercase().parse::<Method>() else {
-        eprintln!("error: `{method}` is no method of HTTP");
+        super::tell(format_args!("error: `{method}` is no method of HTTP"));
         return USAGE;
     };
     // What is asked may be pasted as it was called: `http://127.0.0.1:8111/vms?user=ada`.
     let mut uri = match target.parse::<http::Uri>() {
         Ok(uri) if uri.path().starts_with('/') => uri,
         _ => {
-            eprintln!("error: `{target}` is no path: it begins with `/`, and blanks in it are `%20`");
+            super::tell(format_args!(
+                "error: `{target}` is no path: it begins with `/`, and blanks in it are `%20`"
+            ));
             return USAGE;
         }
     };
     if let Err(fault) = path::normalize(&mut uri) {
-        eprintln!("error: {}: {fault}", fault.code().0);
+        super::tell(format_args!("error: {}: {fault}", fault.code().0));
         return FAILED;
     }
     let Some(checked) = super::checked(&asked.options) else { return CONFIG };
@@ -48,7 +50,7 @@ pub fn run(asked: &ExplainRequest) -> u8 {
     };
     let Some(server) = server else {
         let names: Vec<_> = servers.iter().map(|server| server.name.as_str()).collect();
-        eprintln!("error: there is no such server; there is {}", words(&names, "and"));
+        super::tell(format_args!("error: there is no such server; there is {}", words(&names, "and")));
         return USAGE;
     };
     let mut told = explain(&checked, server, &method, &uri);

@@ -66,9 +66,18 @@ fn checked(options: &Options) -> Option<crate::Checked> {
     checked.filter(|_| report.errors() == 0)
 }
 
+/// Writes a line to stderr. The exit code counts, also where nothing reads what stands beside it.
+fn tell(text: std::fmt::Arguments<'_>) {
+    writeln!(std::io::stderr(), "{text}").ok();
+}
+
+/// Writes a line to stdout, if something reads it.
+fn print(text: std::fmt::Arguments<'_>) {
+    writeln!(std::io::stdout(), "{text}").ok();
+}
+
 fn say(report: &Report) {
     if report.errors() + report.warnings() > 0 {
-        // The exit code counts, also where nothing reads what stands beside it.
-        writeln!(std::io::stderr(), "{}", report.render(std::io::stderr().is_terminal())).ok();
+        tell(format_args!("{}", report.render(std::io::stderr().is_terminal())));
     }
 }

@@ -78,7 +78,7 @@ pub fn check(files: &[PathBuf], options: &Options) -> u8 {
         return CONFIG;
     }
     let own = policy.rules().filter(|(name, _)| policy.origin(name).is_some_and(|it| it.place.is_some()));
-    println!("ok: {} rules, {} with those in code", own.count(), policy.rules().count());
+    super::print(format_args!("ok: {} rules, {} with those in code", own.count(), policy.rules().count()));
     OK
 }
 
@@ -86,7 +86,7 @@ pub fn explain(asked: &ExplainRule) -> u8 {
     let (creds, target) = match (object("--creds", &asked.creds), object("--target", &asked.target)) {
         (Ok(creds), Ok(target)) => (Value::Object(creds), target),
         (Err(wrong), _) | (_, Err(wrong)) => {
-            eprintln!("error: {wrong}");
+            super::tell(format_args!("error: {wrong}"));
             return USAGE;
         }
     };
@@ -97,7 +97,7 @@ pub fn explain(asked: &ExplainRule) -> u8 {
         true => match tokio::runtime::Builder::new_current_thread().enable_all().build() {
             Ok(runtime) => runtime.block_on(policy.explain_asking(&asked.rule, &creds, &target)),
             Err(error) => {
-                eprintln!("error: no network: {error}");
+                super::tell(format_args!("error: no network: {error}"));
                 return SOFTWARE;
             }
         },

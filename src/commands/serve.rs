@@ -1,8 +1,8 @@
 //! `pileus serve`: the last phase. Sockets first, then the engine, then connections are accepted.
 
-use std::{io::Write, path::Path, sync::Arc, time::Duration};
+use std::{io::Write, path::Path, pin::pin, sync::Arc, time::Duration};
 
-use pileus_engine::{OpenError, StartError, SystemClock};
+use pileus_engine::{Death, OpenError, Running, StartError, SystemClock};
 use pileus_model::{Actor, Clock, Engine};
 use pileus_sdk::Host;
 use tokio::{
@@ -63,7 +63,7 @@ fn raise_file_limit() {
 }
 
 fn fail(code: u8, text: &str) -> u8 {
-    writeln!(std::io::stderr(), "error: {text}").ok();
+    super::tell(format_args!("error: {text}"));
     code
 }
 
@@ -124,8 +124,14 @@ async fn start(checked: Checked, options: &Options) -> u8 {
     let mut serving = serve::start(bound.into_iter().zip(apps).collect());
     banner(&addresses, options.state(), &token);
     serve::systemd::ready();
-    until_stopped(&mut stop, reloader, asked, &host, &mut serving).await;
+    let died = until_stopped(&mut stop, reloader, asked, &host, &running, &mut serving).await;
     serve::systemd::stopping();
+    if let Some((code, why)) = died {
+        // As after a kill: what was acknowledged is durable, and the next start takes the VMs over. An orderly
+        // stop would wait for a part that is not there any more.
+        error!(exit = code, error = why, "the service ends");
+        return code;
+    }
     info!("stopping: requests in flight finish first; a second signal stops at once");
     let orderly = async {
         serving.stop().await;
@@ -138,21 +144,26 @@ async fn start(checked: Checked, options: &Options) -> u8 {
     OK
 }
 
-/// Reloads whenever it is asked to, until the service is told to stop.
+/// Reloads whenever it is asked to, until the service is told to stop, or a part of it has ended: then the
+/// exit code and the reason.
 async fn until_stopped(
     stop: &mut Stop,
     mut reloader: Reloader,
     mut asked: mpsc::Receiver<Ask>,
     host: &ThisProcess,
+    running: &Running,
     serving: &mut Serving,
-) {
+) -> Option<(u8, String)> {
     let mut looks = tokio::time::interval(Duration::from_secs(LOOK_S));
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let nobody = || Actor { user: "[reload]".into(), ..Actor::default() };
+    let mut died = pin!(running.died());
     loop {
         tokio::select! {
+            death = &mut died => return Some((death_code(&death), death.to_string())),
+            why = serving.died() => return Some((SOFTWARE, why)),
             signal = stop.heard(host) => match signal {
-                Heard::Stop => return,
+                Heard::Stop => return None,
                 Heard::Hangup => {
                     // Also where the reload fails: the program that rotates logs cannot know of it.
                     host.logs.reopen();
@@ -180,6 +191,13 @@ fn code(error: &StartError) -> u8 {
         StartError::Cloud { .. } | StartError::File(_) => CONFIG,
         StartError::Store(OpenError::Unknown { .. } | OpenError::Newer { .. }) => CONFIG,
         StartError::Store(_) | StartError::Driver { .. } | StartError::Write { .. } => UNAVAILABLE,
+    }
+}
+
+fn death_code(death: &Death) -> u8 {
+    match death {
+        Death::Ended { .. } => SOFTWARE,
+        Death::StateTaken(_) => UNAVAILABLE,
     }
 }
 

@@ -187,7 +187,7 @@ fn create(asked: &CreateToken) -> Result<String, Failure> {
     if asked.access.json {
         return Ok(format!("{:#}\n", json!({ "token": made })));
     }
-    eprintln!("{}", visible(&described(&made)));
+    super::tell(format_args!("{}", visible(&described(&made))));
     let secret = made["secret"].as_str();
     let secret = secret.ok_or_else(|| (FAILED, "the answer has no `secret`".to_owned()))?;
     Ok(format!("{secret}\n"))
@@ -230,7 +230,7 @@ fn admin(asked: &CreateToken) -> Result<String, Failure> {
     if asked.access.json {
         return Ok(format!("{:#}\n", json!({ "token": made, "file": file })));
     }
-    eprintln!("{}", visible(&described(&made)));
+    super::tell(format_args!("{}", visible(&described(&made))));
     Ok(format!("{}\n", file.display()))
 }
 

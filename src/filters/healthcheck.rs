@@ -1,8 +1,9 @@
 //! `healthcheck`: tells load balancers whether to send requests here.
 //!
 //! Stands above an authenticator, or ends a pipeline as the app `healthcheck`. Answers `GET` and `HEAD`
-//! at its path, whatever stands below: 200 (`HEAD`: 204), or 503 where a backend says no. Other requests
-//! go down, and pay one comparison. The backends are oslo.middleware's, and so is what they answer:
+//! at its path, whatever stands below: 200 (`HEAD`: 204), or 503 where the engine cannot work (its writer, its
+//! reconcilers) or a backend says no. Other requests go down, and pay one comparison. The backends are
+//! oslo.middleware's, and so is what they answer:
 //!
 //! - `disable_by_file`: says no while `disable_by_file_path` is there;
 //! - `disable_by_files_ports`: the same, a file for each port: `disable_by_file_paths = ["8774:/run/off"]`.
@@ -18,7 +19,7 @@ use std::{
 };
 
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
-use pileus_model::{Clock, Time};
+use pileus_model::{Clock, Engine, Time};
 use pileus_sdk::{Answer, Body, Filter, Request, Response, json, media::quality, path, rfc3339};
 use serde::Deserialize;
 
@@ -43,7 +44,7 @@ pub struct Config {
     /// Whether to say which file it was, and what runs here.
     #[serde(default)]
     detailed: bool,
-    /// Who says whether all is well; nobody: it is, so long as somebody answers.
+    /// Backends that are asked beside the engine.
     #[serde(default)]
     backends: Vec<Backend>,
     /// For `disable_by_file`.
@@ -72,7 +73,7 @@ fn default_path() -> String {
 
 /// Builds the stage.
 pub fn factory(section: &Section, deps: &Deps) -> Result<Filter, Diagnostic> {
-    let health = Arc::new(Health::new(section, deps.clock.clone())?);
+    let health = Arc::new(Health::new(section, deps.clock.clone(), deps.engine.clone())?);
     Ok(Filter::around(move |inner, request| {
         let asked = health.is_at(request.uri().path())
             && matches!(*request.method(), Method::GET | Method::HEAD)
@@ -90,18 +91,24 @@ pub(crate) struct Health {
     backends: Vec<Backend>,
     allowed: Vec<Network>,
     clock: Arc<dyn Clock>,
+    engine: Arc<dyn Engine>,
 }
 
-/// What a backend found.
+/// Finding of a backend or of the engine.
 struct Finding {
     backend: &'static str,
-    healthy: bool,
+    /// `None`: all is well.
+    wrong: Option<String>,
     details: String,
 }
 
 impl Health {
     /// From a section of the filter or of the app.
-    pub(crate) fn new(section: &Section, clock: Arc<dyn Clock>) -> Result<Self, Diagnostic> {
+    pub(crate) fn new(
+        section: &Section,
+        clock: Arc<dyn Clock>,
+        engine: Arc<dyn Engine>,
+    ) -> Result<Self, Diagnostic> {
         let config: Config = section.parse()?;
         if !config.path.starts_with('/') {
             return Err(section.wrong("path", format!("`{}` does not start with `/`", config.path)));
@@ -139,6 +146,7 @@ impl Health {
             backends: config.backends,
             allowed: config.allowed_source_ranges,
             clock,
+            engine,
         })
     }
 
@@ -156,8 +164,15 @@ impl Health {
     /// How things stand.
     pub(crate) fn answer(&self, request: &Request) -> Response {
         let port = request.context().local.map(|local: SocketAddr| local.port());
-        let findings: Vec<Finding> = self.backends.iter().map(|backend| self.ask(*backend, port)).collect();
-        let healthy = findings.iter().all(|finding| finding.healthy);
+        let mut findings: Vec<Finding> =
+            self.backends.iter().map(|backend| self.ask(*backend, port)).collect();
+        // Well, it is not mentioned: the answer stays oslo's.
+        let problems = self.engine.problems();
+        if !problems.is_empty() {
+            let wrong = Some(format!("ENGINE CANNOT WORK: {}", problems.join("; ")));
+            findings.push(Finding { backend: "EngineHealthcheck", wrong, details: String::new() });
+        }
+        let healthy = findings.iter().all(|finding| finding.wrong.is_none());
         let reasons: Vec<&str> = findings.iter().map(Finding::reason).collect();
         let head = *request.method() == Method::HEAD;
         let (media, text) = match (head, wants_json(request.headers())) {
@@ -188,7 +203,7 @@ impl Health {
                 Backend::DisableByFile => "DisableByFileHealthcheck",
                 Backend::DisableByFilesPorts => "DisableByFilesPortsHealthcheck",
             },
-            healthy: found.is_none(),
+            wrong: found.map(|_| "DISABLED BY FILE".to_owned()),
             details: found
                 .map(|(.., path)| format!("Path '{}' was found", path.display()))
                 .unwrap_or_default(),
@@ -224,8 +239,8 @@ impl Health {
 }
 
 impl Finding {
-    fn reason(&self) -> &'static str {
-        if self.healthy { "OK" } else { "DISABLED BY FILE" }
+    fn reason(&self) -> &str {
+        self.wrong.as_deref().unwrap_or("OK")
     }
 }
 
@@ -332,6 +347,26 @@ mod tests {
         for (settings, method, path, accept, status, text) in cases {
             let answer = ask(&settings, method.clone(), path, accept).await;
             assert_eq!(answer, (status, text), "{settings} {method} {path} {accept}");
+        }
+    }
+
+    #[tokio::test]
+    async fn an_engine_that_cannot_work_is_said() {
+        let (deps, _, engine) = deps();
+        let json = r#"{"detailed":false,"reasons":["ENGINE CANNOT WORK: a; b"]}"#;
+        let cases = [
+            (vec![], Method::GET, "text/plain", 200, "OK"),
+            (vec!["a", "b"], Method::GET, "text/plain", 503, "ENGINE CANNOT WORK: a; b"),
+            (vec!["a", "b"], Method::GET, "application/json", 503, json),
+            (vec!["a"], Method::HEAD, "text/plain", 503, ""),
+            (vec![], Method::HEAD, "text/plain", 204, ""),
+        ];
+        for (problems, method, accept, status, text) in cases {
+            *engine.1.lock().unwrap() = problems.iter().map(ToString::to_string).collect();
+            let stack = over(KIND, "", &deps, |_| async { Err(pileus_sdk::Fault::NoRoute) });
+            let response = stack.send(request(method, "/healthcheck", &[("accept", accept)])).await.unwrap();
+            let found = String::from_utf8(response.body().bytes().unwrap().to_vec()).unwrap();
+            assert_eq!((response.status().as_u16(), found.as_str()), (status, text), "{problems:?}");
         }
     }
 

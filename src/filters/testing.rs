@@ -28,7 +28,7 @@ use crate::{
 
 /// An engine that shows what a test gives it.
 #[derive(Debug, Default)]
-pub(super) struct Shown(pub(super) Mutex<Arc<View>>);
+pub(super) struct Shown(pub(super) Mutex<Arc<View>>, pub(super) Mutex<Vec<String>>);
 
 impl Engine for Shown {
     fn view(&self) -> Arc<View> {
@@ -57,6 +57,10 @@ impl Engine for Shown {
 
     fn beats(&self) -> Vec<Beat> {
         Vec::new()
+    }
+
+    fn problems(&self) -> Vec<String> {
+        self.1.lock().unwrap().clone()
     }
 }
 

@@ -8,9 +8,11 @@ mod one_line;
 mod sink;
 
 use std::{
+    backtrace::{Backtrace, BacktraceStatus},
     borrow::Cow,
     collections::BTreeMap,
     io::{self, IsTerminal, Write},
+    panic::PanicHookInfo,
     path::PathBuf,
     sync::{
         Arc, Mutex, PoisonError, Weak,
@@ -19,7 +21,7 @@ use std::{
     time::Duration,
 };
 
-use tracing::{Level, enabled};
+use tracing::{Level, enabled, error};
 use tracing_subscriber::fmt::MakeWriter;
 
 use self::one_line::one_line;
@@ -157,7 +159,8 @@ pub fn start(settings: LogSettings, host: &ThisProcess) -> Result<(), String> {
     let colored = io::stderr().is_terminal();
     let writer = GeneralLog { sink: logs.stderr.clone(), json: format == LogFormat::Json, colored };
     logs.json.store(writer.json, Relaxed);
-    let builder = tracing_subscriber::fmt().with_env_filter(filter);
+    // What cannot be formatted is left out: the default is to say so by `eprintln!`, which may panic.
+    let builder = tracing_subscriber::fmt().log_internal_errors(false).with_env_filter(filter);
     // A second start in one process keeps the first one's log.
     let set: Option<SetFilter> = if writer.json {
         let builder = builder.with_writer(writer).json().with_filter_reloading();
@@ -182,13 +185,25 @@ pub fn start(settings: LogSettings, host: &ThisProcess) -> Result<(), String> {
             }),
         );
     }
-    // A process that panics may end soon.
-    let hook = std::panic::take_hook();
+    // Not the standard hook: it waits for a stderr that nothing reads. A process that panics may end soon.
     std::panic::set_hook(Box::new(move |panic| {
-        hook(panic);
+        report(panic);
         logs.hurry();
     }));
     Ok(())
+}
+
+/// Logs a panic. With `RUST_BACKTRACE` set, with its backtrace.
+fn report(panic: &PanicHookInfo<'_>) {
+    let payload = panic.payload();
+    let message = payload.downcast_ref::<String>().map(String::as_str);
+    let message = message.or_else(|| payload.downcast_ref::<&str>().copied()).unwrap_or_default();
+    let at = panic.location().map(ToString::to_string).unwrap_or_default();
+    let backtrace = Backtrace::capture();
+    match backtrace.status() {
+        BacktraceStatus::Captured => error!(at, error = message, %backtrace, "a task panicked"),
+        _ => error!(at, error = message, "a task panicked"),
+    }
 }
 
 /// Flushes all logs when it is dropped: at the end of the process, be it by a panic.

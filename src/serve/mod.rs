@@ -24,7 +24,10 @@ use std::{io, sync::Arc};
 
 use arc_swap::ArcSwap;
 use pileus_sdk::Stack;
-use tokio::{sync::watch, task::JoinSet};
+use tokio::{
+    sync::watch,
+    task::{Id, JoinSet},
+};
 use tracing::info;
 
 use self::listener::Front;
@@ -49,6 +52,8 @@ pub struct Serving {
 #[derive(Debug)]
 struct Live {
     name: String,
+    /// Of the task that accepts.
+    task: Id,
     address: Listen,
     front: Arc<ArcSwap<Front>>,
     changed: watch::Sender<()>,
@@ -92,13 +97,29 @@ impl Serving {
         let front = Arc::new(ArcSwap::from_pointee(Front { answering, settings }));
         let ((changed, changes), (stop, stopped)) = (watch::channel(()), watch::channel(false));
         let (name, address) = (bound.name.clone(), bound.address.clone());
-        self.tasks.spawn(bound.accept(front.clone(), changes, stopped));
-        self.listeners.push(Live { name, address, front, changed, stop });
+        let task = self.tasks.spawn(bound.accept(front.clone(), changes, stopped)).id();
+        self.listeners.push(Live { name, task, address, front, changed, stop });
     }
 
     /// Where each listens.
     pub fn addresses(&self) -> impl Iterator<Item = (&str, &Listen)> {
         self.listeners.iter().map(|it| (it.name.as_str(), &it.address))
+    }
+
+    /// Ends if a listener's task panicked, with what is known of it. Cancel safe.
+    pub async fn died(&mut self) -> String {
+        loop {
+            match self.tasks.join_next().await {
+                Some(Err(error)) if error.is_panic() => {
+                    let of = self.listeners.iter().find(|live| live.task == error.id());
+                    let name = of.map_or("one that drains", |live| &live.name);
+                    return format!("the listener `{name}` has ended: {error}");
+                }
+                // One that drained.
+                Some(_) => {}
+                None => std::future::pending().await,
+            }
+        }
     }
 
     /// Finds or binds a listener for each server. On an error nothing has changed.

@@ -2,7 +2,8 @@
 
 use std::{
     fs::{self, File, OpenOptions},
-    io::Read,
+    io::{BufRead, BufReader, Read},
+    net::TcpStream,
     process::{Command, Stdio},
 };
 
@@ -179,9 +180,49 @@ fn no_request_waits_or_fails_where_a_log_cannot_be_written() {
                 Err(format!("{dropped} of {asked} to {stderr} {file}"))
             }
         });
+        assert_eq!(send(server.api, "GET", "/healthcheck", &[], "").status, 200, "{stderr} {file}");
+        let id = server.submit("true");
+        server.await_job(&id, "complete");
         drop(stuck);
         let (status, _) = server.stop();
         assert!(status.success(), "{stderr} {file}: {status}");
+    }
+}
+
+/// `pileus serve 2>&1 | head -1`.
+#[test]
+fn nothing_fails_where_the_reader_of_the_output_has_gone() {
+    for format in ["text", "json"] {
+        let place = Place::new(QUICK);
+        let api = free_address();
+        let paste = fs::read_to_string(place.path().join("api-paste.toml")).expect("the file");
+        place.write("api-paste.toml", &paste.replacen("127.0.0.1:0", &api.to_string(), 1));
+        let (output, input) = std::io::pipe().expect("a pipe");
+        let mut command = place.command(&["serve"]);
+        command.env("PILEUS_LOG_FORMAT", format).env("RUST_BACKTRACE", "1");
+        let mut child =
+            command.stdout(input.try_clone().expect("a pipe")).stderr(input).spawn().expect("it runs");
+        drop(command);
+        let mut line = String::new();
+        BufReader::new(output).read_line(&mut line).expect("a line");
+        await_some("the API", || TcpStream::connect(api));
+        let token = await_some("a token", || {
+            fs::read_to_string(place.state().join("admin-token")).map_err(|error| error.to_string())
+        });
+        let token = format!("X-Auth-Token: {}", token.trim_end());
+        let body = r#"{"job": {"command": ["true"]}}"#;
+        for turn in 0..200 {
+            let headers = [token.as_str(), "Content-Type: application/json"];
+            let (status, expected) = match turn % 3 {
+                0 => (send(api, "POST", "/v2/default/jobs", &headers, body).status, 202),
+                1 => (send(api, "GET", "/v2/default/jobs", &headers, "").status, 200),
+                _ => (send(api, "GET", "/healthcheck", &[], "").status, 200),
+            };
+            assert_eq!(status, expected, "{format} {turn}");
+        }
+        assert_eq!(child.try_wait().expect("a process"), None, "{format}: it goes on");
+        Command::new("kill").args(["-TERM", &child.id().to_string()]).status().expect("kill runs");
+        assert_eq!(child.wait().expect("its end").code(), Some(0), "{format}");
     }
 }
 

@@ -2,7 +2,14 @@
 
 // Other processes live on the real clock; so do these tests' time-outs. Helpers of tests may fail as
 // loudly as tests.
-#![allow(clippy::disallowed_methods, clippy::expect_used, clippy::panic, clippy::unwrap_used)]
+#![allow(
+    clippy::disallowed_methods,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::print_stdout,
+    clippy::unwrap_used
+)]
 
 mod access_log;
 mod bad_files;

@@ -23,6 +23,11 @@ pub trait Desk: Send + Sync {
     /// Ends once a view with a higher `seq` than this has been published.
     fn changed_since(&self, seq: u64) -> BoxFuture<()>;
 
+    /// A part of a driver has ended that works as long as the process: the process ends.
+    fn ended(&self, part: &'static str, why: String) {
+        tracing::error!(part, why, "a part of a driver has ended");
+    }
+
     /// The worker of this VM has called home (again). Idempotent.
     fn registered(&self, vm: &str) -> BoxFuture<Result<(), Refusal>>;
 

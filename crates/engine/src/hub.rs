@@ -18,14 +18,16 @@ use tokio::{
     runtime::Handle,
     sync::{mpsc, oneshot, watch},
 };
-use tracing::warn;
+use tracing::{error, warn};
 
 use crate::{
     change::Change,
     config::SchedulerConfig,
+    death::Death,
     desk::{Desk, End},
     files,
     fleet::{Fleet, within},
+    health::Health,
     insight,
     proxies::Office,
     schedule::explain::explain,
@@ -59,6 +61,9 @@ pub struct Hub {
     pub aliases_file: Option<PathBuf>,
     pub limits_file: Option<PathBuf>,
     pub beats: Mutex<Vec<Beat>>,
+    pub health: Health,
+    /// Reason for the end of the process; `None`: there is none.
+    pub death: watch::Sender<Option<Death>>,
     /// Clouds in back-off, and until when.
     pub closed: Mutex<BTreeMap<Name, Time>>,
     /// What is wrong with clouds now.
@@ -110,8 +115,19 @@ impl Hub {
         closed.keys().cloned().collect()
     }
 
+    /// Ends the process. The first reason counts.
+    pub fn die(&self, death: Death) {
+        error!(error = %death, "the engine ends");
+        self.death.send_if_modified(|known| {
+            let first = known.is_none();
+            known.get_or_insert(death);
+            first
+        });
+    }
+
     /// A reconciler has finished a cycle.
     pub fn beat(&self, which: usize, error: Option<String>) {
+        self.health.pulse(which, &*self.clock);
         let now = self.clock.now();
         if let Some(beat) = lock(&self.beats).get_mut(which) {
             (beat.last, beat.error) = (now, error);
@@ -245,6 +261,10 @@ impl Engine for Door {
         lock(&self.0.beats).clone()
     }
 
+    fn problems(&self) -> Vec<String> {
+        self.0.health.problems(&*self.0.clock, &lock(&self.0.beats))
+    }
+
     fn shares(&self) -> BoxFuture<Result<Shares, Refusal>> {
         self.survey(insight::shares)
     }
@@ -269,6 +289,10 @@ impl Desk for Door {
 
     fn registered(&self, vm: &str) -> BoxFuture<Result<(), Refusal>> {
         self.report(vm, Change::Registered { vm: vm.into() })
+    }
+
+    fn ended(&self, part: &'static str, why: String) {
+        self.0.die(Death::ended(part, why));
     }
 
     fn finished(&self, vm: &str, job: &str, end: End, output: Output) -> BoxFuture<Result<(), Refusal>> {

@@ -22,15 +22,18 @@ use crate::{
     change::Change,
     command::valid,
     config::{Config, SchedulerConfig},
+    death::Death,
     drivers::DriverError,
     files::{self, FileError},
     fleet::{DriverFactory, Fleet},
+    health::Health,
     hub::{Door, Hub, RECONCILERS},
     ids::Ids,
     proxies::{self, CredentialsConfig, Office},
     reconcile::{self, decider::DECIDERS},
     state::FILES,
     store::{self, OpenError, Store},
+    supervise::{supervise, vital},
     writer::{self, Work},
 };
 
@@ -71,6 +74,8 @@ pub struct Running {
     poller: Option<JoinSet<()>>,
     stop_poller: CancellationToken,
     writer: Option<JoinHandle<()>>,
+    /// Hears of the store's end.
+    store_watch: JoinHandle<()>,
 }
 
 /// Starts the engine. To be called within a tokio runtime.
@@ -174,12 +179,16 @@ impl Running {
             aliases_file: config.cloud_aliases,
             limits_file: config.user_limits,
             beats: Mutex::new(RECONCILERS.into_iter().zip(intervals).map(beat).collect()),
+            health: Health::default(),
+            death: watch::Sender::new(None),
             closed: Mutex::default(),
             troubles: Mutex::default(),
             strays: Mutex::default(),
             config: config.scheduler,
         });
-        let writer = tokio::spawn(writer::run(hub.clone(), items, ids));
+        let writer = tokio::spawn(vital(hub.clone(), "the writer", writer::run(hub.clone(), items, ids)));
+        let (store, watching) = (hub.store.death(), hub.clone());
+        let store_watch = tokio::spawn(async move { watching.die(store.await) });
         Self {
             hub,
             deciders: None,
@@ -187,12 +196,33 @@ impl Running {
             poller: None,
             stop_poller: CancellationToken::new(),
             writer: Some(writer),
+            store_watch,
         }
+    }
+
+    /// The desk of drivers.
+    #[cfg(test)]
+    pub(crate) fn desk(&self) -> Arc<dyn crate::desk::Desk> {
+        Arc::new(Door(self.hub.clone()))
     }
 
     /// The door for everybody above.
     pub fn engine(&self) -> Arc<dyn Engine> {
         Arc::new(Door(self.hub.clone()))
+    }
+
+    /// Ends if a part of the engine has ended that works as long as the process, or if the state folder is
+    /// another's. The process has to end then: see [`Death`].
+    pub fn died(&self) -> impl Future<Output = Death> + use<> {
+        let mut death = self.hub.death.subscribe();
+        async move {
+            let found = death.wait_for(Option::is_some).await.ok().and_then(|death| death.clone());
+            match found {
+                Some(death) => death,
+                // Stopped in order.
+                None => std::future::pending().await,
+            }
+        }
     }
 
     async fn begin(
@@ -223,23 +253,30 @@ impl Running {
         }
         let mut poller = JoinSet::new();
         let (hub, stop) = (self.hub.clone(), self.stop_poller.clone());
-        poller.spawn(supervise(hub.clone(), 2, stop.clone(), move || {
+        for which in 0..RECONCILERS.len() {
+            self.hub.health.pulse(which, &*self.hub.clock);
+        }
+        poller.spawn(supervise(hub.clone(), RECONCILERS[2], Some(2), stop.clone(), move || {
             reconcile::fleet::run(hub.clone(), stop.clone())
         }));
         self.poller = Some(poller);
         let mut deciders = JoinSet::new();
         for decider in DECIDERS {
             let (hub, stop) = (self.hub.clone(), self.stop_deciders.clone());
-            deciders.spawn(supervise(hub.clone(), decider.which, stop.clone(), move || {
+            let (name, which) = (RECONCILERS[decider.which], Some(decider.which));
+            deciders.spawn(supervise(hub.clone(), name, which, stop.clone(), move || {
                 reconcile::decider::run(hub.clone(), decider, stop.clone())
             }));
         }
         let (hub, stop) = (self.hub.clone(), self.stop_deciders.clone());
-        deciders.spawn(supervise(hub.clone(), 3, stop.clone(), move || {
+        deciders.spawn(supervise(hub.clone(), RECONCILERS[3], Some(3), stop.clone(), move || {
             reconcile::jobs::run(hub.clone(), stop.clone())
         }));
         for which in ProxyUse::ALL {
-            deciders.spawn(proxies::refresh(self.hub.clone(), which, self.stop_deciders.clone()));
+            let (hub, stop) = (self.hub.clone(), self.stop_deciders.clone());
+            deciders.spawn(supervise(hub.clone(), "a refresher of proxies", None, stop.clone(), move || {
+                proxies::refresh(hub.clone(), which, stop.clone())
+            }));
         }
         self.deciders = Some(deciders);
         info!(jobs = view.jobs.len(), vms = view.vms.len(), clouds = view.clouds.len(), "engine started");
@@ -298,6 +335,7 @@ impl Drop for Running {
         if let Some(writer) = &self.writer {
             writer.abort();
         }
+        self.store_watch.abort();
         self.hub.fleet.clear();
     }
 }
@@ -319,24 +357,6 @@ async fn destroy_all(hub: &Hub) {
             return;
         }
         hub.after(view.seq).await;
-    }
-}
-
-/// Runs a reconciler until it is told to stop. If it panics all the same, it begins anew.
-async fn supervise<F>(hub: Arc<Hub>, which: usize, stop: CancellationToken, run: impl Fn() -> F)
-where
-    F: Future<Output = ()> + Send + 'static,
-{
-    loop {
-        let mut task = JoinSet::new();
-        task.spawn(run());
-        let Some(Err(panicked)) = task.join_next().await else { return };
-        error!(reconciler = RECONCILERS[which], error = %panicked, "reconciler ended, it begins anew");
-        hub.beat(which, Some(panicked.to_string()));
-        tokio::select! {
-            () = stop.cancelled() => return,
-            () = hub.clock.sleep(Duration::from_secs(1)) => (),
-        }
     }
 }
 

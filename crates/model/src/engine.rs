@@ -62,6 +62,12 @@ pub trait Engine: Send + Sync {
     /// Signs of life.
     fn beats(&self) -> Vec<Beat>;
 
+    /// Sentences on what keeps the engine from its work now: a write that failed, a part without a sign of
+    /// life. Empty: nothing does.
+    fn problems(&self) -> Vec<String> {
+        Vec::new()
+    }
+
     /// The shares by which the scheduler would decide now. Costs as an [`explain`](Engine::explain).
     fn shares(&self) -> BoxFuture<Result<Shares, Refusal>> {
         Box::pin(async { Err(Refusal::Unavailable) })

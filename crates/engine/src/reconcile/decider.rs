@@ -50,13 +50,13 @@ pub static DECIDERS: [Decider; 3] = [
 
 /// Runs until it is told to stop.
 pub async fn run(hub: Arc<Hub>, decider: Decider, stop: CancellationToken) {
-    let Decider { which, by, think, interval_s } = decider;
+    let Decider { which, interval_s, .. } = decider;
     let mut pace = Pace::new(hub.clone(), stop, interval_s(&hub));
     loop {
         pace.begin();
         let view = hub.view.load_full();
         let looked_at = view.jobs.len() + view.vms.len();
-        let error = cycle(&hub, view, think, by).await.err();
+        let error = cycle(&hub, view, decider).await.err();
         if let Some(error) = &error {
             error!(reconciler = RECONCILERS[which], error, "cycle failed");
         }
@@ -67,11 +67,13 @@ pub async fn run(hub: Arc<Hub>, decider: Decider, stop: CancellationToken) {
     }
 }
 
-async fn cycle(hub: &Arc<Hub>, view: Arc<View>, think: Think, by: &str) -> Result<(), String> {
+async fn cycle(hub: &Arc<Hub>, view: Arc<View>, decider: Decider) -> Result<(), String> {
+    let Decider { which, by, think, .. } = decider;
     let thinker = hub.clone();
     // A long thought must not keep a request waiting, nor a panic end the reconciler.
-    let changes = tokio::task::spawn_blocking(move || think(&thinker, &view)).await;
-    let changes = changes.map_err(|panicked| panicked.to_string())?;
+    let thought = tokio::task::spawn_blocking(move || think(&thinker, &view)).await;
+    hub.health.panicked(which, thought.is_err());
+    let changes = thought.map_err(|panicked| panicked.to_string())?;
     if changes.is_empty() {
         return Ok(());
     }

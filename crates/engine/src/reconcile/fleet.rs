@@ -47,6 +47,7 @@ pub async fn run(hub: Arc<Hub>, stop: CancellationToken) {
         let view = hub.view.load_full();
         let problems = poller.cycle(&view);
         hub.beat(WHICH, (!problems.is_empty()).then(|| problems.join("; ")));
+        hub.health.panicked(WHICH, false);
         let next = tokio::select! {
             next = pace.next(view.vms.len(), false) => next,
             // A sweep's gate is open again, or a driver is there: agents go on.

@@ -33,6 +33,7 @@ pub async fn run(hub: Arc<Hub>, stop: CancellationToken) {
             }
         }
         hub.beat(WHICH, (!problems.is_empty()).then(|| problems.join("; ")));
+        hub.health.panicked(WHICH, false);
         if !pace.next(0, !problems.is_empty()).await {
             return;
         }

@@ -15,6 +15,8 @@ use std::{
 
 use pileus_model::{BoxFuture, Event, History, Name, Output, Refusal, View};
 
+use crate::death::Death;
+
 /// Every store that `store = "…"` may name.
 pub static STORES: &[&str] = &["sqlite"];
 
@@ -48,6 +50,17 @@ pub trait Store: Send + Sync {
         limit: usize,
         project: Option<Name>,
     ) -> BoxFuture<Result<History, StoreError>>;
+
+    /// Tries whether something can be written, after a write that failed.
+    fn probe(&self) -> BoxFuture<Result<(), StoreError>> {
+        self.append(Arc::default())
+    }
+
+    /// Ends if the store can never write again, and says why. Pending while it works, and once it is
+    /// closed.
+    fn death(&self) -> BoxFuture<Death> {
+        Box::pin(std::future::pending())
+    }
 
     /// Finishes what was begun and lets go of the folder. Everything fails afterwards.
     fn close(&self) -> BoxFuture<()>;

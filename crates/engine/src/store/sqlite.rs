@@ -13,6 +13,7 @@ use std::{
     fs::{DirBuilder, File},
     io,
     os::unix::fs::DirBuilderExt,
+    panic::{AssertUnwindSafe, catch_unwind},
     path::Path,
     sync::{Arc, Mutex, PoisonError, mpsc},
     thread,
@@ -22,11 +23,11 @@ use pileus_model::{Actor, BoxFuture, Event, History, Kind, Name, Output, Owner, 
 use rusqlite::{
     Connection, ErrorCode, OpenFlags, OptionalExtension, TransactionBehavior, config::DbConfig, params,
 };
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tracing::{error, warn};
 
 use super::{Batch, OpenError, Store, StoreError, folder, snapshot, upgrade};
-use crate::state::apply;
+use crate::{death::Death, state::apply, supervise::said};
 
 /// The version of the tables below, in `PRAGMA user_version`.
 const SCHEMA: u32 = 2;
@@ -72,12 +73,15 @@ pub struct Sqlite {
     reader: Arc<Mutex<Option<Connection>>>,
     /// The same for events: a long history keeps nobody from reading an output.
     history: Arc<Mutex<Option<Connection>>>,
+    /// Reason for the end of the thread that writes.
+    death: watch::Receiver<Option<Death>>,
 }
 
 #[derive(Debug)]
 enum Request {
     Append(Arc<Batch>, oneshot::Sender<Result<(), StoreError>>),
     Snapshot(u64, Vec<u8>, oneshot::Sender<Result<(), StoreError>>),
+    Probe(oneshot::Sender<Result<(), StoreError>>),
     Close(oneshot::Sender<()>),
     /// Bounds the file, which is what a full disk looks like from inside.
     #[cfg(test)]
@@ -116,10 +120,17 @@ impl Sqlite {
         let (reader, history) = (reader()?, reader()?);
         let (writer, requests) = mpsc::channel();
         let next = view.seq + 1;
-        let serve = move || Writer { db, next, suspect: false, lock }.serve(&requests);
+        let (died, death) = watch::channel(None);
+        let serve = move || {
+            let writer = Writer { db, next, suspect: false, lock };
+            let served = catch_unwind(AssertUnwindSafe(|| writer.serve(&requests)));
+            if let Err(panic) = served {
+                died.send_replace(Some(Death::ended("the store", said(&*panic))));
+            }
+        };
         thread::Builder::new().name("store".into()).spawn(serve).map_err(unusable)?;
         let shared = |db| Arc::new(Mutex::new(Some(db)));
-        Ok((Self { writer, reader: shared(reader), history: shared(history) }, view))
+        Ok((Self { writer, reader: shared(reader), history: shared(history), death }, view))
     }
 
     fn ask<T: Send + 'static>(
@@ -201,6 +212,23 @@ impl Store for Sqlite {
         )
     }
 
+    fn probe(&self) -> BoxFuture<Result<(), StoreError>> {
+        let answer = self.ask(Request::Probe);
+        Box::pin(async move { answer.await.unwrap_or(Err(StoreError::Unavailable)) })
+    }
+
+    fn death(&self) -> BoxFuture<Death> {
+        let mut death = self.death.clone();
+        Box::pin(async move {
+            let found = death.wait_for(Option::is_some).await.ok().and_then(|death| death.clone());
+            match found {
+                Some(death) => death,
+                // Closed in order.
+                None => std::future::pending().await,
+            }
+        })
+    }
+
     fn close(&self) -> BoxFuture<()> {
         let (reader, history) = (self.reader.clone(), self.history.clone());
         let closed = self.ask(Request::Close);
@@ -238,6 +266,10 @@ impl Writer {
                 Request::Snapshot(seq, bytes, answer) => {
                     let done = self.snapshot(seq, &bytes);
                     let _ = answer.send(done.map_err(|cause| failed("snapshot not written", &cause)));
+                }
+                Request::Probe(answer) => {
+                    let done = self.probe();
+                    let _ = answer.send(done.map_err(|cause| failed("still nothing is written", &cause)));
                 }
                 Request::Close(answer) => {
                     closed = Some(answer);
@@ -303,6 +335,12 @@ impl Writer {
         tx.commit()?;
         self.next = next;
         Ok(())
+    }
+
+    fn probe(&self) -> rusqlite::Result<()> {
+        let next = self.next.to_string();
+        let sql = "INSERT OR REPLACE INTO meta VALUES ('probed_at', ?1)";
+        self.db.execute(sql, params![next]).map(drop)
     }
 
     fn snapshot(&mut self, seq: u64, bytes: &[u8]) -> rusqlite::Result<()> {

@@ -7,6 +7,7 @@
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, atomic::Ordering},
+    time::Duration,
 };
 
 use pileus_model::{Actor, Command, Event, Kind, Receipt, Refusal, Time, View};
@@ -33,6 +34,9 @@ const BATCH: usize = 512;
 /// no more per event.
 const SNAPSHOT_EVERY: usize = 10_000;
 
+/// Pause between two attempts to write after a failure.
+const PROBE_EVERY: Duration = Duration::from_secs(2);
+
 /// A piece of work and where its answer goes.
 pub struct Item {
     pub work: Work,
@@ -53,7 +57,7 @@ pub async fn run(hub: Arc<Hub>, mut queue: mpsc::Receiver<Item>, mut ids: Ids) {
     let mut items = Vec::new();
     let mut since_snapshot = 0;
     let mut snapshot = tokio::task::spawn(async {});
-    while queue.recv_many(&mut items, BATCH).await > 0 {
+    while next(&hub, &mut queue, &mut items).await {
         if items.iter().any(|item| matches!(item.work, Work::Stop)) {
             queue.close();
         }
@@ -73,6 +77,19 @@ pub async fn run(hub: Arc<Hub>, mut queue: mpsc::Receiver<Item>, mut ids: Ids) {
     drop(snapshot.await);
 }
 
+/// Waits for work; `false`: there is none any more. Tries to write while the last write failed: without
+/// work nothing else would notice that space is back.
+async fn next(hub: &Hub, queue: &mut mpsc::Receiver<Item>, items: &mut Vec<Item>) -> bool {
+    while hub.health.is_refused() {
+        tokio::select! {
+            biased;
+            count = queue.recv_many(items, BATCH) => return count > 0,
+            () = hub.clock.sleep(PROBE_EVERY) => hub.health.tried(hub.store.probe().await),
+        }
+    }
+    queue.recv_many(items, BATCH).await > 0
+}
+
 /// Writes a batch; answers with the number of events.
 async fn write(hub: &Hub, items: Vec<Item>, ids: &mut Ids) -> usize {
     let now = hub.clock.now();
@@ -90,7 +107,9 @@ async fn write(hub: &Hub, items: Vec<Item>, ids: &mut Ids) -> usize {
         Ok(before.clone())
     } else {
         let batch = Arc::new(batch);
+        hub.health.writes(&*hub.clock);
         let written = hub.store.append(batch.clone()).await;
+        hub.health.wrote(written);
         written.map(|()| {
             batch.events.iter().for_each(|event| log(event.seq, &event.kind));
             // Before the view: whoever sees an event's number finds the event.

@@ -6,10 +6,12 @@ use std::sync::{
 };
 
 use pileus_model::{BoxFuture, Engine, History, ManualClock, Name, Output};
+use tokio::sync::watch;
 
 use super::*;
 use crate::{
     Config, Running, SchedulerConfig,
+    death::Death,
     drivers::DriverError,
     hub::lock,
     start::start_upon,
@@ -20,6 +22,10 @@ use crate::{
 #[derive(Default)]
 struct Moody {
     full: AtomicBool,
+    /// The task that writes panics.
+    panics: AtomicBool,
+    /// The thread of the store ends.
+    death: watch::Sender<Option<Death>>,
     /// The sequence numbers of the pictures that were kept.
     snapshots: Mutex<Vec<u64>>,
     batches: Mutex<Vec<Arc<Batch>>>,
@@ -34,6 +40,7 @@ impl Store for Shared {
         let moody = self.0.clone();
         Box::pin(async move {
             let _open = moody.gate.read().await;
+            assert!(!moody.panics.load(Ordering::SeqCst), "a mistake in the writer");
             if moody.full.load(Ordering::SeqCst) {
                 return Err(StoreError::Full);
             }
@@ -75,12 +82,23 @@ impl Store for Shared {
         Box::pin(async { Ok(history) })
     }
 
+    fn death(&self) -> BoxFuture<Death> {
+        let mut death = self.0.death.subscribe();
+        Box::pin(async move { death.wait_for(Option::is_some).await.unwrap().clone().unwrap() })
+    }
+
     fn close(&self) -> BoxFuture<()> {
         Box::pin(async {})
     }
 }
 
 async fn engine(store: &Arc<Moody>) -> (Running, Arc<dyn Engine>) {
+    let (_, running) = start(store).await;
+    let engine = running.engine();
+    (running, engine)
+}
+
+async fn start(store: &Arc<Moody>) -> (ManualClock, Running) {
     let config = Config {
         state_dir: "/nowhere".into(),
         store: "sqlite".into(),
@@ -93,11 +111,10 @@ async fn engine(store: &Arc<Moody>) -> (Running, Arc<dyn Engine>) {
     };
     let none: Box<crate::DriverFactory> =
         Box::new(|_, _| Box::pin(async { Err(DriverError::Failed("no cloud, no driver".into())) }));
-    let clock = Arc::new(ManualClock::at(Time(1_000)));
+    let clock = ManualClock::at(Time(1_000));
     let store = Arc::new(Shared(store.clone()));
-    let running = start_upon(config, clock, none, store, View::default()).await.unwrap();
-    let engine = running.engine();
-    (running, engine)
+    let running = start_upon(config, Arc::new(clock.clone()), none, store, View::default()).await.unwrap();
+    (clock, running)
 }
 
 fn limit(user: &str, vms: u32) -> Command {
@@ -136,6 +153,76 @@ async fn a_full_disk_refuses_the_whole_batch_and_nothing_else_suffers() {
     let batches = lock(&store.batches);
     let seqs: Vec<_> = batches.iter().flat_map(|batch| &batch.events).map(|event| event.seq).collect();
     assert_eq!(seqs, (1..=after.view.seq).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn the_health_says_whether_changes_can_be_written() {
+    let store = Arc::new(Moody::default());
+    let (clock, running) = start(&store).await;
+    let engine = running.engine();
+    assert_eq!(engine.problems(), [""; 0]);
+    store.full.store(true, Ordering::SeqCst);
+    engine.submit(limit("a", 1), Actor::default()).await.unwrap_err();
+    assert_eq!(engine.problems(), ["the last change could not be written: the disk is full"]);
+    clock.advance(PROBE_EVERY);
+    tokio::task::yield_now().await;
+    assert_eq!(engine.problems().len(), 1, "still full");
+    store.full.store(false, Ordering::SeqCst);
+    // Without any change: the writer tries by itself.
+    while !engine.problems().is_empty() {
+        clock.advance(PROBE_EVERY);
+        tokio::task::yield_now().await;
+    }
+    let closed = store.gate.write().await;
+    let waiting = tokio::spawn(engine.submit(limit("a", 1), Actor::default()));
+    while engine.problems() != ["the writer has been at one change for 11 s"] {
+        tokio::task::yield_now().await;
+        if engine.problems().is_empty() {
+            clock.advance(Duration::from_secs(11));
+        }
+    }
+    drop(closed);
+    waiting.await.unwrap().unwrap();
+    assert_eq!(engine.problems(), [""; 0]);
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn a_part_that_ends_is_the_end_of_the_engine() {
+    type Kill = fn(&Moody, &Running);
+    let other = "another process writes";
+    let cases: [(&str, Kill, &str); 4] = [
+        ("writer", |store, _| store.panics.store(true, Ordering::SeqCst), "the writer has ended: a mistake"),
+        (
+            "store",
+            |store, _| drop(store.death.send_replace(Some(Death::ended("the store", "a mistake")))),
+            "the store has ended: a mistake",
+        ),
+        (
+            "another owner",
+            |store, _| {
+                let taken = Death::StateTaken("another process writes".into());
+                drop(store.death.send_replace(Some(taken)));
+            },
+            other,
+        ),
+        (
+            "a driver",
+            |_, running| running.desk().ended("the channel of workers", "a mistake".into()),
+            "the channel of workers has ended: a mistake",
+        ),
+    ];
+    for (case, kill, expected) in cases {
+        let store = Arc::new(Moody::default());
+        let (running, engine) = engine(&store).await;
+        let mut died = std::pin::pin!(running.died());
+        assert_eq!(asked_once(&mut died), None, "{case}");
+        kill(&store, &running);
+        drop(engine.submit(limit("a", 1), Actor::default()).await);
+        let death = died.await.to_string();
+        assert!(death.starts_with(expected), "{case}: {death}");
+        assert_eq!(running.died().await.to_string(), death, "{case}: also for a late listener");
+    }
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@
 //! A worker is a program of its own. Here this test binary is that program too, run again as
 //! `local worker <folder>`; therefore it has a `main` of its own and lists its tests.
 
-#![allow(clippy::unwrap_used, clippy::panic)] // all of it is a test, but clippy knows `#[test]` alone
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr, clippy::print_stdout)] // all of it is a test, but clippy knows `#[test]` alone
 
 mod channel;
 mod isolation;

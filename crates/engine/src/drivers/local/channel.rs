@@ -28,7 +28,7 @@ use super::{
     session::Session,
     wire::{self, Answer, Challenge, Lines, Question, Welcome},
 };
-use crate::desk::Desk;
+use crate::{desk::Desk, supervise::outcome};
 
 /// Who has not proved anything yet: how many at a time, and for how long. Real time, not the
 /// clock's: it bounds what a stranger may hold.
@@ -80,7 +80,12 @@ impl Channel {
             tasks: TaskTracker::new(),
             callers: Mutex::default(),
         });
-        channel.tasks.spawn(channel.clone().accept(listener));
+        let accepting = channel.clone();
+        channel.tasks.spawn(async move {
+            if let Err(panic) = outcome(accepting.clone().accept(listener)).await {
+                accepting.desk.ended("the channel of workers", panic);
+            }
+        });
         Ok(channel)
     }
 
