@@ -37,6 +37,7 @@ mod lost_files;
 mod main_job;
 mod metrics;
 mod myproxy;
+mod names;
 mod old_operations;
 mod old_ports;
 mod openstack_clients;

@@ -103,7 +103,7 @@ mod tests {
         let aliases = |path: &Path| aliases(path).map(drop);
         let limits = |path: &Path| user_limits(path).map(drop);
         type Read<'a> = &'a dyn Fn(&Path) -> Result<(), FileError>;
-        let cases: [(&str, Read<'_>, &str); 9] = [
+        let cases: [(&str, Read<'_>, &str); 12] = [
             (r#"{"West": ["alpha", "beta"]}"#, &aliases, ""),
             ("{}", &aliases, ""),
             ("{\n  \"West\": \"alpha\"\n}", &aliases, "file.json:2:17: invalid type: string \"alpha\""),
@@ -113,6 +113,9 @@ mod tests {
             (r#"{"alice": 2, "bob": 0}"#, &limits, ""),
             (r#"{"alice": -1}"#, &limits, "file.json:1:12: invalid value: integer `-1`"),
             (r#"{"": 1}"#, &limits, "file.json: ``: Invalid user: must not be empty"),
+            (r#"{"a\nb": 1}"#, &limits, "Invalid user: must not hold the control character U+000A"),
+            (r#"{"a\u0085b": []}"#, &aliases, "Invalid name: must not hold the control character U+0085"),
+            (r#"{"a": ["b\u2028"]}"#, &aliases, "Invalid clouds: must not hold the control character U+2028"),
         ];
         for (text, read, wanted) in cases {
             std::fs::write(&path, text).unwrap();

@@ -53,7 +53,10 @@ impl Old {
                 let until = proxy.map(|proxy| format!(" until {}", rfc3339(proxy.expires)));
                 Reply::text(format!("Renewed the {what} proxy of {user}{}.", until.unwrap_or_default()))
             }
-            Err(refusal @ (Refusal::Full | Refusal::Unavailable)) => Err(refusal.into()),
+            // A name that no user can have is no word of a script's either.
+            Err(refusal @ (Refusal::Full | Refusal::Unavailable | Refusal::Invalid { .. })) => {
+                Err(refusal.into())
+            }
             Err(refusal) => Reply::text(format!("Unable to renew the {what} proxy of {user}. {refusal}")),
         }
     }

@@ -32,7 +32,7 @@ pub fn set_user_limit(view: &View, user: Name, vms: Option<u32>) -> Result<Vec<K
     match vms {
         Some(_) => valid::user("user", &user)?,
         // An older state may hold a limit under any name.
-        None => valid::name("user", &user)?,
+        None => valid::key("user", &user)?,
     }
     valid::count("vms", vms.unwrap_or(0), 0)?;
     if view.file_limits.contains(&user) {

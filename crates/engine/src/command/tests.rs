@@ -285,13 +285,70 @@ fn commands_are_refused_by_the_field_that_is_wrong() {
 
 #[test]
 fn names_may_be_of_any_characters() {
-    for name in ["a b", "ü/…", "#?%00", "\n\t", &"x".repeat(255)] {
+    for name in ["a b", "ü/…", "#?%00", "\u{a0}\u{feff}", &"x".repeat(255)] {
         let target = vec![name.to_owned()];
         let spec = JobSpec { user: name.into(), vm_type: name.into(), target_clouds: target, ..job_spec() };
         let made = asked(Command::SubmitJob(Box::new(spec))).unwrap();
         assert!(matches!(&made[..], [Kind::JobSubmitted(job)] if &*job.user == name), "{name:?}");
         asked(Command::CreateCloud { cloud: name.into(), spec: spec_one() }).unwrap();
     }
+}
+
+/// Every name that a command brings in: other programs' protocols, logs and tables are made of them.
+#[test]
+fn no_name_holds_a_control_character() {
+    type Make = fn(&str) -> Command;
+    let fields: [(&str, Make); 16] = [
+        ("user", |it| submitted(JobSpec { user: it.into(), ..job_spec() })),
+        ("project", |it| submitted(JobSpec { project: it.into(), ..job_spec() })),
+        ("vm_type", |it| submitted(JobSpec { vm_type: it.into(), ..job_spec() })),
+        ("target_clouds", |it| submitted(JobSpec { target_clouds: vec![it.into()], ..job_spec() })),
+        ("image", |it| submitted(JobSpec { image: Some(it.into()), ..job_spec() })),
+        ("name", |it| Command::CreateCloud { cloud: it.into(), spec: spec_one() }),
+        ("name", |it| Command::Reconfigure { clouds: vec![(it.into(), spec_one())] }),
+        ("name", |it| Command::SetAlias { alias: it.into(), clouds: vec![] }),
+        ("clouds", |it| Command::SetAlias { alias: "a".into(), clouds: vec![it.into()] }),
+        ("user", |it| Command::SetUserLimit { user: it.into(), vms: Some(1) }),
+        ("name", |it| made(|token| token.name = it.into())),
+        ("user", |it| made(|token| token.user = it.into())),
+        ("project", |it| made(|token| token.project = it.into())),
+        ("roles", |it| made(|token| token.roles = vec![it.into()])),
+        ("key", |it| Command::KeepAnswer {
+            key: it.into(),
+            request: "r".into(),
+            answer: pileus_model::KeptAnswer { status: 200, headers: vec![], body: String::new() },
+        }),
+        ("driver", |it| Command::CreateCloud {
+            cloud: "c".into(),
+            spec: pileus_model::CloudSpec { driver: it.into(), ..spec_one() },
+        }),
+    ];
+    for letter in CONTROLS {
+        for (at, (field, make)) in fields.iter().enumerate() {
+            for name in [format!("x{letter}CRED_NAME=other"), format!("x{letter}"), format!("{letter}x")] {
+                let refusal = asked(make(&name)).expect_err(&name);
+                let right = matches!(&refusal, Refusal::Invalid { field: of, .. } if of == field);
+                assert!(right, "{at} {field} {name:?}: {refusal}");
+            }
+        }
+    }
+    let older = Command::SetUserLimit { user: "a\nb".into(), vms: None };
+    asked(older).expect("a limit of an older state can be taken away");
+}
+
+/// Characters that end lines or steer terminals.
+const CONTROLS: [char; 9] = ['\n', '\r', '\0', '\t', '\u{1b}', '\u{7f}', '\u{85}', '\u{2028}', '\u{2029}'];
+
+fn submitted(spec: JobSpec) -> Command {
+    Command::SubmitJob(Box::new(spec))
+}
+
+fn made(change: impl Fn(&mut pileus_model::Token)) -> Command {
+    let mut it = token("new");
+    it.sha256 = "cd".repeat(32).into();
+    change(&mut it);
+    let pileus_model::Token { sha256, name, user, project, roles, expires, .. } = it;
+    Command::CreateToken { sha256, name, user, project, roles, expires, replaces: false }
 }
 
 fn spec_one() -> pileus_model::CloudSpec {

@@ -25,12 +25,30 @@ pub fn invalid<T>(field: &'static str, problem: impl Into<String>) -> Result<T, 
     Err(Refusal::Invalid { field, problem: problem.into() })
 }
 
-/// A key: any characters but NUL, between 1 and [`NAME_MAX`] bytes.
+/// A key: any characters but control characters, between 1 and [`NAME_MAX`] bytes.
 pub fn name(field: &'static str, value: &str) -> Result<(), Refusal> {
+    key(field, value)?;
+    no_control(field, value)
+}
+
+/// A key that an older state may hold: any characters but NUL, between 1 and [`NAME_MAX`] bytes.
+pub fn key(field: &'static str, value: &str) -> Result<(), Refusal> {
     if value.is_empty() {
         return invalid(field, "must not be empty");
     }
     text(field, value, NAME_MAX)
+}
+
+/// Refuses control characters and the ends of lines of Unicode. Names go into protocols of other programs,
+/// environments and tables of text, which would take a part of the name for something of their own.
+pub fn no_control(field: &'static str, value: &str) -> Result<(), Refusal> {
+    let steers = |letter: &char| letter.is_control() || matches!(letter, '\u{2028}' | '\u{2029}');
+    match value.chars().find(steers) {
+        Some(letter) => {
+            invalid(field, format!("must not hold the control character U+{:04X}", u32::from(letter)))
+        }
+        None => Ok(()),
+    }
 }
 
 /// The name of an object that is created. `.` and `..` are steps of a path: clients take them out of a

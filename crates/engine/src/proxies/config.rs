@@ -9,6 +9,8 @@ use std::{
 use pileus_model::ProxyUse;
 use serde::Deserialize;
 
+use crate::command::valid;
+
 /// The `[credentials]` table. Every line may be left out; without a server no proxy is fetched.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -115,12 +117,37 @@ impl CredentialsConfig {
                 return Some((key.into(), format!("`{key}` is of no use without `{other}`")));
             }
         }
+        for (place, text) in self.spoken() {
+            if valid::no_control("name", text).is_err() {
+                return Some((
+                    place.clone(),
+                    format!("`{place}` holds a control character, and names a part of a protocol"),
+                ));
+            }
+        }
         let homeless = self.users.iter().find(|(_, user)| self.server.is_none() && user.server.is_none());
         let (user, _) = homeless?;
         Some((
             format!("users.{user}"),
             format!("user `{user}` has no MyProxy server: say `server` here or in [credentials]"),
         ))
+    }
+
+    /// Texts that other programs are told, with their settings.
+    fn spoken(&self) -> Vec<(String, &str)> {
+        let of_all = [("server".into(), self.server.as_ref()), ("server_dn".into(), self.server_dn.as_ref())];
+        let of_users = self.users.iter().flat_map(|(name, user)| {
+            let key = |key: &str| format!("users.{name}.{key}");
+            [
+                (format!("users.{name}"), Some(name)),
+                (key("server"), user.server.as_ref()),
+                (key("server_dn"), user.server_dn.as_ref()),
+                (key("account"), user.account.as_ref()),
+                (key("credential_name"), user.credential_name.as_ref()),
+            ]
+        });
+        let said = of_all.into_iter().chain(of_users);
+        said.filter_map(|(key, text)| Some((key, text?.as_str()))).collect()
     }
 
     pub(super) fn refresher_interval_s(&self, which: ProxyUse) -> Option<NonZeroU64> {
@@ -168,6 +195,17 @@ mod tests {
             (r#"{"client_cert": "c"}"#, Some("client_cert")),
             (r#"{"client_key": "c"}"#, Some("client_key")),
             (r#"{"myproxy_logon": ""}"#, Some("myproxy_logon")),
+            (r#"{"server": "a\nb"}"#, Some("server")),
+            (r#"{"server": "a", "server_dn": "/CN=a\u0085"}"#, Some("server_dn")),
+            (r#"{"server": "a", "users": {"ada\n": {}}}"#, Some("users.ada\n")),
+            (
+                r#"{"server": "a", "users": {"ada": {"account": "x\nCRED_NAME=y"}}}"#,
+                Some("users.ada.account"),
+            ),
+            (
+                r#"{"server": "a", "users": {"ada": {"credential_name": "\u001b"}}}"#,
+                Some("users.ada.credential_name"),
+            ),
         ] {
             let config: CredentialsConfig = serde_json::from_str(text).unwrap();
             assert_eq!(config.problem().map(|(key, _)| key).as_deref(), wanted, "{text}");
