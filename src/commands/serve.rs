@@ -189,7 +189,12 @@ async fn until_stopped(
 fn code(error: &StartError) -> u8 {
     match error {
         StartError::Cloud { .. } | StartError::File(_) => CONFIG,
-        StartError::Store(OpenError::Unknown { .. } | OpenError::Newer { .. }) => CONFIG,
+        StartError::Store(
+            OpenError::Unknown { .. }
+            | OpenError::Newer { .. }
+            | OpenError::Lost { .. }
+            | OpenError::Open { .. },
+        ) => CONFIG,
         StartError::Store(_) | StartError::Driver { .. } | StartError::Write { .. } => UNAVAILABLE,
     }
 }

@@ -49,6 +49,7 @@ mod queries;
 mod reload;
 mod service;
 mod slow_http2;
+mod state_folder;
 mod support;
 mod systemd;
 mod tenants;

@@ -258,8 +258,13 @@ impl Server<'_> {
     }
 
     /// SIGTERM, and what it wrote to stderr.
-    pub fn stop(mut self) -> (ExitStatus, String) {
+    pub fn stop(self) -> (ExitStatus, String) {
         self.terminate();
+        self.ended()
+    }
+
+    /// Waits for its end; answers with what it wrote to stderr.
+    pub fn ended(mut self) -> (ExitStatus, String) {
         let status = self.child.wait().expect("its end");
         let log = self.log.take().expect("the log").join().expect("the log");
         (status, log)

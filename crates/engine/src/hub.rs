@@ -262,7 +262,9 @@ impl Engine for Door {
     }
 
     fn problems(&self) -> Vec<String> {
-        self.0.health.problems(&*self.0.clock, &lock(&self.0.beats))
+        let mut problems = self.0.health.problems(&*self.0.clock, &lock(&self.0.beats));
+        problems.extend(self.0.store.trouble().map(|cause| format!("the state folder is lost: {cause}")));
+        problems
     }
 
     fn shares(&self) -> BoxFuture<Result<Shares, Refusal>> {

@@ -1,11 +1,14 @@
 //! The store: one table of events is the truth; snapshots only save time at start.
 
+mod acknowledged;
+mod claim;
 mod folder;
 mod snapshot;
 pub mod sqlite;
 #[cfg(test)]
 mod tests;
 mod upgrade;
+mod write;
 
 use std::{
     io,
@@ -62,6 +65,11 @@ pub trait Store: Send + Sync {
         Box::pin(std::future::pending())
     }
 
+    /// Reason why nothing can be written now, seen without a write; `None` while there is none.
+    fn trouble(&self) -> Option<String> {
+        None
+    }
+
     /// Finishes what was begun and lets go of the folder. Everything fails afterwards.
     fn close(&self) -> BoxFuture<()>;
 }
@@ -72,6 +80,9 @@ pub enum StoreError {
     /// No space is left; works again once there is.
     #[error("the disk is full")]
     Full,
+    /// Another process writes the same state. Final: nothing is written any more.
+    #[error("another process writes the same state")]
+    Fenced,
     /// Anything else.
     #[error("the store does not answer as it should")]
     Unavailable,
@@ -81,7 +92,7 @@ impl From<StoreError> for Refusal {
     fn from(error: StoreError) -> Self {
         match error {
             StoreError::Full => Self::Full,
-            StoreError::Unavailable => Self::Unavailable,
+            StoreError::Fenced | StoreError::Unavailable => Self::Unavailable,
         }
     }
 }
@@ -106,6 +117,20 @@ pub enum OpenError {
         dir.display()
     )]
     Unusable { dir: PathBuf, cause: io::Error },
+    /// Other users may read it, and it cannot be closed to them.
+    #[error(
+        "the state folder {} is open to other users (mode {mode:o}) and {why}: run `chmod 700` on it if it is for \
+         Pileus alone, or name another folder",
+        dir.display()
+    )]
+    Open { dir: PathBuf, mode: u32, why: String },
+    /// Parts of the state are missing.
+    #[error(
+        "the state folder {} has lost a part of its state ({cause}): restore the missing files or a backup of the \
+         folder, or {other_way}",
+        dir.display()
+    )]
+    Lost { dir: PathBuf, cause: String, other_way: String },
     /// A newer Pileus wrote it.
     #[error(
         "the state folder {} has schema version {found} and this program knows up to {known}: run the newer \

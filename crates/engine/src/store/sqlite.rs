@@ -1,6 +1,7 @@
 //! SQLite in the state folder: WAL, `synchronous = FULL`, one thread that writes.
 //!
-//! The folder holds `lock`, which the process holds locked for its life, and `pileus.db`:
+//! The process holds a [`Claim`] on the folder for its life. The folder holds `pileus.seq` (the newest acknowledged event) and
+//! `pileus.db`:
 //!
 //! | table | holds |
 //! | --- | --- |
@@ -10,23 +11,27 @@
 //! | `meta` | single values: when and by which version it was made |
 
 use std::{
-    fs::{DirBuilder, File},
     io,
-    os::unix::fs::DirBuilderExt,
     panic::{AssertUnwindSafe, catch_unwind},
     path::Path,
     sync::{Arc, Mutex, PoisonError, mpsc},
     thread,
 };
 
-use pileus_model::{Actor, BoxFuture, Event, History, Kind, Name, Output, Owner, Time, View};
+use pileus_model::{Actor, BoxFuture, Event, History, Name, Output, Owner, Time, View};
 use rusqlite::{
     Connection, ErrorCode, OpenFlags, OptionalExtension, TransactionBehavior, config::DbConfig, params,
 };
 use tokio::sync::{oneshot, watch};
 use tracing::{error, warn};
 
-use super::{Batch, OpenError, Store, StoreError, folder, snapshot, upgrade};
+use super::{
+    Batch, OpenError, Store, StoreError,
+    acknowledged::Acknowledged,
+    claim::Claim,
+    folder, snapshot, upgrade,
+    write::{Trouble, Writer},
+};
 use crate::{death::Death, state::apply, supervise::said};
 
 /// The version of the tables below, in `PRAGMA user_version`.
@@ -59,7 +64,7 @@ const TABLES: &str = "
 ";
 
 /// What [`event`] reads.
-const EVENT: &str = "seq, time_ms, user, project, request_id, body, comment, owner";
+pub const EVENT: &str = "seq, time_ms, user, project, request_id, body, comment, owner";
 
 /// Most bytes of events that are read in one go.
 const READ_MAX: usize = 1 << 20;
@@ -75,10 +80,11 @@ pub struct Sqlite {
     history: Arc<Mutex<Option<Connection>>>,
     /// Reason for the end of the thread that writes.
     death: watch::Receiver<Option<Death>>,
+    trouble: Trouble,
 }
 
 #[derive(Debug)]
-enum Request {
+pub enum Request {
     Append(Arc<Batch>, oneshot::Sender<Result<(), StoreError>>),
     Snapshot(u64, Vec<u8>, oneshot::Sender<Result<(), StoreError>>),
     Probe(oneshot::Sender<Result<(), StoreError>>),
@@ -92,9 +98,10 @@ impl Sqlite {
     /// Opens the folder and reads the state. Blocks.
     pub fn open(dir: &Path) -> Result<(Self, View), OpenError> {
         let unusable = |cause| OpenError::Unusable { dir: dir.to_owned(), cause };
-        DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(unusable)?;
-        let lock = folder::lock(dir)?;
+        folder::make_private(dir)?;
+        let mut claim = Claim::take(dir)?;
         let path = dir.join("pileus.db");
+        folder::check_remains(dir, &path)?;
         folder::check_header(dir, &path, APPLICATION, SCHEMA)?;
         folder::keep_private(dir, &path)?;
         let flags = OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_READ_WRITE;
@@ -115,22 +122,25 @@ impl Sqlite {
             upgrade::upgrade(&mut db, found).map_err(damaged)?;
         }
         let view = load(&db).map_err(|cause| OpenError::Damaged { dir: dir.to_owned(), cause })?;
+        folder::check_acknowledged(dir, view.seq)?;
         let flags = OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_READ_ONLY;
         let reader = || Connection::open_with_flags(&path, flags).map_err(|cause| refused(dir, &cause));
         let (reader, history) = (reader()?, reader()?);
         let (writer, requests) = mpsc::channel();
-        let next = view.seq + 1;
+        claim.opened().map_err(unusable)?;
+        let mut acknowledged = Acknowledged::open(dir).map_err(unusable)?;
+        acknowledged.write(view.seq);
         let (died, death) = watch::channel(None);
+        let trouble = Trouble::default();
+        let thread = Writer::new(db, view.seq + 1, claim, acknowledged, died.clone(), trouble.clone());
         let serve = move || {
-            let writer = Writer { db, next, suspect: false, lock };
-            let served = catch_unwind(AssertUnwindSafe(|| writer.serve(&requests)));
-            if let Err(panic) = served {
+            if let Err(panic) = catch_unwind(AssertUnwindSafe(|| thread.serve(&requests))) {
                 died.send_replace(Some(Death::ended("the store", said(&*panic))));
             }
         };
         thread::Builder::new().name("store".into()).spawn(serve).map_err(unusable)?;
         let shared = |db| Arc::new(Mutex::new(Some(db)));
-        Ok((Self { writer, reader: shared(reader), history: shared(history), death }, view))
+        Ok((Self { writer, reader: shared(reader), history: shared(history), death, trouble }, view))
     }
 
     fn ask<T: Send + 'static>(
@@ -229,6 +239,10 @@ impl Store for Sqlite {
         })
     }
 
+    fn trouble(&self) -> Option<String> {
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     fn close(&self) -> BoxFuture<()> {
         let (reader, history) = (self.reader.clone(), self.history.clone());
         let closed = self.ask(Request::Close);
@@ -237,120 +251,6 @@ impl Store for Sqlite {
             drop(reader.lock().unwrap_or_else(PoisonError::into_inner).take());
             drop(closed.await); // It fails where it was closed before.
         })
-    }
-}
-
-/// What the writing thread has.
-struct Writer {
-    db: Connection,
-    /// The sequence number that comes next.
-    next: u64,
-    /// Whether the last write failed, so that it is not known what the file holds of it.
-    suspect: bool,
-    lock: File,
-}
-
-impl Writer {
-    fn serve(mut self, requests: &mpsc::Receiver<Request>) {
-        let mut closed = None;
-        while let Ok(request) = requests.recv() {
-            match request {
-                Request::Append(batch, answer) => {
-                    let done = self.append(&batch);
-                    self.suspect = done.is_err();
-                    // Whoever gets the answer has the batch for itself.
-                    drop(batch);
-                    let done = done.map_err(|cause| failed("events not written", &cause));
-                    let _ = answer.send(done);
-                }
-                Request::Snapshot(seq, bytes, answer) => {
-                    let done = self.snapshot(seq, &bytes);
-                    let _ = answer.send(done.map_err(|cause| failed("snapshot not written", &cause)));
-                }
-                Request::Probe(answer) => {
-                    let done = self.probe();
-                    let _ = answer.send(done.map_err(|cause| failed("still nothing is written", &cause)));
-                }
-                Request::Close(answer) => {
-                    closed = Some(answer);
-                    break;
-                }
-                #[cfg(test)]
-                Request::MaxPages(pages, answer) => {
-                    let sql = format!("PRAGMA max_page_count = {pages}");
-                    answer.send(self.db.query_row(&sql, [], |row| row.get(0)).unwrap()).unwrap();
-                }
-            }
-        }
-        if let Err((_, cause)) = self.db.close() {
-            warn!(error = %cause, "store was not closed in order");
-        }
-        // After the connection: the next owner finds everything in place.
-        drop(self.lock);
-        if let Some(closed) = closed {
-            let _ = closed.send(());
-        }
-    }
-
-    fn append(&mut self, batch: &Batch) -> rusqlite::Result<()> {
-        let tx = self.db.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        if self.suspect {
-            // A commit that failed halfway may have come to be all the same. It was refused.
-            tx.execute("DELETE FROM events WHERE seq >= ?1", params![self.next.cast_signed()])?;
-        }
-        let mut next = self.next;
-        {
-            let mut insert = tx.prepare_cached(
-                "INSERT INTO events (seq, time_ms, user, project, request_id, body, comment, owner)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
-            )?;
-            let mut put = tx.prepare_cached("INSERT OR REPLACE INTO outputs VALUES (?1, ?2, ?3, ?4)")?;
-            let mut forget = tx.prepare_cached("DELETE FROM outputs WHERE job = ?1")?;
-            for Event { seq, time, by, owner, kind } in &batch.events {
-                let body = serde_json::to_string(kind)
-                    .map_err(|cause| rusqlite::Error::ToSqlConversionFailure(cause.into()))?;
-                insert.execute(params![
-                    seq.cast_signed(),
-                    time.0,
-                    &*by.user,
-                    &*by.project,
-                    &*by.request_id,
-                    body,
-                    by.comment.as_deref(),
-                    owner_text(owner)
-                ])?;
-                next = seq + 1;
-            }
-            for (job, Output { stdout, stderr, truncated }) in &batch.outputs {
-                put.execute(params![&**job, stdout, stderr, truncated])?;
-            }
-            for event in &batch.events {
-                if let Kind::JobsForgotten { jobs } = &event.kind {
-                    for job in jobs {
-                        forget.execute(params![&**job])?;
-                    }
-                }
-            }
-        }
-        tx.commit()?;
-        self.next = next;
-        Ok(())
-    }
-
-    fn probe(&self) -> rusqlite::Result<()> {
-        let next = self.next.to_string();
-        let sql = "INSERT OR REPLACE INTO meta VALUES ('probed_at', ?1)";
-        self.db.execute(sql, params![next]).map(drop)
-    }
-
-    fn snapshot(&mut self, seq: u64, bytes: &[u8]) -> rusqlite::Result<()> {
-        let tx = self.db.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        tx.execute(
-            "INSERT OR REPLACE INTO snapshots VALUES (?1, ?2, ?3)",
-            params![seq.cast_signed(), snapshot::FORMAT, bytes],
-        )?;
-        tx.execute("DELETE FROM snapshots WHERE seq < ?1", params![seq.cast_signed()])?;
-        tx.commit()
     }
 }
 
@@ -460,7 +360,7 @@ pub fn owner_text(owner: &Owner) -> Option<&str> {
 }
 
 /// From the columns [`EVENT`].
-fn event(row: &rusqlite::Row<'_>) -> Result<Event, String> {
+pub fn event(row: &rusqlite::Row<'_>) -> Result<Event, String> {
     let text = |cause: rusqlite::Error| cause.to_string();
     let name = |at| row.get::<_, String>(at).map(Name::from).map_err(text);
     let maybe = |at| row.get::<_, Option<String>>(at).map_err(text);
@@ -486,7 +386,7 @@ fn event(row: &rusqlite::Row<'_>) -> Result<Event, String> {
 }
 
 /// The cause goes to the log, once, here.
-fn failed(what: &str, cause: &rusqlite::Error) -> StoreError {
+pub fn failed(what: &str, cause: &rusqlite::Error) -> StoreError {
     error!(error = %cause, "{what}");
     match cause.sqlite_error_code() {
         Some(ErrorCode::DiskFull) => StoreError::Full,

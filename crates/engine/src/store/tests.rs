@@ -79,6 +79,8 @@ async fn a_crash_in_the_middle_of_a_write_leaves_the_whole_batch_or_nothing() {
         copy(&home, &crashed);
         let wal = fs::OpenOptions::new().write(true).open(crashed.join("pileus.db-wal")).unwrap();
         wal.set_len(len).unwrap();
+        // The crash came before the answer.
+        fs::write(crashed.join("pileus.seq"), format!("{:020}\n", 1)).unwrap();
         let wanted = if len == new { &view } else { &before };
         assert_eq!(reopened(&crashed), *wanted, "with {len} of {new} bytes");
         fs::remove_dir_all(&crashed).unwrap();
@@ -133,32 +135,220 @@ async fn a_full_disk_refuses_writes_until_there_is_space() {
 
 #[test]
 fn other_users_cannot_read_the_state() {
-    // Mode of a database that is there already, and of all its files once it is open.
+    // Mode of a folder that is there already, its mode once it is open, and the mode of a database in it.
     let cases = [
-        (None, 0o600),
-        (Some(0o644), 0o640),
-        (Some(0o666), 0o660),
-        (Some(0o600), 0o600),
-        (Some(0o640), 0o640),
+        (0o755, 0o711, None),
+        (0o755, 0o711, Some(0o644)),
+        (0o777, 0o711, Some(0o666)),
+        (0o750, 0o710, Some(0o640)),
+        (0o711, 0o711, Some(0o600)),
+        (0o700, 0o700, Some(0o000)),
+        (0o700, 0o700, Some(0o640)),
     ];
-    for (before, expected) in cases {
+    for (folder, expected, before) in cases {
         let dir = tempfile::tempdir().unwrap();
-        fs::set_permissions(dir.path(), PermissionsExt::from_mode(0o755)).unwrap();
+        fs::set_permissions(dir.path(), PermissionsExt::from_mode(folder)).unwrap();
         if let Some(mode) = before {
             drop(Sqlite::open(dir.path()).unwrap());
             closed(dir.path());
             fs::set_permissions(dir.path().join("pileus.db"), PermissionsExt::from_mode(mode)).unwrap();
         }
+        fs::set_permissions(dir.path(), PermissionsExt::from_mode(folder)).unwrap();
         let _store = Sqlite::open(dir.path()).unwrap();
-        let files = fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap());
-        let files: Vec<_> =
-            files.filter(|file| file.file_name().to_string_lossy().starts_with("pileus.db")).collect();
-        assert!(!files.is_empty());
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o7777;
+        assert_eq!(mode(dir.path()), expected, "{folder:o}");
+        let files: Vec<_> = fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().path()).collect();
+        assert!(files.len() >= 5, "{files:?}");
         for file in files {
-            let mode = file.metadata().unwrap().permissions().mode() & 0o777;
-            assert_eq!(mode, expected, "{before:?}: {}", file.path().display());
+            assert_eq!(mode(&file), 0o600, "{before:?}: {}", file.display());
         }
     }
+}
+
+#[test]
+fn a_folder_that_cannot_be_closed_to_others_is_refused() {
+    let cases: [(&str, u32, &[&str], Option<&str>); 6] = [
+        ("a folder for all", 0o1777, &[], Some("files of all users")),
+        ("files of others", 0o755, &["notes.txt"], Some("notes.txt is not of a state")),
+        ("files of others, closed", 0o700, &["notes.txt"], None),
+        ("files of others, to pass through", 0o711, &["notes.txt"], None),
+        ("a new file system", 0o755, &["lost+found"], None),
+        ("of an older version", 0o755, &["lock", "vms", "channel-key", "credentials"], None),
+    ];
+    for (case, mode, names, problem) in cases {
+        let dir = tempfile::tempdir().unwrap();
+        names.iter().for_each(|name| fs::write(dir.path().join(name), "").unwrap());
+        fs::set_permissions(dir.path(), PermissionsExt::from_mode(mode)).unwrap();
+        let found = Sqlite::open(dir.path()).map(drop).err().map(|error| error.to_string());
+        assert_eq!(found.is_some(), problem.is_some(), "{case}: {found:?}");
+        if let (Some(found), Some(problem)) = (found, problem) {
+            assert!(found.contains(problem) && found.contains("chmod 700"), "{case}: {found}");
+            assert_eq!(fs::metadata(dir.path()).unwrap().permissions().mode() & 0o7777, mode, "{case}");
+        }
+    }
+}
+
+/// Changes files of a state folder.
+type Act = fn(&Path);
+
+fn remove(path: &Path, names: &[&str]) {
+    names.iter().for_each(|name| fs::remove_file(path.join(name)).unwrap());
+}
+
+fn empty(path: &Path, name: &str) {
+    fs::OpenOptions::new().write(true).open(path.join(name)).unwrap().set_len(0).unwrap();
+}
+
+#[tokio::test]
+async fn a_state_that_has_lost_a_part_is_refused() {
+    const DB: &str = "pileus.db";
+    const WAL: &str = "pileus.db-wal";
+    // What is done to a folder whose owner was killed, and what is said of it.
+    let cases: [(&str, Act, Option<&str>); 13] = [
+        ("nothing", |_| (), None),
+        ("no index of the journal", |dir| remove(dir, &["pileus.db-shm"]), None),
+        ("no journal", |dir| remove(dir, &[WAL, "pileus.db-shm"]), Some("event 3 was acknowledged")),
+        ("no journal, but its index", |dir| remove(dir, &[WAL]), Some("event 3 was acknowledged")),
+        ("an empty journal", |dir| empty(dir, WAL), Some("event 3 was acknowledged")),
+        (
+            "half a journal",
+            |dir| {
+                let wal = fs::OpenOptions::new().write(true).open(dir.join(WAL)).unwrap();
+                wal.set_len(wal.metadata().unwrap().len() - 4096).unwrap();
+            },
+            Some("it ends at event 2, and event 3 was acknowledged"),
+        ),
+        ("no database", |dir| remove(dir, &[DB]), Some("pileus.db is missing, admin-token, pileus.seq")),
+        ("an empty database", |dir| empty(dir, DB), Some("pileus.db is empty, admin-token")),
+        (
+            "an empty database and nothing else of its own",
+            |dir| {
+                empty(dir, DB);
+                remove(dir, &["pileus.seq", "admin-token", "pileus.db-shm"]);
+            },
+            Some("pileus.db is empty, pileus.db-wal is there"),
+        ),
+        (
+            "the token alone",
+            |dir| remove(dir, &[DB, WAL, "pileus.db-shm", "pileus.seq"]),
+            Some("pileus.db is missing, admin-token is there"),
+        ),
+        (
+            "VMs alone",
+            |dir| {
+                remove(dir, &[DB, WAL, "pileus.db-shm", "pileus.seq", "admin-token"]);
+                fs::create_dir_all(dir.join("vms/local-1")).unwrap();
+            },
+            Some("pileus.db is missing, vms/ is there"),
+        ),
+        ("a broken number", |dir| fs::write(dir.join("pileus.seq"), "12").unwrap(), None),
+        ("all of it", |dir| remove(dir, &[DB, WAL, "pileus.db-shm", "pileus.seq", "admin-token"]), None),
+    ];
+    let dir = tempfile::tempdir().unwrap();
+    let (home, crashed) = (dir.path().join("home"), dir.path().join("crashed"));
+    let (store, _) = Sqlite::open(&home).unwrap();
+    fs::write(home.join("admin-token"), "secret").unwrap();
+    for seq in 1..=3 {
+        store.append(batch([event(seq, Kind::JobSubmitted(job(&seq.to_string())))])).await.unwrap();
+    }
+    for (case, act, problem) in cases {
+        copy(&home, &crashed);
+        act(&crashed);
+        let before = contents(&crashed);
+        let found = Sqlite::open(&crashed).map(drop);
+        match (&found, problem) {
+            (Ok(()), None) => closed(&crashed),
+            (Err(error @ OpenError::Lost { .. }), Some(problem)) => {
+                let shown = error.to_string();
+                assert!(shown.contains(problem) && shown.contains("backup"), "{case}: {shown}");
+                if !shown.contains("acknowledged:") {
+                    assert_eq!(contents(&crashed), before, "{case}: it was touched");
+                }
+            }
+            _ => panic!("{case}: {found:?}"),
+        }
+        fs::remove_dir_all(&crashed).unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_folder_that_is_lost_while_it_is_open_takes_no_more_events() {
+    let cases: [(&str, Act); 6] = [
+        ("folder renamed", |dir| fs::rename(dir, dir.with_extension("away")).unwrap()),
+        ("folder replaced", |dir| {
+            fs::rename(dir, dir.with_extension("away")).unwrap();
+            copy(&dir.with_extension("away"), dir);
+        }),
+        ("folder removed", |dir| fs::remove_dir_all(dir).unwrap()),
+        ("database removed", |dir| remove(dir, &["pileus.db"])),
+        ("journal removed", |dir| remove(dir, &["pileus.db-wal"])),
+        ("journal emptied", |dir| empty(dir, "pileus.db-wal")),
+    ];
+    for (case, act) in cases {
+        let dir = tempfile::tempdir().unwrap();
+        let home = dir.path().join("home");
+        let (store, mut view) = Sqlite::open(&home).unwrap();
+        let first = event(1, Kind::JobSubmitted(job("1")));
+        store.append(batch([first.clone()])).await.unwrap();
+        apply(&mut view, &first);
+        act(&home);
+        let second = batch([event(2, Kind::JobSubmitted(job("2")))]);
+        assert_eq!(store.append(second.clone()).await, Err(StoreError::Unavailable), "{case}");
+        if case == "folder renamed" {
+            fs::rename(home.with_extension("away"), &home).unwrap();
+            store.append(second).await.unwrap();
+            apply(&mut view, &event(2, Kind::JobSubmitted(job("2"))));
+        }
+        let other = if case == "folder replaced" { Some(contents(&home)) } else { None };
+        store.close().await;
+        match case {
+            "folder renamed" | "journal removed" => assert_eq!(reopened(&home), view, "{case}"),
+            "folder replaced" => assert_eq!(Some(contents(&home)), other, "the other folder was touched"),
+            _ => {}
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_sequence_number_that_is_taken_is_another_owner() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, mut view) = Sqlite::open(dir.path()).unwrap();
+    let ours: Vec<_> = (1..=2).map(|seq| event(seq, Kind::JobSubmitted(job(&seq.to_string())))).collect();
+    store.append(batch(ours.clone())).await.unwrap();
+    ours.iter().for_each(|event| apply(&mut view, event));
+    let theirs = event(3, Kind::JobSubmitted(job("theirs")));
+    {
+        let db = rusqlite::Connection::open(dir.path().join("pileus.db")).unwrap();
+        let body = serde_json::to_string(&theirs.kind).unwrap();
+        let sql = "INSERT INTO events (seq, time_ms, user, project, request_id, body)
+                   VALUES (3, 1000, 'ann', 'p', 'req-1', ?1)";
+        db.execute(sql, [body]).unwrap();
+    }
+    apply(&mut view, &theirs);
+    let next = batch([event(3, Kind::JobSubmitted(job("3")))]);
+    for attempt in 1..=2 {
+        assert_eq!(store.append(next.clone()).await, Err(StoreError::Fenced), "attempt {attempt}");
+    }
+    store.close().await;
+    assert_eq!(reopened(dir.path()), view, "nothing of the other owner was deleted");
+}
+
+#[test]
+fn a_folder_without_its_lock_file_is_still_taken() {
+    let dir = tempfile::tempdir().unwrap();
+    let held = Sqlite::open(dir.path()).unwrap();
+    fs::remove_file(dir.path().join("lock")).unwrap();
+    let second = Sqlite::open(dir.path()).map(drop);
+    assert!(matches!(second, Err(OpenError::InUse { .. })), "{second:?}");
+    drop(held);
+    closed(dir.path());
+    // An older version locks the file alone.
+    let old = fs::File::create(dir.path().join("lock")).unwrap();
+    old.lock().unwrap();
+    let second = Sqlite::open(dir.path()).map(drop);
+    assert!(matches!(second, Err(OpenError::InUse { .. })), "{second:?}");
+    drop(old);
+    drop(Sqlite::open(dir.path()).unwrap());
 }
 
 #[test]
@@ -250,13 +440,12 @@ fn a_snapshot_holds_everything() {
 
 /// Waits until the thread of a dropped store has let go of its folder.
 fn closed(dir: &Path) {
-    let lock = fs::File::open(dir.join("lock")).unwrap();
-    lock.lock().unwrap();
+    fs::File::open(dir).unwrap().lock().unwrap();
 }
 
 fn contents(path: &Path) -> Vec<(std::ffi::OsString, Vec<u8>)> {
     let Ok(entries) = fs::read_dir(path) else { return Vec::new() };
-    let read = |entry: fs::DirEntry| (entry.file_name(), fs::read(entry.path()).unwrap());
+    let read = |entry: fs::DirEntry| (entry.file_name(), fs::read(entry.path()).unwrap_or_default());
     let mut all: Vec<_> = entries.map(|entry| read(entry.unwrap())).collect();
     all.retain(|(name, _)| name != "lock");
     all.sort();
