@@ -134,7 +134,7 @@ pub fn check(options: &Options, report: &mut Report) -> Option<Checked> {
         paths.extend(tls.paths().cloned());
         let keys = serve::Keys::read(tls, server.settings.http2);
         if keys.is_ok() {
-            let warnings = serve::tls_warnings(tls, SystemClock::default().now()).into_iter();
+            let warnings = serve::tls_warnings(tls, SystemClock.now()).into_iter();
             let warnings = warnings.map(|warning| warning.at(&server.section, Some("tls")));
             report.extend(warnings.map(|warning| Diagnostic { warning: true, ..warning }));
         }

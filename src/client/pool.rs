@@ -14,7 +14,7 @@ use bytes::Bytes;
 use http::{HeaderMap, Request, StatusCode, header, response::Parts};
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::client::conn::http1::SendRequest;
-use pileus_model::{Clock, Time};
+use pileus_model::{Clock, Monotonic};
 use tokio::select;
 
 use super::{Connection, Endpoint, Tls, causes};
@@ -62,7 +62,7 @@ pub enum Failure {
 /// Idle connections to one server.
 pub struct Pool {
     endpoint: Endpoint,
-    idle: Mutex<Vec<(Connection, Time)>>,
+    idle: Mutex<Vec<(Connection, Monotonic)>>,
 }
 
 impl Pool {
@@ -80,7 +80,7 @@ impl Pool {
         patience: Patience,
         clock: &dyn Clock,
     ) -> Result<Reply, Failure> {
-        let mut idle = self.take(clock.now());
+        let mut idle = self.take(clock.monotonic());
         for last in [false, true] {
             let mut connection = match idle.take() {
                 Some(connection) => connection,
@@ -95,7 +95,7 @@ impl Pool {
                 Err(Failure::Lost(_)) if !last => {}
                 Err(failure) => return Err(failure),
                 Ok(reply) => {
-                    self.put(connection, &reply, clock.now());
+                    self.put(connection, &reply, clock.monotonic());
                     return Ok(reply);
                 }
             }
@@ -105,14 +105,14 @@ impl Pool {
     }
 
     /// Takes an idle connection that is still open. All others are dropped.
-    fn take(&self, now: Time) -> Option<Connection> {
+    fn take(&self, now: Monotonic) -> Option<Connection> {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         // The youngest first: the rest age, and go.
         idle.retain(|(connection, since)| !connection.sender.is_closed() && now.since(*since) < IDLE_TIME);
         idle.pop().map(|(connection, _)| connection)
     }
 
-    fn put(&self, connection: Connection, reply: &Reply, now: Time) {
+    fn put(&self, connection: Connection, reply: &Reply, now: Monotonic) {
         let closes = reply.headers.get_all(header::CONNECTION).iter().any(|value| {
             let options = value.to_str().unwrap_or_default().split(',');
             options.map(str::trim).any(|option| option.eq_ignore_ascii_case("close"))

@@ -137,7 +137,7 @@ fn store(access: &TokenAccess) -> Result<String, Failure> {
 }
 
 fn clock() -> Arc<dyn Clock> {
-    Arc::new(SystemClock::default())
+    Arc::new(SystemClock)
 }
 
 fn refused(refusal: Refusal) -> Failure {

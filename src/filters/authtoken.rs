@@ -116,7 +116,7 @@ impl Stage {
         let [user, service] = take_secrets(request.headers_mut(), [&X_AUTH_TOKEN, &X_SERVICE_TOKEN]);
         let Some(user) = user else { return self.go(Err(Unknown::Invalid), inner, request) };
         if service.is_none() {
-            match self.cache.find(&self.cache.key(user.as_bytes(), false), self.clock.now()) {
+            match self.cache.find(&self.cache.key(user.as_bytes(), false), self.clock.monotonic()) {
                 Found::Known(caller) => {
                     return self.go(Ok((caller, Secrets { user, service })), inner, request);
                 }

@@ -17,7 +17,7 @@ use std::{
 };
 
 use http::Method;
-use pileus_model::{Clock, Time};
+use pileus_model::{Clock, Monotonic};
 use pileus_sdk::{Fault, Filter, Request};
 use serde::Deserialize;
 
@@ -113,13 +113,13 @@ struct Sign {
     path: PathBuf,
     clock: Arc<dyn Clock>,
     /// When it was looked at, and what it said if it was there.
-    seen: Mutex<Option<(Time, Option<Arc<str>>)>>,
+    seen: Mutex<Option<(Monotonic, Option<Arc<str>>)>>,
 }
 
 impl Sign {
     /// What clients are told, where the file is there.
     fn look(&self, message: &str) -> Option<Arc<str>> {
-        let now = self.clock.now();
+        let now = self.clock.monotonic();
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         match &*seen {
             Some((at, said)) if now.since(*at) < FRESH => said.clone(),

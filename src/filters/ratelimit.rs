@@ -196,7 +196,7 @@ impl Limiter {
             return Ok(None);
         }
         let context = request.context();
-        let (key, now) = (self.key(context)?, self.clock.now());
+        let (key, now) = (self.key(context)?, self.clock.monotonic());
         let mut told = self.headers.then(Told::default);
         let answer = self.buckets.take(key, chosen, now, |index, left| {
             if let (Some(told), Some(limit)) = (&mut told, self.limits.get(index)) {
@@ -304,7 +304,7 @@ impl Limiter {
         let now = self.clock.now();
         let mut rates: Vec<(&str, &str, Vec<Value>)> = Vec::new();
         let mine = self.of_roles(context);
-        let each = self.limits.iter().zip(self.buckets.remaining(key, now)).enumerate();
+        let each = self.limits.iter().zip(self.buckets.remaining(key, self.clock.monotonic())).enumerate();
         for (_, (limit, (remaining, wait_ms))) in each.filter(|(index, _)| mine & (1 << index) != 0) {
             let next = now.after(Duration::from_millis(wait_ms));
             // Whole seconds: now, or a time when it is sure to do.

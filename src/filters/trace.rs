@@ -28,7 +28,7 @@ use std::{
 use bytes::Bytes;
 use http::{Method, StatusCode};
 use http_body::{Body as _, Frame, SizeHint};
-use pileus_model::{BoxFuture, Clock};
+use pileus_model::{BoxFuture, Clock, Monotonic};
 use pileus_sdk::{
     Answer, Body, Fault, Filter, Request, Response, Seen,
     body::{BoxError, Stream},
@@ -155,7 +155,7 @@ impl Future for Traced {
 #[derive(Debug)]
 struct Entry {
     line: Line,
-    start_us: i64,
+    start: Monotonic,
     seen: Arc<Seen>,
     /// `true` if the answer's body is not sent.
     is_head: bool,
@@ -172,7 +172,7 @@ impl Entry {
         let context = request.context_mut();
         context.seen = Some(seen.clone());
         context.note();
-        Self { line, start_us: log.clock.now_us(), seen, is_head, status: None, bytes: 0 }
+        Self { line, start: log.clock.monotonic(), seen, is_head, status: None, bytes: 0 }
     }
 }
 
@@ -216,9 +216,10 @@ impl Pending<Arc<AccessLog>> {
 
 impl<L: Deref<Target = AccessLog>> Drop for Pending<L> {
     fn drop(&mut self) {
-        let Some(Entry { line, start_us, seen, status, bytes, .. }) = self.entry.take() else { return };
-        let end_us = self.log.clock.now_us();
-        let duration_us = u64::try_from(end_us.saturating_sub(start_us)).unwrap_or(0);
+        let Some(Entry { line, start, seen, status, bytes, .. }) = self.entry.take() else { return };
+        let clock = &self.log.clock;
+        let (end_us, duration) = (clock.now_us(), clock.monotonic().since(start));
+        let duration_us = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
         let outcome = Outcome { status, bytes, end_us, duration_us };
         line.finish(&seen, &outcome, |line| self.log.sink.push(line));
     }

@@ -17,7 +17,7 @@ use std::{
     },
 };
 
-use pileus_model::Clock;
+use pileus_model::{Clock, Monotonic};
 use pileus_sdk::{Request, Stack};
 
 use super::Histogram;
@@ -61,20 +61,21 @@ struct Span {
     spent_ns: Arc<AtomicU64>,
     /// What the stages beside this one had spent before.
     before_ns: u64,
-    start_ns: u64,
+    start: Monotonic,
 }
 
 impl Span {
     fn new(stage: &Arc<Stage>, request: &mut Request) -> Self {
         let spent_ns = request.context_mut().spent_ns.get_or_insert_default().clone();
         let before_ns = spent_ns.swap(0, Relaxed);
-        Self { stage: stage.clone(), spent_ns, before_ns, start_ns: stage.clock.now_ns() }
+        Self { stage: stage.clone(), spent_ns, before_ns, start: stage.clock.monotonic() }
     }
 }
 
 impl Drop for Span {
     fn drop(&mut self) {
-        let total = self.stage.clock.now_ns().saturating_sub(self.start_ns);
+        let spent = self.stage.clock.monotonic().since(self.start);
+        let total = u64::try_from(spent.as_nanos()).unwrap_or(u64::MAX);
         let below = self.spent_ns.swap(self.before_ns.saturating_add(total), Relaxed);
         self.stage.own.add(total.saturating_sub(below));
         self.stage.total.add(total);

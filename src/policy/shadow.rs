@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use pileus_model::{Clock, Time};
+use pileus_model::{Clock, Monotonic};
 use pileus_sdk::{Caller, Route};
 
 use super::{Decision, Policy, Target};
@@ -37,7 +37,7 @@ pub struct Shadow {
 /// What was logged in this minute.
 #[derive(Default)]
 struct Log {
-    since: Time,
+    since: Monotonic,
     lines: u32,
     left_out: u64,
 }
@@ -80,7 +80,7 @@ impl Shadow {
     /// How many lines were left out before this one; `None`: this one is, too.
     fn may_log(&self) -> Option<u64> {
         let mut log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
-        let now = self.clock.now();
+        let now = self.clock.monotonic();
         if log.lines == 0 || now.since(log.since) >= MINUTE {
             (log.since, log.lines) = (now, 0);
         }

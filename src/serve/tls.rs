@@ -196,7 +196,7 @@ mod tests {
     #[test]
     fn files_that_are_most_likely_not_meant_have_a_warning() {
         let folder = made();
-        let now = pileus_engine::SystemClock::default();
+        let now = pileus_engine::SystemClock;
         let (now, long_ago) = (pileus_model::Clock::now(&now), Time(0));
         // Files, time; setting and text of each warning.
         type Case = ([&'static str; 4], Time, &'static [(&'static str, &'static str)]);

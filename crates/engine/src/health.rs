@@ -25,7 +25,7 @@ const INTERVALS: u32 = 3;
 
 const GRACE: Duration = Duration::from_secs(30);
 
-/// Signs of life. Moments are nanoseconds of [`Clock::now_ns`]; 0: none.
+/// Signs of life. Moments are nanoseconds of [`Clock::monotonic`]; 0: none.
 #[derive(Debug, Default)]
 pub struct Health {
     /// Begin of the batch that is being written.
@@ -101,7 +101,7 @@ impl Health {
 }
 
 fn moment(clock: &dyn Clock) -> u64 {
-    clock.now_ns().max(1)
+    clock.monotonic().0.max(1)
 }
 
 #[cfg(test)]

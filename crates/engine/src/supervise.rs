@@ -2,7 +2,7 @@
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
-use pileus_model::Clock;
+use pileus_model::{Clock, Monotonic};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::error;
@@ -80,16 +80,16 @@ pub fn said(panic: &(dyn std::any::Any + Send)) -> &str {
     text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("it panicked")
 }
 
-/// Moments of the latest panics, in nanoseconds of the clock.
+/// Moments of the latest panics, by the monotonic count.
 #[derive(Default)]
-struct Panics(VecDeque<u64>);
+struct Panics(VecDeque<Monotonic>);
 
 impl Panics {
     /// Notes a panic. `true` if there were too many within the window.
     fn too_many(&mut self, clock: &dyn Clock) -> bool {
-        let now = clock.now_ns();
+        let now = clock.monotonic();
         self.0.push_back(now);
-        self.0.retain(|at| u128::from(now.saturating_sub(*at)) < WINDOW.as_nanos());
+        self.0.retain(|at| now.since(*at) < WINDOW);
         self.0.len() >= PANICS_MAX
     }
 }

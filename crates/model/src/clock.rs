@@ -40,22 +40,50 @@ impl fmt::Debug for Time {
     }
 }
 
-/// Where the time comes from. One is made at start and handed to everybody.
+/// A moment of a clock's monotonic count, in nanoseconds since an origin of the clock's own choice. Of use
+/// within one process alone: to be compared with other moments of the same clock, never stored.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Monotonic(pub u64);
+
+impl Monotonic {
+    /// Whole milliseconds since the origin. Differences of these do not lose a part at each step.
+    pub fn ms(self) -> u64 {
+        self.0 / 1_000_000
+    }
+
+    /// Duration since `earlier`; zero where `earlier` is later.
+    pub fn since(self, earlier: Monotonic) -> Duration {
+        Duration::from_nanos(self.0.saturating_sub(earlier.0))
+    }
+
+    /// The moment `duration` after this one.
+    pub fn after(self, duration: Duration) -> Monotonic {
+        Monotonic(self.0.saturating_add(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)))
+    }
+}
+
+impl fmt::Debug for Monotonic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "+{:?}", Duration::from_nanos(self.0))
+    }
+}
+
+/// Source of time. One is made at start and handed to every part that needs it.
+///
+/// Durations (intervals, time-outs, back-offs, rates) are measured by [`monotonic`](Clock::monotonic). Wall
+/// time is for timestamps, and for ends that others set by wall time, such as that of a token.
 pub trait Clock: Send + Sync + fmt::Debug {
-    /// The time now. Never goes backwards.
+    /// The wall clock. May jump ahead and back.
     fn now(&self) -> Time;
 
-    /// The same in microseconds, for measuring how long something took. A clock that counts nothing
-    /// finer than milliseconds need not say more.
+    /// The wall clock in microseconds since the Unix epoch, for log lines.
     fn now_us(&self) -> i64 {
         self.now().0.saturating_mul(1000)
     }
 
-    /// Nanoseconds since some moment of the clock's own choice, for measuring what is shorter than a
-    /// microsecond.
-    fn now_ns(&self) -> u64 {
-        u64::try_from(self.now_us()).unwrap_or(0).saturating_mul(1000)
-    }
+    /// The monotonic count. Never goes backwards, and no change of the wall clock moves it. Counts while
+    /// the host is suspended.
+    fn monotonic(&self) -> Monotonic;
 
     /// Ends once `duration` has passed on this clock.
     fn sleep(&self, duration: Duration) -> BoxFuture<()>;
@@ -67,24 +95,34 @@ pub struct ManualClock(std::sync::Arc<Mutex<Manual>>);
 
 #[derive(Debug, Default)]
 struct Manual {
+    /// Wall time.
     now: Time,
+    monotonic: Monotonic,
     sleepers: Vec<Waker>,
 }
 
 impl ManualClock {
-    /// A clock that shows `start`.
+    /// A clock that shows `start`. Its monotonic count starts at a value that has no meaning.
     pub fn at(start: Time) -> Self {
-        Self(std::sync::Arc::new(Mutex::new(Manual { now: start, sleepers: Vec::new() })))
+        let monotonic = Monotonic(1_000_000_000_000);
+        Self(std::sync::Arc::new(Mutex::new(Manual { now: start, monotonic, sleepers: Vec::new() })))
     }
 
-    /// Moves the clock forward and wakes whoever slept.
+    /// Lets time pass: wall clock and monotonic count move forward, and sleeps end.
     pub fn advance(&self, by: Duration) {
         let sleepers = {
             let mut inner = self.lock();
             inner.now = inner.now.after(by);
+            inner.monotonic = inner.monotonic.after(by);
             std::mem::take(&mut inner.sleepers)
         };
         sleepers.into_iter().for_each(Waker::wake);
+    }
+
+    /// Sets the wall clock ahead, or back by a negative number of milliseconds. No time passes.
+    pub fn jump(&self, by_ms: i64) {
+        let mut inner = self.lock();
+        inner.now = Time(inner.now.0.saturating_add(by_ms));
     }
 
     fn lock(&self) -> MutexGuard<'_, Manual> {
@@ -97,16 +135,38 @@ impl Clock for ManualClock {
         self.lock().now
     }
 
+    fn monotonic(&self) -> Monotonic {
+        self.lock().monotonic
+    }
+
     fn sleep(&self, duration: Duration) -> BoxFuture<()> {
         let clock = self.clone();
-        let until = clock.now().after(duration);
+        let until = clock.monotonic().after(duration);
         Box::pin(poll_fn(move |cx| {
             let mut inner = clock.lock();
-            if inner.now >= until {
+            if inner.monotonic >= until {
                 return Poll::Ready(());
             }
             inner.sleepers.push(cx.waker().clone());
             Poll::Pending
         }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_jump_moves_the_wall_clock_alone() {
+        let clock = ManualClock::at(Time(10_000));
+        let start = clock.monotonic();
+        for (by_ms, wall_ms, passed_ms) in [(-3_600_000, -3_589_000, 1000), (3_600_000, 12_000, 2000)] {
+            clock.jump(by_ms);
+            clock.advance(Duration::from_secs(1));
+            assert_eq!(clock.now(), Time(wall_ms), "{by_ms} ms");
+            assert_eq!(clock.monotonic().since(start), Duration::from_millis(passed_ms), "{by_ms} ms");
+        }
+        assert_eq!(start.since(clock.monotonic()), Duration::ZERO);
     }
 }

@@ -19,7 +19,7 @@ mod vm;
 
 use std::{future::Future, pin::Pin, sync::Arc};
 
-pub use clock::{Clock, ManualClock, Time};
+pub use clock::{Clock, ManualClock, Monotonic, Time};
 pub use cloud::{Cloud, CloudSpec, ImageRecord, Origin, Size};
 pub use command::{Actor, Command, JobSpec, OPERATOR, Refusal};
 pub use engine::{Beat, Engine, Idle, Receipt};

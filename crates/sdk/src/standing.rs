@@ -8,7 +8,7 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use http::HeaderValue;
-use pileus_model::{BoxFuture, Clock, Time};
+use pileus_model::{BoxFuture, Clock, Monotonic};
 
 use crate::{Call, Caller, Decide, policy::Successor};
 
@@ -59,7 +59,7 @@ impl fmt::Debug for Admission {
 /// Grounds on which a call was let in.
 pub struct Standing {
     clock: Arc<dyn Clock>,
-    checked: Time,
+    checked: Monotonic,
     admission: Option<Admission>,
     caller: Option<Arc<Caller>>,
     policy: Option<Arc<dyn Decide>>,
@@ -80,7 +80,7 @@ impl Standing {
         let project = || vec![("project_id".to_owned(), call.project().into_owned())];
         rules.extend(also.iter().map(|rule| (*rule, project())));
         Self {
-            checked: clock.now(),
+            checked: clock.monotonic(),
             clock,
             admission: context.admission.clone(),
             caller: context.caller.clone(),
@@ -91,12 +91,12 @@ impl Standing {
 
     /// Grounds that are an admission alone, or nothing: for tests, and for answers that no call began.
     pub fn new(clock: Arc<dyn Clock>, admission: Option<Admission>, caller: Option<Arc<Caller>>) -> Self {
-        Self { checked: clock.now(), clock, admission, caller, policy: None, rules: Vec::new() }
+        Self { checked: clock.monotonic(), clock, admission, caller, policy: None, rules: Vec::new() }
     }
 
     /// Time until the next check is due.
     pub fn due_in(&self) -> Duration {
-        RECHECK.saturating_sub(self.clock.now().since(self.checked))
+        RECHECK.saturating_sub(self.clock.monotonic().since(self.checked))
     }
 
     /// Checks the grounds if that is due. `false`: a new request like this one would be refused.
@@ -105,7 +105,7 @@ impl Standing {
             return true;
         }
         let holds = self.check().await;
-        self.checked = self.clock.now();
+        self.checked = self.clock.monotonic();
         holds
     }
 
@@ -157,7 +157,7 @@ impl fmt::Debug for Standing {
 mod tests {
     use std::sync::{Mutex, OnceLock};
 
-    use pileus_model::ManualClock;
+    use pileus_model::{ManualClock, Time};
 
     use super::*;
 
@@ -249,7 +249,7 @@ mod tests {
             let secrets = Secrets { user: HeaderValue::from_static("secret"), service: None };
             let mut standing = Standing {
                 clock: Arc::new(clock.clone()),
-                checked: Time(0),
+                checked: clock.monotonic(),
                 admission: Some(Admission::new(gate.clone(), secrets)),
                 caller: caller("p", "member"),
                 policy: Some(policy.clone()),

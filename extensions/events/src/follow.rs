@@ -8,7 +8,7 @@ use std::{collections::VecDeque, future::poll_fn, sync::Arc, task::Poll, time::D
 
 use pileus_sdk::{
     Standing, json,
-    model::{BoxFuture, Clock, Engine, Event, Time},
+    model::{BoxFuture, Clock, Engine, Event, Monotonic},
     watch,
 };
 
@@ -33,7 +33,7 @@ pub struct Follow {
     after: u64,
     ready: VecDeque<Arc<Event>>,
     /// When something was sent last; `None`: nothing yet.
-    sent: Option<Time>,
+    sent: Option<Monotonic>,
     /// Ends when the server drains.
     stop: BoxFuture<()>,
     /// Grounds on which the client may follow.
@@ -57,7 +57,7 @@ impl Follow {
     /// more. A client comes back with the last id that it saw.
     pub async fn next(mut self) -> Option<(String, Self)> {
         loop {
-            let now = self.clock.now();
+            let now = self.clock.monotonic();
             let Some(sent) = self.sent else { return self.send(now, HELLO.to_owned()) };
             if self.stops().await {
                 return None;
@@ -97,7 +97,7 @@ impl Follow {
         }
     }
 
-    fn send(mut self, now: Time, piece: String) -> Option<(String, Self)> {
+    fn send(mut self, now: Monotonic, piece: String) -> Option<(String, Self)> {
         self.sent = Some(now);
         Some((piece, self))
     }
@@ -114,7 +114,7 @@ mod tests {
 
     use pileus_sdk::{
         Admission, Admit, Caller, Secrets, header,
-        model::{Actor, Kind, ManualClock, Owner},
+        model::{Actor, Kind, ManualClock, Owner, Time},
         standing::RECHECK,
         testing::FakeEngine,
     };

@@ -11,7 +11,7 @@ use std::{
 };
 
 use hmac::{Hmac, KeyInit, Mac};
-use pileus_model::{Clock, Time};
+use pileus_model::{Clock, Monotonic};
 use pileus_sdk::Caller;
 use sha2::Sha256;
 use tokio::{runtime::Handle, sync::watch};
@@ -53,14 +53,14 @@ pub struct Cache {
 struct Shard {
     known: Map<Known>,
     /// Apart from the known ones: strangers, who may send any number of wrong tokens, push nobody out.
-    refused: Map<Time>,
+    refused: Map<Monotonic>,
     /// One question for all who wait for its answer.
     asked: Map<watch::Receiver<Option<Outcome>>>,
 }
 
 struct Known {
     token: Arc<Token>,
-    until: Time,
+    until: Monotonic,
 }
 
 impl Cache {
@@ -84,7 +84,7 @@ impl Cache {
     }
 
     /// Whose a token is, if that is known.
-    pub fn find(&self, key: &Key, now: Time) -> Found<Arc<Caller>> {
+    pub fn find(&self, key: &Key, now: Monotonic) -> Found<Arc<Caller>> {
         let shard = self.shard(key).read().unwrap_or_else(PoisonError::into_inner);
         match shard.find(key, now) {
             // Every request of a token counts its references: of its caller, and of nothing else.
@@ -103,7 +103,7 @@ impl Cache {
     {
         let mut answer = {
             let mut shard = self.write(&key);
-            match shard.find(&key, clock.now()) {
+            match shard.find(&key, clock.monotonic()) {
                 Found::Known(token) => return Outcome::Valid(token.clone()),
                 Found::Refused => return Outcome::Invalid,
                 Found::Nothing => {}
@@ -118,9 +118,9 @@ impl Cache {
                     let (cache, clock, question) = (self.clone(), clock.clone(), begin());
                     runtime.spawn(async move {
                         // A revoked token is good for `time` after this: the answer is not younger.
-                        let asked = clock.now();
+                        let asked = clock.monotonic();
                         let outcome = question.await;
-                        cache.keep(key, &outcome, asked, clock.now());
+                        cache.keep(key, &outcome, asked, &*clock);
                         tell.send_replace(Some(outcome));
                     });
                     answer
@@ -131,14 +131,16 @@ impl Cache {
         told.ok().and_then(|outcome| outcome.clone()).unwrap_or(Outcome::Unavailable)
     }
 
-    fn keep(&self, key: Key, outcome: &Outcome, asked: Time, now: Time) {
+    fn keep(&self, key: Key, outcome: &Outcome, asked: Monotonic, clock: &dyn Clock) {
+        let now = clock.monotonic();
         let mut shard = self.write(&key);
         shard.asked.remove(&key);
         match outcome {
             Outcome::Valid(token) => {
                 let mut until = asked.after(self.time);
                 if !token.is_overdue {
-                    until = until.min(token.expires);
+                    // Its end is a wall time. A clock that jumps afterwards makes it neither older nor younger.
+                    until = until.min(now.after(token.expires.since(clock.now())));
                 }
                 if until > now {
                     make_room(&mut shard.known, self.max, now, |known| known.until);
@@ -174,7 +176,7 @@ impl Cache {
 }
 
 impl Shard {
-    fn find(&self, key: &Key, now: Time) -> Found<&Arc<Token>> {
+    fn find(&self, key: &Key, now: Monotonic) -> Found<&Arc<Token>> {
         if let Some(known) = self.known.get(key).filter(|known| now < known.until) {
             return Found::Known(&known.token);
         }
@@ -187,7 +189,7 @@ impl Shard {
 
 /// Room for one more: who has ended goes, then who ends first. Costs a look at each of a shard, beside the
 /// question to Keystone that it goes with.
-fn make_room<V>(map: &mut Map<V>, max: usize, now: Time, until: impl Fn(&V) -> Time) {
+fn make_room<V>(map: &mut Map<V>, max: usize, now: Monotonic, until: impl Fn(&V) -> Monotonic) {
     if map.len() < max {
         return;
     }

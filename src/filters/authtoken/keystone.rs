@@ -10,7 +10,7 @@ use std::{
     path::PathBuf,
     sync::{
         Arc,
-        atomic::{AtomicI64, AtomicUsize, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -18,7 +18,7 @@ use std::{
 use bytes::Bytes;
 use http::{HeaderValue, Method, StatusCode};
 use pileus_engine::secret_file::{self, Readers};
-use pileus_model::{Clock, Time};
+use pileus_model::{Clock, Monotonic};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::{Mutex, Semaphore};
@@ -134,7 +134,7 @@ pub struct Keystone {
     /// Which address answered last.
     preferred: AtomicUsize,
     /// Until when nobody is asked, because nobody answered.
-    down_until: AtomicI64,
+    down_until: AtomicU64,
     own: Mutex<Own>,
     at_once: Semaphore,
 }
@@ -143,14 +143,14 @@ pub struct Keystone {
 #[derive(Default)]
 struct Own {
     token: Option<OwnToken>,
-    refused_until: Time,
+    refused_until: Monotonic,
 }
 
 #[derive(Clone)]
 struct OwnToken {
     value: HeaderValue,
-    renew_at: Time,
-    expires: Time,
+    renew_at: Monotonic,
+    expires: Monotonic,
 }
 
 impl Keystone {
@@ -162,7 +162,7 @@ impl Keystone {
             admin_projects,
             clock,
             preferred: AtomicUsize::new(0),
-            down_until: AtomicI64::new(i64::MIN),
+            down_until: AtomicU64::new(0),
             own: Mutex::default(),
             at_once: Semaphore::new(AT_ONCE),
         }
@@ -223,7 +223,7 @@ impl Keystone {
     /// A token of our own that is not `refused`. Whoever comes while it is renewed waits for the new one.
     async fn own_token(&self, refused: Option<&HeaderValue>) -> Result<HeaderValue, Trouble> {
         let mut own = self.own.lock().await;
-        let now = self.clock.now();
+        let now = self.clock.monotonic();
         let last = own.token.clone().filter(|it| now < it.expires && Some(&it.value) != refused);
         if let Some(token) = last.as_ref().filter(|it| now < it.renew_at) {
             return Ok(token.value.clone());
@@ -240,11 +240,11 @@ impl Keystone {
         }
     }
 
-    async fn authenticate(&self, refused_until: &mut Time) -> Result<OwnToken, Trouble> {
+    async fn authenticate(&self, refused_until: &mut Monotonic) -> Result<OwnToken, Trouble> {
         let body = self.reach.credentials.document().map_err(Trouble::New)?;
         let (method, path) = (Method::POST, "/auth/tokens?nocatalog");
         let reply = self.ask(Question { method, path, tokens: None, body: body.into() }).await?;
-        let now = self.clock.now();
+        let now = self.clock.monotonic();
         if reply.status != StatusCode::CREATED {
             *refused_until = now.after(REFUSED);
             error!(
@@ -258,13 +258,14 @@ impl Keystone {
             reply.headers.get("x-subject-token").cloned().ok_or_else(|| garbage("there is none"))?;
         value.set_sensitive(true);
         let expires = token::expiry(&reply.body).map_err(|error| garbage(&error))?;
-        let ahead = AHEAD.min(expires.since(now) / 2);
-        Ok(OwnToken { value, renew_at: Time(expires.0.saturating_sub(ahead.as_millis() as i64)), expires })
+        let lives = expires.since(self.clock.now());
+        let ahead = AHEAD.min(lives / 2);
+        Ok(OwnToken { value, renew_at: now.after(lives - ahead), expires: now.after(lives) })
     }
 
     /// Asks one address after the other, until one answers.
     async fn ask(&self, question: Question) -> Result<Reply, Trouble> {
-        if self.clock.now().0 < self.down_until.load(Ordering::Relaxed) {
+        if self.clock.monotonic().0 < self.down_until.load(Ordering::Relaxed) {
             return Err(Trouble::Known);
         }
         let (addresses, first) = (&self.reach.addresses, self.preferred.load(Ordering::Relaxed));
@@ -297,7 +298,7 @@ impl Keystone {
             }
         }
         if silent {
-            self.down_until.store(self.clock.now().after(PAUSE).0, Ordering::Relaxed);
+            self.down_until.store(self.clock.monotonic().after(PAUSE).0, Ordering::Relaxed);
         }
         Err(Trouble::New(troubles.join("; ")))
     }

@@ -18,12 +18,12 @@ use std::{
     hash::{BuildHasher, BuildHasherDefault, Hash, Hasher, RandomState},
     sync::{
         Mutex, PoisonError,
-        atomic::{AtomicI64, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
 
-use pileus_model::Time;
+use pileus_model::Monotonic;
 
 /// A limit, as far as a bucket needs to know it.
 #[derive(Debug, Clone, Copy)]
@@ -39,7 +39,7 @@ pub(super) struct Rate {
 struct Bucket {
     /// At `last`, in milliseconds times the limit's value.
     water: u64,
-    last: Time,
+    last: Monotonic,
 }
 
 impl Rate {
@@ -53,13 +53,13 @@ impl Rate {
         self.capacity().saturating_mul(2)
     }
 
-    fn level(&self, bucket: &Bucket, now: Time) -> u64 {
-        let passed = u64::try_from(now.0.saturating_sub(bucket.last.0)).unwrap_or(0);
+    fn level(&self, bucket: &Bucket, now: Monotonic) -> u64 {
+        let passed = now.ms().saturating_sub(bucket.last.ms());
         bucket.water.saturating_sub(passed.saturating_mul(self.value))
     }
 
     /// How long a request has to wait, in milliseconds, rounded up; 0: not at all.
-    fn wait_ms(&self, bucket: &Bucket, now: Time) -> u64 {
+    fn wait_ms(&self, bucket: &Bucket, now: Monotonic) -> u64 {
         match (self.level(bucket, now) + self.unit_ms).saturating_sub(self.capacity()) {
             // Nearly always. A division costs as much as the rest.
             0 => 0,
@@ -68,7 +68,7 @@ impl Rate {
     }
 
     /// How full the bucket is, in parts of `u32::MAX`.
-    fn fill(&self, bucket: &Bucket, now: Time) -> u64 {
+    fn fill(&self, bucket: &Bucket, now: Monotonic) -> u64 {
         let fill = u128::from(self.level(bucket, now)) * u128::from(u32::MAX) / u128::from(self.capacity());
         u64::try_from(fill).unwrap_or(u64::MAX)
     }
@@ -138,12 +138,12 @@ pub(super) struct Buckets {
     shards: Vec<Mutex<Shard>>,
     /// Callers in a shard.
     most: usize,
-    /// Time in milliseconds at which all that was charged afterwards has drained, or [`NEVER`].
-    charged_until: AtomicI64,
+    /// Moment of the monotonic count at which all that was charged afterwards has drained, or [`NEVER`].
+    charged_until: AtomicU64,
 }
 
 /// [`Buckets::charged_until`] while nothing is charged.
-const NEVER: i64 = i64::MIN;
+const NEVER: u64 = 0;
 
 impl Buckets {
     /// Empty buckets for at most about `max_keys` callers.
@@ -156,7 +156,7 @@ impl Buckets {
             hasher: RandomState::new(),
             shards: (0..shards).map(|_| Mutex::default()).collect(),
             most: max_keys.div_ceil(shards),
-            charged_until: AtomicI64::new(NEVER),
+            charged_until: AtomicU64::new(NEVER),
         }
     }
 
@@ -172,7 +172,7 @@ impl Buckets {
         &self,
         key: Key,
         limits: u64,
-        now: Time,
+        now: Monotonic,
         mut told: impl FnMut(usize, Left),
     ) -> Result<(), (usize, u64)> {
         let chosen = || self.rates.iter().enumerate().filter(|(index, _)| limits & (1 << index) != 0);
@@ -198,7 +198,7 @@ impl Buckets {
     }
 
     /// Returns the limit of `limits` that would refuse a request, and the wait in milliseconds. Charges nothing.
-    pub(super) fn refused(&self, key: Key, limits: u64, now: Time) -> Option<(usize, u64)> {
+    pub(super) fn refused(&self, key: Key, limits: u64, now: Monotonic) -> Option<(usize, u64)> {
         let shard = self.shard(key).lock().unwrap_or_else(PoisonError::into_inner);
         let buckets = shard.get(&key)?;
         let chosen = self.rates.iter().zip(buckets).enumerate().filter(|(at, _)| limits & (1 << at) != 0);
@@ -207,7 +207,7 @@ impl Buckets {
     }
 
     /// Returns what is left of the limits that are bits of `limits`, by their index.
-    pub(super) fn left(&self, key: Key, limits: u64, now: Time) -> Vec<(usize, Left)> {
+    pub(super) fn left(&self, key: Key, limits: u64, now: Monotonic) -> Vec<(usize, Left)> {
         let shard = self.shard(key).lock().unwrap_or_else(PoisonError::into_inner);
         let Some(buckets) = shard.get(&key) else { return Vec::new() };
         let each = self.rates.iter().zip(buckets).enumerate().filter(|(at, _)| limits & (1 << at) != 0);
@@ -220,7 +220,7 @@ impl Buckets {
     }
 
     /// `true` if everything that [`Buckets::charge`] put into a bucket has drained.
-    pub(super) fn are_empty(&self, now: Time) -> bool {
+    pub(super) fn are_empty(&self, now: Monotonic) -> bool {
         let until = self.charged_until.load(Ordering::Relaxed);
         if now.0 < until {
             return false;
@@ -231,7 +231,7 @@ impl Buckets {
     }
 
     /// Charges a request to all limits of `limits`, be they used up or not. `told` gets what is left of each.
-    pub(super) fn charge(&self, key: Key, limits: u64, now: Time, mut told: impl FnMut(usize, Left)) {
+    pub(super) fn charge(&self, key: Key, limits: u64, now: Monotonic, mut told: impl FnMut(usize, Left)) {
         let mut shard = self.shard(key).lock().unwrap_or_else(PoisonError::into_inner);
         let shard = &mut *shard;
         let buckets = match shard.get_mut(&key) {
@@ -253,7 +253,7 @@ impl Buckets {
     }
 
     /// For each limit: how many requests are left now, and in how many milliseconds the next will do.
-    pub(super) fn remaining(&self, key: Key, now: Time) -> Vec<(u64, u64)> {
+    pub(super) fn remaining(&self, key: Key, now: Monotonic) -> Vec<(u64, u64)> {
         let shard = self.shard(key).lock().unwrap_or_else(PoisonError::into_inner);
         let buckets = shard.get(&key);
         let each = self.rates.iter().enumerate().map(|(index, rate)| {
@@ -270,7 +270,7 @@ impl Buckets {
 
     /// The buckets of somebody who has none.
     #[cold]
-    fn first<'a>(&self, shard: &'a mut Shard, key: Key, now: Time) -> &'a mut [Bucket] {
+    fn first<'a>(&self, shard: &'a mut Shard, key: Key, now: Monotonic) -> &'a mut [Bucket] {
         if shard.len() >= self.most {
             self.make_room(shard, now);
         }
@@ -279,7 +279,7 @@ impl Buckets {
 
     /// Forgets idle callers; where they are too few, the emptiest as well, an eighth of all at once,
     /// so that looking at everybody is paid for by many newcomers.
-    fn make_room(&self, shard: &mut Shard, now: Time) {
+    fn make_room(&self, shard: &mut Shard, now: Monotonic) {
         let fill = |buckets: &[Bucket]| {
             let fills = self.rates.iter().zip(buckets).map(|(rate, bucket)| rate.fill(bucket, now));
             fills.max().unwrap_or(0)

@@ -80,7 +80,7 @@ impl Guesses {
     #[cold]
     fn admit(&self, guess: Guess, request: &Request) -> Result<(), Fault> {
         let limiter = &*self.limiter;
-        let now = limiter.clock.now();
+        let now = limiter.clock.monotonic();
         if limiter.buckets.are_empty(now) {
             return Ok(());
         }
@@ -118,7 +118,7 @@ impl Guesses {
         let limiter = &*self.limiter;
         let key = limiter.buckets.key(guess.network);
         let mut told = limiter.headers.then(Told::default);
-        limiter.buckets.charge(key, guess.limits, limiter.clock.now(), |index, left| {
+        limiter.buckets.charge(key, guess.limits, limiter.clock.monotonic(), |index, left| {
             if let (Some(told), Some(limit)) = (&mut told, limiter.limits.get(index)) {
                 told.add(limit, left.requests(), left.full_ms());
             }

@@ -52,6 +52,19 @@ async fn two_limits_hold_together_as_nova_tested() {
 }
 
 #[tokio::test]
+async fn a_wall_clock_that_jumps_neither_closes_nor_opens_a_limit() {
+    for jump_s in [-3600, -5, 0, 8, 2 * 86_400] {
+        let (stack, clock) = stack("limits = '(PUT, *, .*, 2, MINUTE)'");
+        let put = || wait(&stack, called(Method::PUT, "/", "ann", "p1"));
+        assert_eq!((put().await, put().await, put().await), (0, 0, 30), "{jump_s} s");
+        clock.jump(jump_s * 1000);
+        assert_eq!(put().await, 30, "{jump_s} s");
+        clock.advance(Duration::from_secs(30));
+        assert_eq!((put().await, put().await), (0, 30), "{jump_s} s");
+    }
+}
+
+#[tokio::test]
 async fn a_refusal_is_novas_and_says_which_limit() {
     let (stack, clock) =
         stack("limits = [{ verb = 'POST', uri = '*', regex = '.*', value = 10, unit = 'minute' }]");

@@ -89,7 +89,7 @@ impl<'a> Session<'a> {
             _ => return Err(io::Error::new(io::ErrorKind::InvalidData, "no hello")),
         }
         self.register().await;
-        let mut heard = self.channel.clock.now();
+        let mut heard = self.channel.clock.monotonic();
         loop {
             let view = self.channel.desk.view();
             match self.worker.order(view.vms.get(&self.vm).map(|vm| &**vm)) {
@@ -108,11 +108,11 @@ impl<'a> Session<'a> {
                     self.say(&ToWorker::Stop).await?;
                 }
             }
-            let silent = self.channel.clock.now().since(heard);
+            let silent = self.channel.clock.monotonic().since(heard);
             tokio::select! {
                 message = lines.hear() => match message? {
                     Some(message) => {
-                        heard = self.channel.clock.now();
+                        heard = self.channel.clock.monotonic();
                         self.hear(message).await?;
                     }
                     None => return Ok(()),
