@@ -11,6 +11,8 @@ pub enum End {
     Exited(Exit),
     /// It could not be started (no such program, …): final.
     NotStarted(String),
+    /// It went beyond a limit of its VM, and was ended: final.
+    OverLimit(String),
 }
 
 /// What a worker's channel may ask. **Which job a VM runs is read from the view**: `vm.job` is set

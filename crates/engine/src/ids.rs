@@ -11,6 +11,9 @@ use uuid::{Builder, Uuid};
 /// Ids per millisecond before the next one is borrowed: `rand_a` has 12 bits.
 const PER_MILLISECOND: u16 = 1 << 12;
 
+/// Longest prefix of a VM's id, in bytes: with what follows, 63, the most that DNS takes as one label.
+const PREFIX_MAX: usize = 63 - 1 - 36;
+
 /// The generator. There is one, in the writer.
 #[derive(Debug, Default)]
 pub struct Ids {
@@ -32,11 +35,12 @@ impl Ids {
         self.next(now).hyphenated().to_string().into()
     }
 
-    /// The id of a VM: a prefix that a cloud accepts as a host name, then what makes it unique.
+    /// The id of a VM: the start of its cloud's name, as far as a host name may hold it, then what makes it
+    /// unique. At most 63 bytes.
     pub fn vm(&mut self, cloud: &str, now: Time) -> Name {
         let keep = |c: char| matches!(c, 'a'..='z' | '0'..='9' | '-');
         let cloud = cloud.chars().map(|c| c.to_ascii_lowercase()).map(|c| if keep(c) { c } else { '-' });
-        format!("{}-{}", cloud.collect::<String>(), self.next(now).hyphenated()).into()
+        format!("{}-{}", cloud.take(PREFIX_MAX).collect::<String>(), self.next(now).hyphenated()).into()
     }
 
     fn next(&mut self, now: Time) -> Uuid {
@@ -93,10 +97,20 @@ mod tests {
 
     #[test]
     fn a_vm_is_named_after_its_cloud() {
-        let cases = [("Alpha", "alpha-"), ("a_b.c/d", "a-b-c-d-"), ("Ütt 1", "-tt-1-"), ("x-9", "x-9-")];
+        let (long, wide) = ("long".repeat(50), "ü".repeat(200));
+        let (cut, dashes) = (format!("{}lo-", "long".repeat(6)), "-".repeat(27));
+        let cases = [
+            ("Alpha", "alpha-"),
+            ("a_b.c/d", "a-b-c-d-"),
+            ("Ütt 1", "-tt-1-"),
+            ("x-9", "x-9-"),
+            (&*long, &*cut),
+            (&*wide, &*dashes),
+        ];
         for (cloud, prefix) in cases {
             let id = Ids::default().vm(cloud, Time(1));
             assert_eq!((&id[..prefix.len()], id.len()), (prefix, prefix.len() + 36), "{cloud}");
+            assert!(id.len() <= 63, "{cloud}");
         }
     }
 }

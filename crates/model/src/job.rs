@@ -87,7 +87,7 @@ impl Default for JobDefaults {
             vm_type: "default".into(),
             cpu_cores: 1,
             memory_mib: 512,
-            storage_gib: 0,
+            storage_gib: 1,
             keep_alive_s: None,
             target_clouds: Vec::new(),
         }

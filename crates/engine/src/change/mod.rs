@@ -431,7 +431,7 @@ fn finished(view: &View, vm: &str, job: Name, end: End, output: Output) -> Settl
     }
     let kind = match end {
         End::Exited(exit) => Kind::JobFinished { job: job.clone(), exit },
-        End::NotStarted(reason) => {
+        End::NotStarted(reason) | End::OverLimit(reason) => {
             Kind::JobState { job: job.clone(), state: JobState::Error, reason: Some(reason) }
         }
     };

@@ -17,6 +17,8 @@ pub const TESTS: &[Test] = &[
     ("jobs::a_job_that_is_not_wanted_any_more_ends", a_job_that_is_not_wanted_any_more_ends),
     ("jobs::what_a_job_leaves_running_ends_with_it", what_a_job_leaves_running_ends_with_it),
     ("jobs::limits_hold", limits_hold),
+    ("jobs::files_go_with_their_job", files_go_with_their_job),
+    ("jobs::storage_is_bounded_for_the_vm", storage_is_bounded_for_the_vm),
     ("jobs::a_result_waits_for_a_full_disk", a_result_waits_for_a_full_disk),
 ];
 
@@ -174,6 +176,70 @@ fn limits_hold() {
         assert_eq!(String::from_utf8_lossy(&output.stdout), stdout, "{what}: {output:?}");
     }
 }
+
+fn files_go_with_their_job() {
+    let world = World::new();
+    world.boot("here-files");
+    let folder = world.folder("here-files");
+    // Reports are refused, so that results stay: the files go before they are acknowledged.
+    *world.desk.refuse.lock().unwrap() = u32::MAX;
+    let cases = [
+        ("files", "echo x > f; mkdir -p d/e; echo x > d/e/f; mktemp; echo done"),
+        ("closed folders", "mkdir -p d/e; echo x > d/e/f; chmod 0 d/e d .; echo done"),
+        ("a link to elsewhere", "ln -s / root; echo done"),
+        ("folders of jobs to come", "mkdir ../2 ../3 ../4.tmp ../5 ../18446744073709551615; echo done"),
+        ("all that is there", "rm -rf ../*; echo done"),
+    ];
+    for (number, (what, script)) in (1..).zip(cases) {
+        world.give_shell("here-files", what, script);
+        world.until(what, || folder.join("results").join(number.to_string()).exists());
+        assert_eq!(fs::read_dir(folder.join("jobs")).unwrap().count(), 0, "{what}");
+        *world.desk.refuse.lock().unwrap() = 0;
+        world.until(what, || {
+            world.clock.advance(std::time::Duration::from_secs(1));
+            !world.reports(what).is_empty()
+        });
+        let report = world.report(what);
+        assert_eq!(report.end, End::Exited(Exit::Code(0)), "{what}");
+        assert!(report.output.stdout.ends_with(b"done\n"), "{what}");
+        *world.desk.refuse.lock().unwrap() = u32::MAX;
+    }
+    *world.desk.refuse.lock().unwrap() = 0;
+}
+
+fn storage_is_bounded_for_the_vm() {
+    let world = World::new();
+    world.boot("here-storage");
+    let one = "head -c 400M /dev/zero >";
+    let cases = [
+        ("below", format!("{one} a; {one} b; rm a; {one} c; sleep 3; echo done"), None),
+        ("many files", format!("{one} a; {one} b; {one} \"$TMPDIR/c\"; {HANG}"), Some("more than its 1 GiB")),
+        ("links count once", format!("{one} a; ln a b; ln a c; ln a d; sleep 3; echo done"), None),
+        (
+            "deleted and open",
+            format!("exec 3>a 4>b 5>c; rm a b c; {one}&3; {one}&4; {one}&5; {HANG}"),
+            Some("more than its 1 GiB"),
+        ),
+        (
+            "closed folders, no SIGTERM",
+            format!("trap '' TERM; mkdir d; {one} d/a; {one} d/b; {one} d/c; chmod 0 d; {HANG}"),
+            Some("more than its 1 GiB"),
+        ),
+    ];
+    for (what, script, reason) in cases {
+        world.give_shell("here-storage", what, &script);
+        match (world.report(what).end, reason) {
+            (End::Exited(Exit::Code(0)), None) => {}
+            (End::OverLimit(why), Some(reason)) => assert!(why.contains(reason), "{what}: {why}"),
+            (end, _) => panic!("{what}: {end:?}"),
+        }
+        let jobs = world.folder("here-storage").join("jobs");
+        assert_eq!(fs::read_dir(jobs).unwrap().count(), 0, "{what}");
+    }
+}
+
+/// Runs until it is ended.
+const HANG: &str = "while :; do sleep 0.1; done";
 
 fn a_result_waits_for_a_full_disk() {
     let world = World::new();

@@ -123,7 +123,8 @@ impl Fleet {
             vm: vm.id.to_string(),
             cpus: self.cpus().take(&vm.id, vm.cpu_cores),
             memory_mib: vm.memory_mib,
-            storage_gib: Some(vm.storage_gib).filter(|storage_gib| *storage_gib > 0),
+            // Jobs of older versions ask for none where they do not say it.
+            storage_gib: Some(vm.storage_gib.max(1)),
             user,
             output_max: OUTPUT_MAX,
             lease_s: LEASE.as_secs(),

@@ -46,7 +46,7 @@ pub(super) struct Orders {
     pub(super) cpus: Vec<usize>,
     /// Most data memory of one process, in MiB.
     pub(super) memory_mib: u64,
-    /// Largest file, in GiB; `None`: no limit.
+    /// Most that the VM's folder may hold, and so the largest file, in GiB; `None`: no limit.
     pub(super) storage_gib: Option<u64>,
     /// The user and group to become; `None`: stays who it is.
     pub(super) user: Option<u32>,

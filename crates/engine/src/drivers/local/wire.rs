@@ -176,6 +176,7 @@ pub(super) enum WireEnd {
     Code(i32),
     Signal(i32),
     NotStarted(String),
+    OverLimit(String),
 }
 
 impl Finished {
@@ -184,6 +185,7 @@ impl Finished {
             WireEnd::Code(code) => End::Exited(Exit::Code(code)),
             WireEnd::Signal(signal) => End::Exited(Exit::Signal(signal)),
             WireEnd::NotStarted(why) => End::NotStarted(why),
+            WireEnd::OverLimit(why) => End::OverLimit(why),
         };
         (self.job, end, Output { stdout: self.stdout, stderr: self.stderr, truncated: self.truncated })
     }

@@ -22,7 +22,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::{Event, note, setup::Ready};
+use super::{Event, note, setup::Ready, storage::Storage};
 use crate::drivers::local::{
     folder::{self, CURRENT, JOBS},
     process::{self, STATE_VARIABLE, VM_VARIABLE},
@@ -110,14 +110,27 @@ pub(super) fn start(
     let (reaped, end) = oneshot::channel();
     let (kill, killed) = watch::channel(None);
     let ender = Ender::of(ready);
+    let storage = Storage::of(ready);
+    let over_limit = kill.clone();
     let running = Running { job: job.to_owned(), leader, reaped: Some(reaped), kill };
     let job = job.to_owned();
     tokio::spawn(async move {
-        let end = supervise(&ender, leader, end, killed).await;
+        let supervised = supervise(&ender, leader, end, killed);
+        tokio::pin!(supervised);
+        let end = tokio::select! {
+            end = &mut supervised => end,
+            why = storage.exceeded() => {
+                over_limit.send_replace(Some(Duration::ZERO));
+                supervised.await;
+                WireEnd::OverLimit(why)
+            }
+        };
         ender.end_all().await;
         let (stdout, stderr) = (stdout.finish().await, stderr.finish().await);
         let truncated = stdout.cut || stderr.cut;
         let (stdout, stderr) = (stdout.bytes, stderr.bytes);
+        // Before the result is written: it may need the room.
+        storage.clear().await;
         let _ = events.send(Event::Ended(Ended { job, number, end, stdout, stderr, truncated }));
     });
     Ok(running)

@@ -9,6 +9,7 @@
 mod job;
 mod link;
 mod setup;
+mod storage;
 
 use std::{
     fs,
@@ -228,6 +229,8 @@ impl Host {
             Ok(running) => self.running = Some(running),
             Err(error) => {
                 let end = WireEnd::NotStarted(error.to_string());
+                // Nothing was put into them.
+                job::folders(number).iter().for_each(|folder| drop(folder::remove_tree(folder)));
                 self.keep(Ended {
                     job,
                     number,
@@ -264,12 +267,8 @@ impl Host {
     fn forget(&mut self, job: &str) {
         let Some(at) = self.held.iter().position(|held| held.job == job) else { return };
         let held = self.held.swap_remove(at);
-        let [home, scratch] = job::folders(held.number);
-        let removed = folder::remove_file(&result(held.number))
-            .and_then(|()| folder::remove_tree(&home))
-            .and_then(|()| folder::remove_tree(&scratch));
-        if let Err(error) = removed {
-            note(&format!("job number {} left something: {error}", held.number));
+        if let Err(error) = folder::remove_file(&result(held.number)) {
+            note(&format!("the result of job number {} stays: {error}", held.number));
         }
     }
 

@@ -34,6 +34,8 @@ const MEMORY_MIN_MIB: u64 = 32;
 const FILES: (rlim_t, rlim_t) = (1024, 4096);
 /// Processes and threads of a VM that has its own user.
 const PROCESSES: rlim_t = 1024;
+/// No VM gives a job a number as high as this: a job made the folder, and it says nothing.
+const NUMBER_MAX: u64 = 1 << 53;
 /// Jobs stand back behind the server.
 const NICE: i32 = 5;
 /// Where memory runs out, jobs go before the server.
@@ -53,10 +55,15 @@ pub(super) struct Ready {
 }
 
 impl Ready {
-    /// A number that no job of this VM has had.
+    /// A number that no job of this VM has had. One whose folders a job made beside its own is skipped.
     pub(super) fn next_number(&self) -> u64 {
-        self.number.set(self.number.get() + 1);
-        self.number.get()
+        loop {
+            self.number.set(self.number.get() + 1);
+            let taken = |folder: &PathBuf| fs::symlink_metadata(folder).is_ok();
+            if !super::job::folders(self.number.get()).iter().any(taken) {
+                return self.number.get();
+            }
+        }
     }
 }
 
@@ -197,5 +204,6 @@ fn former_jobs() -> io::Result<u64> {
         }
         folder::remove_file(Path::new(CURRENT))?;
     }
-    Ok(numbers(JOBS)?.into_iter().chain(results).max().unwrap_or(0))
+    let given = numbers(JOBS)?.into_iter().chain(results).filter(|number| *number < NUMBER_MAX);
+    Ok(given.max().unwrap_or(0))
 }
