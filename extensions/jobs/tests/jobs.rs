@@ -171,7 +171,7 @@ fn spec() -> JobSpec {
         vm_type: "default".into(),
         cpu_cores: 1,
         memory_mib: 512,
-        storage_gib: 0,
+        storage_gib: 1,
         priority: 0,
         high_priority: false,
         keep_alive_s: None,
