@@ -136,6 +136,13 @@ pub enum Command {
         /// The VM's folder
         folder: PathBuf,
     },
+    /// Become the program of a job, with its limits (started by the worker)
+    #[command(hide = true)]
+    JobExec {
+        /// Limits in JSON, the program and its arguments
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        words: Vec<OsString>,
+    },
 }
 
 /// Words below `policy`.
@@ -298,6 +305,7 @@ impl Cli {
             }
             Some(Command::Convert(_)) => (vec![top], &[], "convert"),
             Some(Command::Worker { .. }) => (vec![top], &[], "worker"),
+            Some(Command::JobExec { .. }) => (vec![top], &[], "job-exec"),
         }
     }
 }

@@ -54,6 +54,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Some(Command::Token { command, .. }) => token::run(&command),
         Some(Command::Convert(options)) => convert::run(&options),
         Some(Command::Worker { folder }) => return pileus_engine::drivers::local::worker::main(&folder),
+        Some(Command::JobExec { words }) => return pileus_engine::drivers::local::job_exec::main(&words),
     };
     ExitCode::from(code)
 }

@@ -30,6 +30,7 @@ mod http1;
 mod http2;
 mod http_edge;
 mod idempotency;
+mod job_exec;
 mod keystone;
 mod lists;
 mod local_sockets;

@@ -6,7 +6,7 @@ use std::{
     fs,
     io::{BufRead, BufReader, Read, Write},
     net::{SocketAddr, TcpListener, TcpStream},
-    os::unix::fs::PermissionsExt,
+    os::unix::{fs::PermissionsExt, process::CommandExt},
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     sync::{Arc, Mutex, mpsc},
@@ -26,17 +26,28 @@ use tokio_rustls::rustls::{
 /// How long anything may take before a test gives up; nothing sleeps that long.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
+/// User `nobody`, for tests of a service that was not started as root.
+const UNPRIVILEGED: u32 = 65_534;
+
+/// `true` if this test runs as root.
+pub fn is_root() -> bool {
+    fs::metadata("/proc/self").is_ok_and(|it| std::os::unix::fs::MetadataExt::uid(&it) == 0)
+}
+
 /// Where a test's files and state lie. Outlives the processes that it starts.
 pub struct Place {
     dir: TempDir,
     /// What marks the processes of this place's VMs, once one was seen.
     markers: Mutex<HashSet<String>>,
+    /// User that runs `pileus` here. `None`: this test's.
+    user: Option<u32>,
 }
 
 impl Place {
     /// An empty place with the shipped pipelines on free ports and `config` as its `pileus.toml`.
     pub fn new(config: &str) -> Self {
-        let place = Self { dir: tempfile::tempdir().expect("a folder"), markers: Mutex::default() };
+        let place =
+            Self { dir: tempfile::tempdir().expect("a folder"), markers: Mutex::default(), user: None };
         place.write("pileus.toml", config);
         let paste = include_str!("../../api-paste.toml");
         for port in [":8774\"", ":8111\"", ":8112\""] {
@@ -59,6 +70,21 @@ impl Place {
         let limit = "value = 60, unit = \"minute\"";
         assert!(paste.contains(limit), "the shipped limit");
         self.write("api-paste.toml", &paste.replace(limit, "value = 100000, unit = \"minute\""));
+        self
+    }
+
+    /// The same place, of a user without rights: of this test's user if that is not root.
+    pub fn without_root(mut self) -> Self {
+        if is_root() {
+            let program = self.path().join("pileus");
+            let built = env!("CARGO_BIN_EXE_pileus");
+            fs::hard_link(built, &program)
+                .or_else(|_| fs::copy(built, &program).map(drop))
+                .expect("a program");
+            std::os::unix::fs::chown(self.path(), Some(UNPRIVILEGED), Some(UNPRIVILEGED))
+                .expect("its folder");
+            self.user = Some(UNPRIVILEGED);
+        }
         self
     }
 
@@ -164,7 +190,15 @@ impl Place {
 
     /// `pileus` with these arguments, in its place.
     pub fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_pileus"));
+        let mut command = match self.user {
+            None => Command::new(env!("CARGO_BIN_EXE_pileus")),
+            Some(user) => {
+                // The built program may lie where this user may not pass.
+                let mut command = Command::new(self.path().join("pileus"));
+                command.uid(user).gid(user);
+                command
+            }
+        };
         command.args(args).current_dir(self.path()).stdin(Stdio::null()).env_remove("PILEUS_LOG");
         command
     }

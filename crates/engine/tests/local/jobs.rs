@@ -43,7 +43,7 @@ fn what_a_job_did_is_reported() {
         (&["printf", "%s|", "$HOME; echo", "a  b", "ä"], code(0), "$HOME; echo|a  b|ä|", ""),
         (&["cat"], code(0), "", ""),
         (&["no-such-program"], no("no-such-program: no such program"), "", ""),
-        (&["/etc/passwd"], no("/etc/passwd: not allowed to run it"), "", ""),
+        (&["/etc/passwd"], no("/etc/passwd: it is not executable (no permission `x`)"), "", ""),
     ];
     for (number, (command, end, stdout, stderr)) in cases.into_iter().enumerate() {
         let job = format!("job {number}");

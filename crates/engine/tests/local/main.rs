@@ -24,6 +24,9 @@ fn main() -> ExitCode {
         [_, word, folder] if word == "worker" => {
             return pileus_engine::drivers::local::worker::main(Path::new(folder));
         }
+        [_, word, _, words @ ..] if word == "job-exec" => {
+            return pileus_engine::drivers::local::job_exec::main(words);
+        }
         [_, word, state_dir] if word == "server" => world::serve(Path::new(state_dir)),
         _ => {}
     }

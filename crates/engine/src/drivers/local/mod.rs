@@ -21,6 +21,7 @@ mod channel;
 mod cpus;
 mod fleet;
 mod folder;
+pub mod job_exec;
 mod process;
 mod room;
 mod session;
@@ -48,7 +49,8 @@ pub struct LocalConfig {
     /// The state folder. Under root it and the folders above it should let others pass (`x`); where
     /// they do not, jobs live in `/var/tmp/pileus-…`.
     pub state_dir: PathBuf,
-    /// A program that calls [`worker::main`] when it is run as `<program> worker <folder>`.
+    /// A program that calls [`worker::main`] when it is run as `<program> worker <folder>`, and
+    /// [`job_exec::main`] when it is run as `<program> job-exec -- <words>`.
     pub worker_exe: PathBuf,
 }
 

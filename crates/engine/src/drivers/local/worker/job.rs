@@ -2,10 +2,9 @@
 
 use std::{
     fs::DirBuilder,
-    io::{self, ErrorKind},
-    os::unix::{fs::DirBuilderExt, process::CommandExt},
+    io,
+    os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -22,15 +21,20 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::{Event, note, setup::Ready, storage::Storage};
+use super::{
+    Event,
+    launch::{Surroundings, launch},
+    note,
+    setup::Ready,
+    storage::Storage,
+};
 use crate::drivers::local::{
     folder::{self, CURRENT, JOBS},
-    process::{self, STATE_VARIABLE, VM_VARIABLE},
+    job_exec::{FaultKind, StartFault},
+    process,
     wire::WireEnd,
 };
 
-/// What a job is allowed to find in its environment beside its own variables.
-const INHERITED: [&str; 6] = ["PATH", "LANG", "TZ", "USER", VM_VARIABLE, STATE_VARIABLE];
 /// How long the last words of a job's output may take, once nothing of it runs.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 /// Where even SIGKILL does not help (a dead file server): tries, and the pause between them.
@@ -80,33 +84,37 @@ fn names(number: u64) -> [String; 2] {
     [number.to_string(), format!("{number}.tmp")]
 }
 
-/// Starts a job. Its end arrives as [`Event::Ended`].
+/// Starts a job. Its end arrives as [`Event::Ended`], also where its program was not executed.
 pub(super) fn start(
     ready: &Ready,
     job: &str,
     number: u64,
     command: &[String],
     events: UnboundedSender<Event>,
-) -> io::Result<Running> {
-    let (program, arguments) = command
-        .split_first()
-        .ok_or_else(|| io::Error::new(ErrorKind::InvalidInput, "the command is empty"))?;
-    let ([home, scratch], names) = (folders(number), names(number));
-    DirBuilder::new().mode(0o700).create(&home)?;
-    DirBuilder::new().mode(0o700).create(&scratch)?;
-    // Known before it runs, so that no second worker runs it again.
-    folder::replace(Path::new(CURRENT), number.to_string().as_bytes(), 0o600)?;
+) -> Result<Running, StartFault> {
+    if command.is_empty() {
+        return Err(StartFault::job("the command is empty"));
+    }
+    let ([folder, scratch], names) = (folders(number), names(number));
+    let laid_out = [&folder, &scratch]
+        .into_iter()
+        .try_for_each(|path| DirBuilder::new().mode(0o700).create(path))
+        // Known before it runs, so that no second worker runs it again.
+        .and_then(|()| folder::replace(Path::new(CURRENT), number.to_string().as_bytes(), 0o600));
+    laid_out.map_err(|error| StartFault::host("the job's folders were not made", &error))?;
     let output_max = ready.orders.output_max;
-    let ((stdout, stdout_end), (stderr, stderr_end)) = (Stream::open(output_max)?, Stream::open(output_max)?);
-    let mut command = Command::new(program);
-    command.args(arguments).current_dir(&home).process_group(0);
-    command.stdin(Stdio::null()).stdout(stdout_end).stderr(stderr_end);
-    environment(&mut command, ready, job);
-    command.env("HOME", ready.jobs.join(&names[0])).env("TMPDIR", ready.jobs.join(&names[1]));
-    // `Child` is not kept: whoever reaps everything reaps it too.
-    let leader = Pid::from_child(&command.spawn().map_err(|error| explain(program, &error))?);
-    // Its ends of the pipes are the job's alone now, so that they end with it.
-    drop(command);
+    let opened = Stream::open(output_max).and_then(|stdout| Ok((stdout, Stream::open(output_max)?)));
+    let ((stdout, stdout_end), (stderr, stderr_end)) =
+        opened.map_err(|error| StartFault::host("the job's output was not opened", &error))?;
+    let [home, scratch] = names.map(|name| ready.jobs.join(name));
+    let surroundings = Surroundings {
+        folder: &folder,
+        home: &home,
+        scratch: &scratch,
+        stdout: stdout_end,
+        stderr: stderr_end,
+    };
+    let (leader, report) = launch(ready, job, command, surroundings)?;
     let (reaped, end) = oneshot::channel();
     let (kill, killed) = watch::channel(None);
     let ender = Ender::of(ready);
@@ -115,6 +123,7 @@ pub(super) fn start(
     let running = Running { job: job.to_owned(), leader, reaped: Some(reaped), kill };
     let job = job.to_owned();
     tokio::spawn(async move {
+        let asked = killed.clone();
         let supervised = supervise(&ender, leader, end, killed);
         tokio::pin!(supervised);
         let end = tokio::select! {
@@ -126,6 +135,12 @@ pub(super) fn start(
             }
         };
         ender.end_all().await;
+        // A job that was killed before it was executed ended by that.
+        let asked = asked.borrow().is_some();
+        let end = match report.fault().await {
+            Some(fault) if !asked => not_started(&fault),
+            _ => end,
+        };
         let (stdout, stderr) = (stdout.finish().await, stderr.finish().await);
         let truncated = stdout.cut || stderr.cut;
         let (stdout, stderr) = (stdout.bytes, stderr.bytes);
@@ -136,24 +151,12 @@ pub(super) fn start(
     Ok(running)
 }
 
-fn environment(command: &mut Command, ready: &Ready, job: &str) {
-    command.env_clear();
-    for name in INHERITED {
-        if let Some(value) = std::env::var_os(name) {
-            command.env(name, value);
-        }
+/// Returns the end of a job whose program was not executed.
+pub(super) fn not_started(fault: &StartFault) -> WireEnd {
+    if fault.kind == FaultKind::Host {
+        note(&format!("this host did not start a job: {fault}"));
     }
-    command.env("SHELL", "/bin/sh").env("HOSTNAME", &ready.orders.vm).env("PILEUS_JOB_ID", job);
-}
-
-/// The same words for everybody, whatever the system's language.
-fn explain(program: &str, error: &io::Error) -> io::Error {
-    let why = match error.kind() {
-        ErrorKind::NotFound => "no such program".to_owned(),
-        ErrorKind::PermissionDenied => "not allowed to run it".to_owned(),
-        _ => error.to_string(),
-    };
-    io::Error::new(error.kind(), format!("{program}: {why}"))
+    WireEnd::NotStarted(fault.to_string())
 }
 
 /// Waits for the job's first process; ends it when told to.

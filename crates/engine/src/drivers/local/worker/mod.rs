@@ -1,12 +1,13 @@
 //! The worker: what a VM of this driver is.
 //!
-//! One small process with its own folder, limits and, when it was started as root, its own user. It
+//! One small process with its own folder and, when it was started as root, its own user. It
 //! calls home, runs one job at a time, and keeps each result until the server has it. It outlives
 //! the server; without one it ends itself after its lease, but never while a job runs.
 //!
 //! One thread: privileges are dropped before anything else could run, and only one place reaps.
 
 mod job;
+mod launch;
 mod link;
 mod setup;
 mod storage;
@@ -227,8 +228,8 @@ impl Host {
         let number = self.ready.next_number();
         match job::start(&self.ready, &job, number, command, self.events.clone()) {
             Ok(running) => self.running = Some(running),
-            Err(error) => {
-                let end = WireEnd::NotStarted(error.to_string());
+            Err(fault) => {
+                let end = job::not_started(&fault);
                 // Nothing was put into them.
                 job::folders(number).iter().for_each(|folder| drop(folder::remove_tree(folder)));
                 self.keep(Ended {

@@ -1,4 +1,5 @@
-//! How a worker becomes one: a session, a lock, limits, and at last a user of its own.
+//! Steps from a process to a worker: session, lock, priorities, user. The limits are those of each job:
+//! see [`job_exec`](crate::drivers::local::job_exec).
 
 use std::{
     cell::Cell,
@@ -14,7 +15,7 @@ use nix::{
     sched::{CpuSet, sched_setaffinity},
     sys::{
         prctl,
-        resource::{Resource, getrlimit, rlim_t, setrlimit},
+        resource::{Resource, setrlimit},
         signal,
         stat::{Mode, umask},
     },
@@ -28,12 +29,6 @@ use crate::drivers::local::{
     wire::Secret,
 };
 
-/// The worker itself must live under the limit that it puts on its jobs, in MiB.
-const MEMORY_MIN_MIB: u64 = 32;
-/// Open files of one process: what it starts with, and what it may raise that to.
-const FILES: (rlim_t, rlim_t) = (1024, 4096);
-/// Processes and threads of a VM that has its own user.
-const PROCESSES: rlim_t = 1024;
 /// No VM gives a job a number as high as this: a job made the folder, and it says nothing.
 const NUMBER_MAX: u64 = 1 << 53;
 /// Jobs stand back behind the server.
@@ -88,7 +83,7 @@ pub(super) fn enter(folder: &Path) -> io::Result<Option<Ready>> {
         Err((_, error)) => return Err(error.into()),
     };
     let own = Process::current()?;
-    doing("set limits", limit(&orders))?;
+    stand_back(&orders);
     doing("adopt orphans", prctl::set_child_subreaper(true))?;
     doing("give up privileges", prctl::set_no_new_privs())?;
     doing(
@@ -124,33 +119,15 @@ fn close_inherited() -> io::Result<()> {
     Ok(())
 }
 
-/// Limits that all jobs inherit, and cannot raise.
-fn limit(orders: &Orders) -> io::Result<()> {
-    let memory = orders.memory_mib.max(MEMORY_MIN_MIB).saturating_mul(1 << 20);
-    lower(Resource::RLIMIT_DATA, memory, memory)?;
-    lower(Resource::RLIMIT_CORE, 0, 0)?;
-    lower(Resource::RLIMIT_NOFILE, FILES.0, FILES.1)?;
-    if let Some(storage_gib) = orders.storage_gib {
-        let storage = storage_gib.saturating_mul(1 << 30);
-        lower(Resource::RLIMIT_FSIZE, storage, storage)?;
-    }
-    if orders.user.is_some() {
-        // Counted by user: without one of its own, the VM would share it with everybody.
-        lower(Resource::RLIMIT_NPROC, PROCESSES, PROCESSES)?;
-    }
-    // These make it better, but nothing depends on them.
+/// Priorities that all jobs inherit. They make it better, but nothing depends on them.
+fn stand_back(orders: &Orders) {
     if let Err(error) = pin(&orders.cpus) {
         note(&format!("not pinned to CPUs {:?}: {error}", orders.cpus));
     }
     let _ = rustix::process::nice(NICE);
     let _ = fs::write("/proc/self/oom_score_adj", OOM_SCORE);
-    Ok(())
-}
-
-fn lower(resource: Resource, soft: rlim_t, hard: rlim_t) -> io::Result<()> {
-    let (_, now) = getrlimit(resource)?;
-    let hard = hard.min(now);
-    Ok(setrlimit(resource, soft.min(hard), hard)?)
+    // A dump would have the secret in it.
+    let _ = setrlimit(Resource::RLIMIT_CORE, 0, 0);
 }
 
 fn pin(cpus: &[usize]) -> nix::Result<()> {
