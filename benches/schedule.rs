@@ -54,6 +54,7 @@ fn world(size: usize, slots: u32, sorts: usize) -> View {
             origin: Origin::File,
             order: u32::try_from(at).unwrap(),
             enabled_by_admin: None,
+            draining: false,
             vm_slots_by_admin: None,
             retired: false,
             used: Size::default(),

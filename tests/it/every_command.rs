@@ -41,14 +41,16 @@ fn programs() -> PathBuf {
     folder
 }
 
-/// Boots a VM of `mouse` that idles; answers with its id.
+/// Boots a VM of `mouse` that idles; answers with its id. Its host name comes with the first poll of its cloud, which may
+/// be later than the end of a short job.
 fn idle_vm(server: &Server<'_>) -> String {
     let job = server.submit("echo done");
     let done = server.await_job(&job, "complete");
     let vm = done["vm"].as_str().expect("its VM").to_owned();
     await_some("the VM to idle", || {
         let reply = server.get(&format!("/v2/default/vms/{vm}"));
-        if reply.json()["vm"]["job"].is_null() { Ok(()) } else { Err(reply.text) }
+        let vm = &reply.json()["vm"];
+        if vm["job"].is_null() && vm["hostname"] != "" { Ok(()) } else { Err(reply.text) }
     });
     vm
 }

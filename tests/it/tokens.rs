@@ -274,10 +274,11 @@ fn times_are_asked_of_the_server_that_the_path_or_the_files_name() {
 }
 
 #[test]
-fn names_begin_no_line_of_their_own_in_the_log_and_in_the_list() {
+fn names_do_not_turn_the_text_of_the_log_and_the_list() {
     let place = place();
     let server = place.serve();
-    let evil = "a\n2026-01-01T00:00:00Z  INFO forged\u{1b}]0;x\u{7}\u{202e}";
+    // Control characters are refused, see `names`; marks that turn the direction of text are not.
+    let evil = "a INFO forged\u{202e}x\u{2066}";
     for key in ["name", "user", "project"] {
         let mut token = json!({ "name": key, "user": "u", "project": "default", "roles": ["member"] });
         token[key] = evil.into();
@@ -294,9 +295,8 @@ fn names_begin_no_line_of_their_own_in_the_log_and_in_the_list() {
     assert_eq!(code, 0, "{stderr}");
     let (_, log) = server.stop();
     for (what, text) in [("the list", &list), ("the log", &log)] {
-        let odd = text.chars().find(|it| it.is_control() && *it != '\n' || *it == '\u{202e}');
+        let odd = text.chars().find(|it| matches!(it, '\u{202e}' | '\u{2066}'));
         assert!(odd.is_none(), "{what}: {odd:?} in {text}");
-        assert!(!text.lines().any(|line| line.starts_with("2026-01-01T00:00:00Z")), "{what}: {text}");
-        assert!(text.contains("forged\\u{1b}]0;x"), "{what}: {text}");
+        assert!(text.contains("forged\\u{202e}x"), "{what}: {text}");
     }
 }

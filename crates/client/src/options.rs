@@ -60,7 +60,7 @@ pub enum Id {
     ShortJson, Vms, Developer, Queue, Addresses, BootTime, DiffTypes, JobTimes, CloudConf,
     Total, States, Missing, HeartBeats, BootFailures, ImageFailures, Watch,
     // cloud_admin.
-    Kill, Remove, Retire, Reset, Number, Enable, Disable, Slots, Reconfig, QuickExit, LogLevel,
+    Kill, Remove, Retire, Reset, Number, Enable, Disable, Drain, Slots, Reconfig, QuickExit, LogLevel,
     ReloadLimits, ListLimits, ReloadAliases, ListAliases, Proxy, User, Comment,
 }
 
@@ -147,6 +147,7 @@ pub static ADMIN: &[Opt] = &[
     old(Id::ListAliases,   'y', "list-alias",          Flag,                   "List cloud aliases"),
     old(Id::Slots,         'v', "vm-allocation",       Text("NUM"),            "Set how many VMs the cloud that -c names may have"),
     old(Id::Comment,       'C', "comment",             Text("COM"),            "Why, for the audit log"),
+    new(Id::Drain,              "drain",               Text("NAME"),           "With --project: let running jobs of this cloud end, and start nothing more there; -e ends it"),
     new(Id::Json,               "json",                Flag,                   "JSON: the server's own, else {\"text\": \"...\"}"),
     new(Id::Version,            "version",             Flag,                   "This program's version"),
 ];

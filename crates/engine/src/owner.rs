@@ -9,6 +9,7 @@ pub fn owner(view: &View, kind: &Kind) -> Owner {
         | Kind::CloudRetired { .. }
         | Kind::CloudGone { .. }
         | Kind::CloudEnabled { .. }
+        | Kind::CloudDraining { .. }
         | Kind::CloudSlots { .. }
         | Kind::AliasSet { .. }
         | Kind::AliasGone { .. } => Owner::Shared,

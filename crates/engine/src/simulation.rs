@@ -235,6 +235,7 @@ impl Simulation {
             0 => Command::CreateCloud { cloud, spec },
             1 => Command::UpdateCloud { cloud, spec },
             2 => Command::DeleteCloud { cloud },
+            3 if self.random.chance(20) => Command::DrainCloud { cloud },
             3 => Command::EnableCloud { cloud, enabled: self.random.chance(70) },
             4 => Command::SetSlots { cloud, vm_slots: u32::try_from(self.random.below(7)).unwrap() },
             5 => {
@@ -312,6 +313,12 @@ pub fn check(before: &View, view: &View) {
         users.entry(&vm.user).or_default().1 += 1;
         assert!(view.clouds.contains_key(&vm.cloud), "VM {} has a cloud", vm.id);
         let Some(job) = &vm.job else { continue };
+        let started = before.vms.get(&vm.id).is_some_and(|old| old.job.as_ref() != Some(job));
+        assert!(
+            !(started && view.clouds[&vm.cloud].draining),
+            "nothing starts in {}, which drains",
+            vm.cloud
+        );
         assert!(busy.insert(job), "job {job} runs on one VM");
         let job = &view.jobs[job];
         assert_eq!((job.state, job.vm.as_ref()), (JobState::Running, Some(&vm.id)), "VM and job agree");
@@ -337,6 +344,7 @@ fn name(kind: &Kind) -> &'static str {
         Kind::CloudRetired { .. } => "cloud_retired",
         Kind::CloudGone { .. } => "cloud_gone",
         Kind::CloudEnabled { .. } => "cloud_enabled",
+        Kind::CloudDraining { .. } => "cloud_draining",
         Kind::CloudSlots { .. } => "cloud_slots",
         Kind::VmRequested(_) => "vm_requested",
         Kind::VmHandle { .. } => "vm_handle",
@@ -396,5 +404,5 @@ fn whatever_happens_the_books_are_right_and_events_survive_json() {
         assert_eq!(serde_json::from_str::<Kind>(&text).unwrap(), missing);
         kinds.insert(name(&missing), 1);
     }
-    assert_eq!(kinds.len(), 29, "every kind of event happened: {kinds:?}");
+    assert_eq!(kinds.len(), 30, "every kind of event happened: {kinds:?}");
 }

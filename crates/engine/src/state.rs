@@ -47,8 +47,12 @@ pub fn apply(view: &mut View, event: &Event) {
             view.images.remove(cloud);
         }
         Kind::CloudEnabled { cloud, enabled } => {
-            with(&mut view.clouds, cloud, |cloud| cloud.enabled_by_admin = Some(*enabled));
+            with(&mut view.clouds, cloud, |cloud| {
+                cloud.enabled_by_admin = Some(*enabled);
+                cloud.draining &= !enabled;
+            });
         }
+        Kind::CloudDraining { cloud } => with(&mut view.clouds, cloud, |cloud| cloud.draining = true),
         Kind::CloudSlots { cloud, vm_slots } => {
             with(&mut view.clouds, cloud, |cloud| cloud.vm_slots_by_admin = Some(*vm_slots));
         }

@@ -29,6 +29,7 @@ pub fn cloud(name: &str, vm_slots: u32) -> Cloud {
         origin: Origin::File,
         order: 0,
         enabled_by_admin: None,
+        draining: false,
         vm_slots_by_admin: None,
         retired: false,
         used: Size::default(),

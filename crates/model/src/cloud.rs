@@ -73,6 +73,9 @@ pub struct Cloud {
     pub order: u32,
     /// What an administrator said of `enabled`; outlives restarts and the configuration.
     pub enabled_by_admin: Option<bool>,
+    /// An administrator drains it: it takes no VM, its VMs end their jobs and go. Until it is enabled again.
+    #[serde(default)]
+    pub draining: bool,
     /// What an administrator said of `vm_slots`.
     pub vm_slots_by_admin: Option<u32>,
     /// No longer configured: takes no VM, and goes once its last VM is gone.
@@ -84,12 +87,17 @@ pub struct Cloud {
 impl Cloud {
     /// Whether new VMs may be booted here.
     pub fn enabled(&self) -> bool {
-        !self.retired && self.enabled_by_admin.unwrap_or(self.spec.enabled)
+        !self.retired && !self.draining && self.enabled_by_admin.unwrap_or(self.spec.enabled)
     }
 
     /// Most VMs at a time.
     pub fn vm_slots(&self) -> u32 {
         self.vm_slots_by_admin.unwrap_or(self.spec.vm_slots)
+    }
+
+    /// Most VMs that may stay.
+    pub fn vm_slots_to_keep(&self) -> u32 {
+        if self.retired || self.draining { 0 } else { self.vm_slots() }
     }
 
     /// What is left for new VMs; zero where allocations were cut below what is held.

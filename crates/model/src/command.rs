@@ -92,8 +92,10 @@ pub enum Command {
     UpdateCloud { cloud: Name, spec: CloudSpec },
     /// Retires a cloud: its VMs drain, then it goes. One from `pileus.toml` is refused.
     DeleteCloud { cloud: Name },
-    /// Says whether new VMs may be booted there; remembered.
+    /// Says whether new VMs may be booted there; remembered. `true` ends a drain.
     EnableCloud { cloud: Name, enabled: bool },
+    /// Lets running jobs of a cloud end, and starts nothing more there; remembered. VMs without a job go.
+    DrainCloud { cloud: Name },
     /// Says how many VMs it may have; remembered. Surplus VMs, the youngest first, are retired.
     SetSlots { cloud: Name, vm_slots: u32 },
     /// These are the configured clouds now, in their order. Those that the configuration brought and

@@ -74,6 +74,8 @@ pub enum Kind {
     CloudGone { cloud: Name },
     /// An administrator said whether a cloud takes VMs.
     CloudEnabled { cloud: Name, enabled: bool },
+    /// An administrator drains a cloud. `CloudEnabled` with `true` ends it.
+    CloudDraining { cloud: Name },
     /// An administrator said how many VMs a cloud may have.
     CloudSlots { cloud: Name, vm_slots: u32 },
     /// A VM has a name and a place; its cloud is asked next.

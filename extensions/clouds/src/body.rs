@@ -33,10 +33,13 @@ pub struct Full<'a> {
     origin: Origin,
     /// Drains, and goes with its last VM.
     retired: bool,
-    /// Whether new VMs may be booted: what an administrator said, else the settings; never when retired.
+    /// Whether new VMs may be booted: what an administrator said, else the settings; never when retired or
+    /// draining.
     enabled: bool,
     /// What an administrator said of it; null: nothing.
     enabled_by_admin: Option<bool>,
+    /// Takes no VM; its VMs end their jobs and go. `enable` ends it.
+    draining: bool,
     /// Most VMs at a time: what an administrator said, else the settings.
     vm_slots: u32,
     /// What an administrator said of it; null: nothing.
@@ -59,6 +62,7 @@ impl<'a> Full<'a> {
             retired: cloud.retired,
             enabled: cloud.enabled(),
             enabled_by_admin: cloud.enabled_by_admin,
+            draining: cloud.draining,
             vm_slots: cloud.vm_slots(),
             vm_slots_by_admin: cloud.vm_slots_by_admin,
             used: cloud.used,

@@ -83,14 +83,21 @@ impl Clouds {
         Reply::status(StatusCode::NO_CONTENT)
     }
 
-    /// `{"enable": null}`: 202.
+    /// `{"enable": null}`: 202. Ends a drain, too; VMs that retire by it go all the same.
     pub async fn enable(self: Arc<Self>, call: Call) -> Result<Reply, Fault> {
         self.switch(&call, "enable", true).await
     }
 
-    /// `{"disable": null}`: 202. Running VMs stay, and keep their jobs.
+    /// `{"disable": null}`: 202. Running VMs stay, and go on taking jobs: `drain` ends that.
     pub async fn disable(self: Arc<Self>, call: Call) -> Result<Reply, Fault> {
         self.switch(&call, "disable", false).await
+    }
+
+    /// `{"drain": null}`: 202. Running jobs end, idle VMs go, and nothing new starts until `enable`.
+    pub async fn drain(self: Arc<Self>, call: Call) -> Result<Reply, Fault> {
+        call.nothing("drain")?;
+        self.submit(&call, |cloud| Command::DrainCloud { cloud: cloud.name.clone() }).await?;
+        Reply::status(StatusCode::ACCEPTED)
     }
 
     async fn switch(&self, call: &Call, verb: &str, enabled: bool) -> Result<Reply, Fault> {

@@ -46,6 +46,7 @@ fn resources(deps: &Deps) -> Vec<Resource> {
         Action::delete("clouds:delete", "Retires a cloud: its VMs drain, then it goes", &it, Clouds::delete),
         Action::new("enable", post.clone(), Verb, "clouds:enable", "Lets new VMs be booted", &it, Clouds::enable),
         Action::new("disable", post.clone(), Verb, "clouds:disable", "Lets no new VM be booted", &it, Clouds::disable),
+        Action::new("drain", post.clone(), Verb, "clouds:drain", "Lets running jobs end, and starts nothing more", &it, Clouds::drain),
         Action::new("set_slots", post, Verb, "clouds:set_slots", "Sets how many VMs it may have", &it, Clouds::set_slots),
         Action::new("old_version", get.clone(), status("/"), "cloud_status:version", "The version line", &old, Old::version),
         Action::new("old_pool", get.clone(), status("/cloud"), "cloud_status:pool", "Table of clouds", &old, Old::pool),

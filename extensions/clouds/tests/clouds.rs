@@ -85,7 +85,7 @@ async fn a_cloud_is_shown_with_its_units() {
     let bench = bench();
     let expected = json!({
         "id": "alpha", "name": "alpha", "origin": "file", "retired": false,
-        "enabled": true, "enabled_by_admin": null, "vm_slots": 10, "vm_slots_by_admin": null,
+        "enabled": true, "enabled_by_admin": null, "draining": false, "vm_slots": 10, "vm_slots_by_admin": null,
         "used": { "vm_slots": 1, "memory_mib": 1024, "storage_gib": 10 },
         "free": { "vm_slots": 9, "memory_mib": 18976, "storage_gib": 490 },
         "spec": {
@@ -358,6 +358,7 @@ async fn every_action_is_guarded_by_its_rule() {
         ("clouds:delete", delete("/p1/clouds/alpha")),
         ("clouds:enable", post("/p1/clouds/alpha/action", r#"{"enable": null}"#)),
         ("clouds:disable", post("/p1/clouds/alpha/action", r#"{"disable": null}"#)),
+        ("clouds:drain", post("/p1/clouds/alpha/action", r#"{"drain": null}"#)),
         ("clouds:set_slots", post("/p1/clouds/alpha/action", r#"{"set_slots": {"vm_slots": 1}}"#)),
     ];
     for (rule, ask) in asks {

@@ -60,11 +60,12 @@ impl<'a> Document<'a> {
 }
 
 /// Every kind, in the order of what it is about.
-pub const KINDS: [&str; 30] = [
+pub const KINDS: [&str; 31] = [
     "cloud_set",
     "cloud_retired",
     "cloud_gone",
     "cloud_enabled",
+    "cloud_draining",
     "cloud_slots",
     "vm_requested",
     "vm_handle",
@@ -105,6 +106,7 @@ pub fn told(kind: &Kind) -> (&'static str, Value) {
         Kind::CloudEnabled { cloud, enabled } => {
             ("cloud_enabled", json!({ "cloud": cloud, "enabled": enabled }))
         }
+        Kind::CloudDraining { cloud } => ("cloud_draining", json!({ "cloud": cloud })),
         Kind::CloudSlots { cloud, vm_slots } => {
             ("cloud_slots", json!({ "cloud": cloud, "vm_slots": vm_slots }))
         }

@@ -35,10 +35,14 @@ pub async fn act(api: &Api<'_>, given: &Given, audit: &Audit) -> Result<Shown, T
     if let Some(deed) = DEEDS.iter().find(|deed| given.is(deed.id)) {
         return vms(api, given, audit, deed).await;
     }
-    for (id, verb) in [(Id::Enable, "enable"), (Id::Disable, "disable")] {
+    for (id, verb, did) in [
+        (Id::Enable, "enable", "enabled"),
+        (Id::Disable, "disable", "disabled"),
+        (Id::Drain, "drain", "drained"),
+    ] {
         if let Some(cloud) = given.text(id) {
             api.act(&["clouds", cloud], verb, Value::Null).await?;
-            let done = format!("Cloud: {cloud} {verb}d.");
+            let done = format!("Cloud: {cloud} {did}.");
             note(audit, &done)?;
             return Ok(said(&done, json!({ "cloud": cloud, "done": verb })));
         }

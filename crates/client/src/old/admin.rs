@@ -49,6 +49,8 @@ impl Plan<'_> {
             self.switch(cloud, "enable");
         } else if let Some(cloud) = given.text(Id::Disable) {
             self.switch(cloud, "disable");
+        } else if given.is(Id::Drain) {
+            self.steps.push(NotOffered("--drain needs --project PROJECT: the old ports know no drain"));
         } else if given.is(Id::Reconfig) {
             self.steps.push(NotOffered("Reconfig Disabled - use 'quickrestart'"));
             self.log(Debug, "Call to disabled reconfig option. service quickrestart suggested.");

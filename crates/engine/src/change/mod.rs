@@ -17,7 +17,7 @@ use crate::{
     drivers::Seen,
     ids::Ids,
     schedule::{
-        Key,
+        Key, is_free,
         room::{Needs, Room},
     },
 };
@@ -167,9 +167,10 @@ pub fn settle(
             _ => Vec::new(),
         },
         Change::Gone { vm } => gone(view, vm, config),
-        Change::Shrink { cloud } => view.clouds.get(&cloud).map_or_else(Vec::new, |cloud| {
-            surplus(view, cloud, if cloud.retired { 0 } else { cloud.vm_slots() })
-        }),
+        Change::Shrink { cloud } => view
+            .clouds
+            .get(&cloud)
+            .map_or_else(Vec::new, |cloud| surplus(view, cloud, cloud.vm_slots_to_keep())),
         Change::CloudGone { cloud } => match view.clouds.get(&cloud) {
             Some(it) if it.retired && it.used.vm_slots == 0 => vec![Kind::CloudGone { cloud }],
             _ => Vec::new(),
@@ -212,6 +213,7 @@ pub fn configure(view: &View, clouds: Vec<(String, CloudSpec)>) -> Vec<Kind> {
                 origin: Origin::File,
                 order,
                 enabled_by_admin: old.and_then(|old| old.enabled_by_admin),
+                draining: old.is_some_and(|old| old.draining),
                 vm_slots_by_admin: old.and_then(|old| old.vm_slots_by_admin),
                 retired: false,
                 used: Size::default(),
@@ -326,9 +328,8 @@ fn boot(
 
 fn start(view: &View, job: Name, vm: Name) -> Vec<Kind> {
     let waits = |job: &Job| matches!(job.state, JobState::New | JobState::Scheduled);
-    let takes = |vm: &Vm| vm.takes_jobs() && vm.registered.is_some() && vm.job.is_none();
     match (view.jobs.get(&job), view.vms.get(&vm)) {
-        (Some(it), Some(on)) if waits(it) && takes(on) => vec![Kind::JobStarted { job, vm }],
+        (Some(it), Some(on)) if waits(it) && is_free(view, on) => vec![Kind::JobStarted { job, vm }],
         _ => Vec::new(),
     }
 }

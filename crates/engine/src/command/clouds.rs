@@ -20,6 +20,7 @@ pub fn create(view: &View, name: Name, spec: CloudSpec) -> Result<Vec<Kind>, Ref
         origin: Origin::Api,
         order,
         enabled_by_admin: None,
+        draining: false,
         vm_slots_by_admin: None,
         retired: false,
         used: Size::default(),
@@ -39,7 +40,7 @@ pub fn update(view: &View, name: &str, spec: CloudSpec) -> Result<Vec<Kind>, Ref
     next.enabled_by_admin = same(spec.enabled == cloud.spec.enabled).and(cloud.enabled_by_admin);
     next.vm_slots_by_admin = same(spec.vm_slots == cloud.spec.vm_slots).and(cloud.vm_slots_by_admin);
     next.spec = spec;
-    let mut events = surplus(view, cloud, next.vm_slots());
+    let mut events = surplus(view, cloud, next.vm_slots_to_keep());
     events.insert(0, Kind::CloudSet(next));
     Ok(events)
 }
@@ -57,7 +58,18 @@ pub fn delete(view: &View, name: &str) -> Result<Vec<Kind>, Refusal> {
 pub fn enable(view: &View, name: &str, enabled: bool) -> Result<Vec<Kind>, Refusal> {
     let cloud = living(view, name)?;
     let event = Kind::CloudEnabled { cloud: cloud.name.clone(), enabled };
-    Ok(if cloud.enabled_by_admin == Some(enabled) { Vec::new() } else { vec![event] })
+    let unchanged = cloud.enabled_by_admin == Some(enabled) && !(enabled && cloud.draining);
+    Ok(if unchanged { Vec::new() } else { vec![event] })
+}
+
+pub fn drain(view: &View, name: &str) -> Result<Vec<Kind>, Refusal> {
+    let cloud = living(view, name)?;
+    if cloud.draining {
+        return Ok(Vec::new());
+    }
+    let mut events = vec![Kind::CloudDraining { cloud: cloud.name.clone() }];
+    events.extend(surplus(view, cloud, 0));
+    Ok(events)
 }
 
 pub fn set_slots(view: &View, name: &str, vm_slots: u32) -> Result<Vec<Kind>, Refusal> {

@@ -30,6 +30,7 @@ pub fn decide(view: &View, command: Command, now: Time, ids: &mut Ids) -> Result
         Command::UpdateCloud { cloud, spec } => clouds::update(view, &cloud, spec),
         Command::DeleteCloud { cloud } => clouds::delete(view, &cloud),
         Command::EnableCloud { cloud, enabled } => clouds::enable(view, &cloud, enabled),
+        Command::DrainCloud { cloud } => clouds::drain(view, &cloud),
         Command::SetSlots { cloud, vm_slots } => clouds::set_slots(view, &cloud, vm_slots),
         Command::Reconfigure { clouds } => clouds::reconfigure(view, clouds),
         Command::ShutdownVms { vms, why } => vms::shutdown(view, &vms, &why),

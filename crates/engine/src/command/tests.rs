@@ -102,6 +102,11 @@ fn commands_become_events() {
             vec![Kind::CloudSlots { cloud: alpha(), vm_slots: 1 }, retired("young")],
         ),
         (
+            "drained: all VMs are retired, the youngest first",
+            Command::DrainCloud { cloud: "Alpha".into() },
+            vec![Kind::CloudDraining { cloud: alpha() }, retired("young"), retired("busy")],
+        ),
+        (
             "more slots",
             Command::SetSlots { cloud: "Alpha".into(), vm_slots: 9 },
             vec![Kind::CloudSlots { cloud: alpha(), vm_slots: 9 }],
@@ -376,6 +381,36 @@ fn a_cloud_of_the_api_lives_through_update_and_deletion() {
     assert_eq!(view.clouds["c"].vm_slots(), 6, "the later word holds");
     done(&mut view, Command::DeleteCloud { cloud: name() });
     assert!(!view.clouds.contains_key("c"), "nothing has to drain");
+}
+
+#[test]
+fn a_drain_lasts_until_the_cloud_is_enabled() {
+    let mut view = world();
+    let mut ids = Ids::default();
+    let enable = |enabled| Command::EnableCloud { cloud: "Alpha".into(), enabled };
+    let mut spec = spec(3);
+    spec.priority = 7;
+    let configure =
+        Command::Reconfigure { clouds: vec![("alpha".into(), spec.clone()), ("beta".into(), spec)] };
+    let drain = || Command::DrainCloud { cloud: "ALPHA".into() };
+    // What is asked, whether the cloud drains and takes VMs afterwards, and whether something was changed.
+    let steps = [
+        (enable(true), false, true, true),
+        (drain(), true, false, true),
+        (drain(), true, false, false),
+        (configure, true, false, true),
+        (Command::SetSlots { cloud: "Alpha".into(), vm_slots: 9 }, true, false, true),
+        (enable(false), true, false, true),
+        (enable(true), false, true, true),
+        (enable(true), false, true, false),
+    ];
+    for (at, (command, draining, enabled, changes)) in steps.into_iter().enumerate() {
+        let kinds = decide(&view, command, Time(0), &mut ids).unwrap();
+        assert_eq!(!kinds.is_empty(), changes, "{at}");
+        happen(&mut view, Time(0), kinds);
+        let it = &view.clouds["Alpha"];
+        assert_eq!((it.draining, it.enabled()), (draining, enabled), "{at}");
+    }
 }
 
 #[test]

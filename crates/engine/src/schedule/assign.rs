@@ -2,7 +2,7 @@
 
 use pileus_model::{Name, View, Vm};
 
-use super::{Jobs, barred::Barred, groups, targets::Targets};
+use super::{Jobs, barred::Barred, groups, is_free, targets::Targets};
 use crate::config::Algorithm;
 
 /// Pairs of a job and the VM that is to run it.
@@ -12,7 +12,7 @@ use crate::config::Algorithm;
 /// id alone. A job takes the smallest VM
 /// that it fits into.
 pub fn assign(view: &View, algorithm: Algorithm) -> Vec<(Name, Name)> {
-    let idle = |vm: &Vm| vm.takes_jobs() && vm.registered.is_some() && vm.job.is_none();
+    let idle = |vm: &Vm| is_free(view, vm);
     if !view.vms.values().any(|vm| idle(vm)) {
         return Vec::new();
     }
@@ -81,6 +81,16 @@ mod tests {
             let pairs = assign(&view, Algorithm::Fairshare);
             assert_eq!(pairs.first().map(|(job, _)| &**job), wanted, "{what}");
             assert!(pairs.len() <= 1, "{what}: one job per VM");
+        }
+    }
+
+    #[test]
+    fn nothing_starts_in_a_cloud_that_is_drained() {
+        for (draining, wanted) in [(false, 1), (true, 0)] {
+            let cloud = pileus_model::Cloud { draining, ..testing::cloud("a", 3) };
+            let mut view = testing::view([cloud]);
+            testing::add(&mut view, [job("1")], [idle_vm("v", "a")]);
+            assert_eq!(assign(&view, Algorithm::Fairshare).len(), wanted, "{draining}");
         }
     }
 

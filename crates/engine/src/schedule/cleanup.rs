@@ -44,7 +44,7 @@ pub fn cleanup_without(
         }
     }
     for cloud in view.clouds.values() {
-        let slots = if cloud.retired { 0 } else { cloud.vm_slots() };
+        let slots = cloud.vm_slots_to_keep();
         if cloud.used.vm_slots > slots && !surplus(view, cloud, slots).is_empty() {
             changes.push(Change::Shrink { cloud: cloud.name.clone() });
         }
@@ -193,12 +193,14 @@ mod tests {
         let busy = |id: &str| Vm { job: Some(format!("j{id}").into()), ..idle_vm(id, "c") };
         let going = |id: &str| Vm { override_state: Some(Override::Retiring), ..busy(id) };
         let of = |vm_slots, retired| Cloud { retired, ..cloud("c", vm_slots) };
-        let cases: [(&str, Cloud, Vec<Vm>, &[&str]); 6] = [
+        let cases: [(&str, Cloud, Vec<Vm>, &[&str]); 8] = [
             ("just enough slots", of(2, false), vec![busy("1"), busy("2")], &[]),
             ("too few slots", of(1, false), vec![busy("1"), busy("2")], &["shrink c"]),
             ("enough go already", of(1, false), vec![busy("1"), going("2")], &[]),
             ("retired", of(5, true), vec![busy("1")], &["shrink c"]),
             ("retired, the last ones go", of(5, true), vec![going("1")], &[]),
+            ("drained", Cloud { draining: true, ..of(5, false) }, vec![busy("1")], &["shrink c"]),
+            ("drained, and empty", Cloud { draining: true, ..of(5, false) }, vec![], &[]),
             ("retired and drained", of(5, true), vec![], &["gone c"]),
         ];
         for (what, cloud, vms, wanted) in cases {

@@ -178,6 +178,9 @@ fn said(unfit: Unfit, room: &Room<'_>, needs: &Needs) -> (&'static str, String) 
         Unfit::Memory => ("memory", more("memory", needs.memory_mib, cloud.spec.memory_mib, " MiB")),
         Unfit::Storage => ("storage", more("storage", needs.storage_gib, cloud.spec.storage_gib, " GiB")),
         Unfit::Slots => ("slots", "it may have no VM at all".into()),
+        Unfit::Disabled if cloud.draining => {
+            ("draining", "it is being drained; `enable` of the cloud ends that".into())
+        }
         Unfit::Disabled => ("enabled", "it is disabled".into()),
         Unfit::Closed => ("answers", "it failed to take VMs, and is left alone for a while".into()),
         Unfit::SlotsFree => ("slots_free", format!("all of its {} slots are taken", cloud.vm_slots())),
@@ -231,6 +234,7 @@ mod tests {
             with("no-disk", CloudSpec { storage_gib: 0, ..spec(2) }),
             with("closed-for-ever", spec(0)),
             with("off", CloudSpec { enabled: false, ..spec(2) }),
+            Cloud { draining: true, ..with("drained", spec(2)) },
             with("silent", spec(2)),
             with("full", spec(1)),
             with("no-memory", CloudSpec { memory_mib: 150, ..spec(5) }),
@@ -256,6 +260,7 @@ mod tests {
                 ("no-disk", Some("storage")),
                 ("closed-for-ever", Some("slots")),
                 ("off", Some("enabled")),
+                ("drained", Some("draining")),
                 ("silent", Some("answers")),
                 ("full", Some("slots_free")),
                 ("no-memory", Some("memory_free")),
@@ -264,7 +269,7 @@ mod tests {
             ]
         );
         assert_eq!(it.clouds[2].detail.as_deref(), Some("the job wants 2 cores, its largest VM has 1"));
-        let memory = it.clouds[9].detail.as_deref();
+        let memory = it.clouds[10].detail.as_deref();
         assert_eq!(memory, Some("the job wants 100 MiB of free memory, 50 MiB are there"));
         assert_eq!(it.why, "A VM is booted for it next, on fits.");
         assert!(it.clouds[0].fits && it.clouds[0].detail.is_none());

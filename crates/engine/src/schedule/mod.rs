@@ -269,6 +269,13 @@ pub fn groups<'a>(
     Sorted { groups: finder.groups, ended }
 }
 
+/// `true` if a job may start on the VM now: its worker has called home, it has no job, and its cloud is not being
+/// drained.
+pub fn is_free(view: &View, vm: &Vm) -> bool {
+    let drains = || view.clouds.get(&vm.cloud).is_some_and(|cloud| cloud.draining);
+    vm.takes_jobs() && vm.registered.is_some() && vm.job.is_none() && !drains()
+}
+
 /// Whether the VM takes a job now or once it has booted or ended its present one's clean-up.
 pub fn will_take(vm: &Vm) -> bool {
     vm.job.is_none()

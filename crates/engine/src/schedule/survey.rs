@@ -21,6 +21,8 @@ pub const NO_TARGET: &str = "none of its target clouds exists";
 pub const TOO_LARGE: &str = "no cloud where it may run is large enough";
 pub const NO_CLOUD: &str = "there is no cloud";
 pub const DISABLED: &str = "every cloud that could run it is disabled";
+/// The same, and the last one of them is being drained.
+pub const DRAINED: &str = "every cloud that could run it is disabled or being drained";
 pub const BLOCKED: &str =
     "its VMs did not come up in the clouds that could run it: they are tried again later";
 pub const BANNED: &str = "its VMs did not come up, too often: it is tried again later";
@@ -245,6 +247,7 @@ fn verdict(needs: &Needs, which: Which, targets: &Targets<'_>, rooms: &[Room<'_>
     for place in targets.places(which) {
         match rooms[place].could(needs) {
             true if rooms[place].cloud.enabled() => return None,
+            true if rooms[place].cloud.draining => verdict = DRAINED,
             true => verdict = DISABLED,
             false if verdict == NO_TARGET => verdict = TOO_LARGE,
             false => (),

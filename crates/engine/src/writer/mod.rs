@@ -239,6 +239,7 @@ fn log(seq: u64, kind: &Kind) {
         Kind::CloudRetired { cloud } => info!(seq, %cloud, "cloud retired"),
         Kind::CloudGone { cloud } => info!(seq, %cloud, "cloud gone"),
         Kind::CloudEnabled { cloud, enabled } => info!(seq, %cloud, enabled, "cloud switched"),
+        Kind::CloudDraining { cloud } => info!(seq, %cloud, "cloud drained"),
         Kind::CloudSlots { cloud, vm_slots } => info!(seq, %cloud, vm_slots, "cloud resized"),
         Kind::VmHandle { vm, .. } => debug!(seq, vm.id = %vm, "vm known to its cloud"),
         Kind::JobsForgotten { jobs } => debug!(seq, jobs = jobs.len(), "jobs forgotten"),

@@ -104,6 +104,45 @@ async fn a_job_that_cannot_be_started_is_an_error() {
 }
 
 #[tokio::test]
+async fn a_drained_cloud_ends_its_jobs_and_starts_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let cloud = Fake::default();
+    let bench = Bench::start(config(dir.path(), &[("c", 2)]), &cloud).await;
+    let first = bench.submit_job(job()).await;
+    let idles = bench.submit_job(JobSpec { vm_type: "t2".into(), ..job() }).await;
+    let view = bench.until("two vms", |view| view.vms.len() == 2).await;
+    for vm in view.vms.keys() {
+        bench.boot(&cloud, vm).await;
+    }
+    let runs = |view: &pileus_model::View, id: &pileus_model::Name| view.jobs[id].state == JobState::Running;
+    let view = bench.until("both", |view| runs(view, &first) && runs(view, &idles)).await;
+    let [busy, idle] = [&first, &idles].map(|id| view.jobs[id].vm.clone().unwrap());
+    bench.finish(&idle, &idles, b"").await.unwrap();
+    bench.submit(Command::DrainCloud { cloud: "c".into() }).await.unwrap();
+    bench.until("the idle one to go", |view| !view.vms.contains_key(&idle)).await;
+    // The same owner and type: an idle VM would take it at once.
+    let next = bench.submit_job(job()).await;
+    bench.tick(2).await;
+    assert!(runs(&bench.engine.view(), &first), "a running job goes on");
+    bench.finish(&busy, &first, b"").await.unwrap();
+    let view = bench.until("the busy one to go", |view| view.vms.is_empty()).await;
+    assert_eq!((view.jobs[&first].state, view.jobs[&first].attempts), (JobState::Complete, 1));
+    bench.tick(3).await;
+    let view = bench.engine.view();
+    assert!(view.vms.is_empty() && view.jobs[&next].state == JobState::New, "{view:#?}");
+    assert_eq!(
+        view.jobs[&next].reason.as_deref(),
+        Some("every cloud that could run it is disabled or being drained")
+    );
+    bench.submit(Command::EnableCloud { cloud: "c".into(), enabled: true }).await.unwrap();
+    let view = bench.tick_until("a vm", |view| !view.vms.is_empty()).await;
+    let vm = view.vms.keys().next().unwrap().clone();
+    bench.boot(&cloud, &vm).await;
+    bench.until("the next one", |view| runs(view, &next)).await;
+    bench.stop().await;
+}
+
+#[tokio::test]
 async fn administrators_end_vms_in_three_ways() {
     let dir = tempfile::tempdir().unwrap();
     let cloud = Fake::default();

@@ -18,7 +18,9 @@ use super::{
     hash::{HashMap, HashSet},
     room::{Needs, Room},
     shares,
-    survey::{BANNED, BLOCKED, DISABLED, NO_CLOUD, NO_TARGET, Queue, Shares, Survey, TOO_LARGE, first_come},
+    survey::{
+        BANNED, BLOCKED, DISABLED, DRAINED, NO_CLOUD, NO_TARGET, Queue, Shares, Survey, TOO_LARGE, first_come,
+    },
     targets::Which,
 };
 use crate::config::{Algorithm, SchedulerConfig};
@@ -390,7 +392,8 @@ fn type_limit(limit: u32) -> String {
 /// Whether a reason came from here; others (how a VM was lost) stay until there is a better one.
 fn is_ours(reason: &str) -> bool {
     let fixed = [
-        NO_TARGET, TOO_LARGE, NO_CLOUD, DISABLED, BLOCKED, BANNED, FULL, CLOSED, BOOTING, SHARE, HIGH, AHEAD,
+        NO_TARGET, TOO_LARGE, NO_CLOUD, DISABLED, DRAINED, BLOCKED, BANNED, FULL, CLOSED, BOOTING, SHARE,
+        HIGH, AHEAD,
     ];
     fixed.contains(&reason) || reason.starts_with(USER_LIMIT) || reason.starts_with(TYPE_LIMIT)
 }

@@ -171,11 +171,12 @@ fn nothing_boots_for_a_job_that_a_vm_will_take() {
 #[test]
 fn a_cloud_takes_what_fits_into_it() {
     type Change = fn(&mut Cloud);
-    let fits: [(&str, Change, Option<&str>); 9] = [
+    let fits: [(&str, Change, Option<&str>); 10] = [
         ("as it is", |_| (), None),
         ("just enough", |c| (c.spec.memory_mib, c.spec.storage_gib, c.spec.cpu_cores) = (100, 1, 1), None),
         ("disabled in the file", |c| c.spec.enabled = false, Some(DISABLED)),
         ("disabled by an administrator", |c| c.enabled_by_admin = Some(false), Some(DISABLED)),
+        ("drained", |c| c.draining = true, Some(DRAINED)),
         ("no slots by an administrator", |c| c.vm_slots_by_admin = Some(0), Some(TOO_LARGE)),
         ("too little memory", |c| c.spec.memory_mib = 99, Some(TOO_LARGE)),
         ("too little storage", |c| c.spec.storage_gib = 0, Some(TOO_LARGE)),
