@@ -374,7 +374,11 @@ fn load(
 
 /// Makes the driver of a name of `DRIVERS`.
 fn drivers(config: &pileus_engine::Config, clock: Arc<dyn Clock>) -> Box<DriverFactory> {
-    let local = LocalConfig { state_dir: config.state_dir.clone(), worker_exe: config.worker_exe.clone() };
+    let local = LocalConfig {
+        state_dir: config.state_dir.clone(),
+        worker_exe: config.worker_exe.clone(),
+        output_max: config.scheduler.job_output_max_kib.bytes(),
+    };
     Box::new(move |name, desk| match name {
         "local" => {
             let start = Local::start(local.clone(), desk, clock.clone());

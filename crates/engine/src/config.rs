@@ -93,8 +93,37 @@ pub struct SchedulerConfig {
     pub job_retention_s: u64,
     /// A job whose VM broke under it as often is not tried again.
     pub max_job_attempts: NonZeroU32,
+    /// Most that is kept of each of a job's two streams, in KiB: half of it from the start, half from the end.
+    pub job_output_max_kib: OutputLimit,
     /// Whether VMs outlive an orderly stop.
     pub keep_vms_on_stop: bool,
+}
+
+/// A number of KiB that a worker can hold and send: 1 to 4096.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "u32")]
+pub struct OutputLimit(u32);
+
+impl OutputLimit {
+    /// The number of bytes.
+    pub fn bytes(self) -> usize {
+        self.0 as usize * 1024
+    }
+}
+
+impl Default for OutputLimit {
+    fn default() -> Self {
+        Self(2048)
+    }
+}
+
+impl TryFrom<u32> for OutputLimit {
+    type Error = &'static str;
+
+    fn try_from(kib: u32) -> Result<Self, Self::Error> {
+        let fits = (1..=4096).contains(&kib);
+        if fits { Ok(Self(kib)) } else { Err("the output that is kept must be 1 to 4096 KiB") }
+    }
 }
 
 /// How the next VM is chosen.
@@ -193,6 +222,7 @@ impl Default for SchedulerConfig {
             max_keep_alive_s: 60 * 60,
             job_retention_s: 24 * 60 * 60,
             max_job_attempts: const { NonZeroU32::new(5).unwrap() },
+            job_output_max_kib: OutputLimit::default(),
             keep_vms_on_stop: false,
         }
     }

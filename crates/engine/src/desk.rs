@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use pileus_model::{BoxFuture, Exit, Output, Refusal, View};
+use pileus_model::{BoxFuture, Exit, Output, Refusal, RunTimes, View};
 
 /// How a job ended on its worker.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -13,6 +13,26 @@ pub enum End {
     NotStarted(String),
     /// It went beyond a limit of its VM, and was ended: final.
     OverLimit(String),
+}
+
+/// Result of a job, as its worker reports it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JobResult {
+    /// How it ended.
+    pub end: End,
+    /// What it wrote.
+    pub output: Output,
+    /// When it ran. `None`: the worker does not say, or it did not run.
+    pub times: Option<RunTimes>,
+    /// `true` if it was ended because its VM was: it will run elsewhere, unless it was removed.
+    pub interrupted: bool,
+}
+
+impl JobResult {
+    /// A result whose worker does not say when the job ran.
+    pub fn new(end: End, output: Output) -> Self {
+        Self { end, output, times: None, interrupted: false }
+    }
 }
 
 /// What a worker's channel may ask. **Which job a VM runs is read from the view**: `vm.job` is set
@@ -34,6 +54,7 @@ pub trait Desk: Send + Sync {
     fn registered(&self, vm: &str) -> BoxFuture<Result<(), Refusal>>;
 
     /// The VM's job ended. Answers once that is durable, together with the output; only then may
-    /// the worker forget it. A job that is not this VM's any more is answered and ignored.
-    fn finished(&self, vm: &str, job: &str, end: End, output: Output) -> BoxFuture<Result<(), Refusal>>;
+    /// the worker forget it. Of a job that was removed while this VM ran it, the output is kept; any other job
+    /// that is not this VM's any more is answered and ignored.
+    fn finished(&self, vm: &str, job: &str, result: JobResult) -> BoxFuture<Result<(), Refusal>>;
 }

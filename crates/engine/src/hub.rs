@@ -7,16 +7,17 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use arc_swap::ArcSwap;
 use pileus_model::{
-    Actor, Beat, BoxFuture, Clock, Command, Engine, Explanation, History, Holding, Name, Output, Receipt,
-    Refusal, Shares, Stray, Time, View,
+    Actor, Beat, BoxFuture, Clock, Command, Engine, Explanation, History, Holding, Name, Output, OutputPart,
+    OutputRange, Receipt, Refusal, Shares, Stray, Time, View,
 };
 use tokio::{
     runtime::Handle,
-    sync::{mpsc, oneshot, watch},
+    sync::{Notify, mpsc, oneshot, watch},
 };
 use tracing::{error, warn};
 
@@ -24,11 +25,11 @@ use crate::{
     change::Change,
     config::SchedulerConfig,
     death::Death,
-    desk::{Desk, End},
+    desk::{Desk, JobResult},
     files,
     fleet::{Fleet, within},
     health::Health,
-    insight,
+    insight, output,
     proxies::Office,
     schedule::explain::explain,
     state::FILES,
@@ -57,6 +58,8 @@ pub struct Hub {
     /// Held by whoever looks over all jobs and VMs for a client: one at a time.
     pub surveying: Arc<tokio::sync::Mutex<()>>,
     pub queue: mpsc::Sender<Item>,
+    /// Wakes readers of outputs once one was stored.
+    pub outputs: Notify,
     pub runtime: Handle,
     pub aliases_file: Option<PathBuf>,
     pub limits_file: Option<PathBuf>,
@@ -233,6 +236,15 @@ impl Engine for Door {
         Box::pin(async move { Ok(output.await?) })
     }
 
+    fn output_part(
+        &self,
+        job: &str,
+        range: OutputRange,
+        wait: Duration,
+    ) -> BoxFuture<Result<Option<OutputPart>, Refusal>> {
+        Box::pin(output::part(self.0.clone(), job.into(), range, wait))
+    }
+
     fn events(&self, after: u64, limit: usize, project: Option<Name>) -> BoxFuture<Result<History, Refusal>> {
         let last = self.0.view.load().seq;
         if after >= last {
@@ -297,8 +309,8 @@ impl Desk for Door {
         self.0.die(Death::ended(part, why));
     }
 
-    fn finished(&self, vm: &str, job: &str, end: End, output: Output) -> BoxFuture<Result<(), Refusal>> {
-        self.report(vm, Change::Finished { vm: vm.into(), job: job.into(), end, output })
+    fn finished(&self, vm: &str, job: &str, result: JobResult) -> BoxFuture<Result<(), Refusal>> {
+        self.report(vm, Change::Finished { vm: vm.into(), job: job.into(), result: Box::new(result) })
     }
 }
 

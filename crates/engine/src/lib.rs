@@ -17,6 +17,7 @@ mod health;
 mod hub;
 mod ids;
 mod insight;
+mod output;
 mod owner;
 mod proxies;
 mod reconcile;

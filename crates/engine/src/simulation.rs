@@ -13,7 +13,7 @@ use crate::{
     Ids, SchedulerConfig, apply, assign,
     change::{Change, Settled, settle},
     decide,
-    desk::End,
+    desk::{End, JobResult},
     drivers::Seen,
     owner::owner,
     plan,
@@ -187,7 +187,7 @@ impl Simulation {
                 } else {
                     End::NotStarted("no such program".into())
                 };
-                Change::Finished { vm: id, job, end, output: Output::default() }
+                Change::Finished { vm: id, job, result: Box::new(JobResult::new(end, Output::default())) }
             }
             _ => {
                 let bad = self.random.chance(30);

@@ -12,7 +12,7 @@ use arc_swap::ArcSwap;
 use pileus_model::{Actor, Beat, Clock, CloudSpec, Engine, ProxyUse, Refusal, View};
 use tokio::{
     runtime::Handle,
-    sync::{mpsc, watch},
+    sync::{Notify, mpsc, watch},
     task::{JoinHandle, JoinSet},
 };
 use tokio_util::sync::CancellationToken;
@@ -175,6 +175,7 @@ impl Running {
             tail: crate::tail::Tail::default(),
             surveying: Arc::default(),
             queue,
+            outputs: Notify::new(),
             runtime: Handle::current(),
             aliases_file: config.cloud_aliases,
             limits_file: config.user_limits,

@@ -9,8 +9,8 @@ use std::{
 };
 
 use pileus_model::{
-    BlockedCloud, BootFailure, Event, ImageRecord, Job, JobState, Kind, Name, Proxy, Size, Time, UsedKey,
-    View, Vm, VmState,
+    BlockedCloud, BootFailure, Event, ImageRecord, Job, JobState, Kind, Name, Proxy, RunTimes, Size, Time,
+    UsedKey, View, Vm, VmState,
 };
 
 use crate::hub::lock;
@@ -101,15 +101,18 @@ pub fn apply(view: &mut View, event: &Event) {
             (job.state, job.reason) = (JobState::Scheduled, None);
         }),
         Kind::JobStarted { job, vm } => job_started(view, job, vm, now),
-        Kind::JobFinished { job, exit } => {
-            leave_vm(view, job, now);
+        Kind::JobFinished { job, exit, times } => {
             with(&mut view.jobs, job, |job| {
                 (job.state, job.reason) = (JobState::Complete, None);
                 (job.finished, job.exit) = (Some(now), Some(*exit));
+                if let Some(RunTimes { started, finished }) = *times {
+                    (job.started, job.finished) = (Some(started), Some(finished));
+                }
             });
+            leave_vm(view, job, times.map_or(now, |times| times.finished), now);
         }
         Kind::JobState { job, state, reason } => {
-            leave_vm(view, job, now);
+            leave_vm(view, job, now, now);
             with(&mut view.jobs, job, |job| {
                 (job.state, job.reason) = (*state, reason.clone());
                 job.finished = state.is_final().then_some(now);
@@ -304,8 +307,8 @@ fn push<T>(list: &mut Vec<T>, it: T, most: usize) {
     list.push(it);
 }
 
-/// Where `job` runs on a VM, that VM idles from now on.
-fn leave_vm(view: &mut View, job: &str, now: Time) {
+/// Where `job` runs on a VM, that VM idles from now on. The job's process ended at `ended`.
+fn leave_vm(view: &mut View, job: &str, ended: Time, now: Time) {
     let Some((vm, started)) = view.jobs.get(job).and_then(|it| Some((it.vm.clone()?, it.started))) else {
         return;
     };
@@ -314,7 +317,7 @@ fn leave_vm(view: &mut View, job: &str, now: Time) {
             return;
         }
         (vm.job, vm.idle_since) = (None, Some(now));
-        push(&mut vm.job_runs_s, started.map_or(0, |at| now.since(at).as_secs()), RUNS_KEPT);
+        push(&mut vm.job_runs_s, started.map_or(0, |at| ended.since(at).as_secs()), RUNS_KEPT);
     });
 }
 
@@ -342,7 +345,7 @@ mod tests {
         assert_eq!(view.clouds["c"].used, Size { vm_slots: 1, memory_mib: 100, storage_gib: 1 });
         let exit = Exit::Code(3);
         happen(&mut view, Time(7000), [Kind::JobStarted { job: "j".into(), vm: "w".into() }]);
-        happen(&mut view, Time(9500), [Kind::JobFinished { job: "j".into(), exit }]);
+        happen(&mut view, Time(9500), [Kind::JobFinished { job: "j".into(), exit, times: None }]);
         let (it, on) = (&view.jobs["j"], &view.vms["w"]);
         assert_eq!((it.state, it.attempts, it.exit), (JobState::Complete, 2, Some(exit)));
         assert_eq!((it.finished, it.vm.as_deref()), (Some(Time(9500)), Some("w")));
@@ -356,7 +359,7 @@ mod tests {
         for at in 0..12 {
             let job: Name = at.to_string().into();
             happen(&mut view, Time(0), [Kind::JobStarted { job: job.clone(), vm: "v".into() }]);
-            happen(&mut view, Time(at * 1000), [Kind::JobFinished { job, exit: Exit::Code(0) }]);
+            happen(&mut view, Time(at * 1000), [Kind::JobFinished { job, exit: Exit::Code(0), times: None }]);
         }
         assert_eq!(view.vms["v"].job_runs_s, (2..12).collect::<Vec<_>>());
     }
@@ -406,7 +409,7 @@ mod tests {
             Kind::VmGone { vm: vm(), why: String::new() },
             Kind::VmState { vm: vm(), state: VmState::Error },
             Kind::JobStarted { job: vm(), vm: vm() },
-            Kind::JobFinished { job: vm(), exit: Exit::Code(0) },
+            Kind::JobFinished { job: vm(), exit: Exit::Code(0), times: None },
             Kind::CloudGone { cloud: vm() },
         ];
         let mut view = before.clone();

@@ -32,7 +32,7 @@ use crate::{
     change::{Change, Settled, settle},
     config::{Algorithm, Distribution, Metric},
     decide,
-    desk::End,
+    desk::{End, JobResult},
     drivers::{DriverError, Seen},
     reconcile::{Backoff, todos},
     schedule::{
@@ -452,7 +452,11 @@ impl<'d> World<'d> {
             }
             if let Some(run) = machine.runs.as_ref().filter(|run| run.ends <= now) {
                 let (vm, job, end) = (id.clone(), run.job.clone(), run.end.clone());
-                reports.push(Change::Finished { vm, job, end, output: Output::default() });
+                reports.push(Change::Finished {
+                    vm,
+                    job,
+                    result: Box::new(JobResult::new(end, Output::default())),
+                });
             }
         }
         reports.into_iter().for_each(|report| self.change(report));

@@ -32,6 +32,11 @@ impl Time {
     pub fn after(self, duration: Duration) -> Time {
         Time(self.0.saturating_add(i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)))
     }
+
+    /// The moment `duration` before this one.
+    pub fn before(self, duration: Duration) -> Time {
+        Time(self.0.saturating_sub(i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)))
+    }
 }
 
 impl fmt::Debug for Time {

@@ -1,10 +1,10 @@
 //! The door to the engine: what the floors above may know of it.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use crate::{
-    Actor, BoxFuture, Command, Explanation, History, Holding, Name, Output, Refusal, Shares, Stray, Time,
-    View,
+    Actor, BoxFuture, Command, Explanation, History, Holding, Name, Output, OutputPart, OutputRange, Refusal,
+    Shares, Stray, Time, View,
 };
 
 /// Answer to a [`Command`] that was done: it is durable and can be seen.
@@ -45,8 +45,20 @@ pub trait Engine: Send + Sync {
     /// its end even when the future is dropped.
     fn submit(&self, command: Command, by: Actor) -> BoxFuture<Result<Receipt, Refusal>>;
 
-    /// What a finished job wrote; `None` where there is nothing.
+    /// Output of a job that has ended; `None` where there is nothing.
     fn output(&self, job: &str) -> BoxFuture<Result<Option<Output>, Refusal>>;
+
+    /// Piece of a stream of a job, which may still run. Waits for up to `wait` while nothing is at the offset
+    /// and the job may write more. `None`: there is no such job. Nothing is fetched from a worker but by this.
+    fn output_part(
+        &self,
+        job: &str,
+        range: OutputRange,
+        wait: Duration,
+    ) -> BoxFuture<Result<Option<OutputPart>, Refusal>> {
+        let _ = (job, range, wait);
+        Box::pin(async { Err(Refusal::Unavailable) })
+    }
 
     /// What happened after the event `after`, at most `limit` events, fewer where they are long. For
     /// a project: what it owns and what is everybody's; for `None` all of it. Waits for no writer.

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Actor, BootFailure, Cloud, Exit, Job, JobState, KeptAnswer, Name, Override, ProxyUse, Time, Token, Vm,
-    VmState,
+    Actor, BootFailure, Cloud, Exit, Job, JobState, KeptAnswer, Name, Override, ProxyUse, RunTimes, Time,
+    Token, Vm, VmState,
 };
 
 /// One thing that happened. Numbers have no gaps and never repeat.
@@ -111,8 +111,14 @@ pub enum Kind {
     JobScheduled { job: Name, vm: Name },
     /// A VM was given the job; it may run from now on.
     JobStarted { job: Name, vm: Name },
-    /// A job ran to its end; its output is durable with this event.
-    JobFinished { job: Name, exit: Exit },
+    /// A job ran to its end; its output is durable with this event. `times`: when it ran, by its worker's clock;
+    /// absent: it ended with this event.
+    JobFinished {
+        job: Name,
+        exit: Exit,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        times: Option<RunTimes>,
+    },
     /// A job waits again, is held, was removed, or failed.
     JobState { job: Name, state: JobState, reason: Option<String> },
     /// Why a job waits, for people.

@@ -1,5 +1,7 @@
 //! A job: what a user wants run, and how far it has come.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use crate::{Name, Time};
@@ -104,15 +106,21 @@ pub enum Exit {
     Signal(i32),
 }
 
-/// What a job wrote, kept beside the state and fetched on its own.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct Output {
-    /// Standard output, at most the worker's limit.
-    pub stdout: Vec<u8>,
-    /// Standard error, at most the worker's limit.
-    pub stderr: Vec<u8>,
-    /// Whether either was cut at the limit.
-    pub truncated: bool,
+/// Times of a run by the worker's clock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunTimes {
+    /// Start of the job's process.
+    pub started: Time,
+    /// End of the job's process.
+    pub finished: Time,
+}
+
+impl RunTimes {
+    /// Times of a run that took `ran` and ended `ago` before `now`.
+    pub fn before(now: Time, ago: Duration, ran: Duration) -> Self {
+        let finished = now.before(ago);
+        Self { started: finished.before(ran), finished }
+    }
 }
 
 /// What went wrong with a VM that was booted for a job.

@@ -56,4 +56,4 @@ pub use serde_json::{Value, json};
 pub use stack::{Filter, Stack};
 pub use standing::{Admission, Admit, Secrets, Standing};
 pub use watch::watch;
-pub use wire::{Links, at, at_opt, rfc3339};
+pub use wire::{Links, at, at_opt, base64, rfc3339};

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use base64::{Engine as _, prelude::BASE64_STANDARD};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use pileus_model::Time;
 use serde::{
@@ -37,6 +38,11 @@ pub fn at_opt<S: Serializer>(time: &Option<Time>, to: S) -> Result<S::Ok, S::Err
         Some(time) => at(time, to),
         None => to.serialize_none(),
     }
+}
+
+/// Bytes in base64, for JSON that holds what is no text.
+pub fn base64(bytes: &[u8]) -> String {
+    BASE64_STANDARD.encode(bytes)
 }
 
 /// `"links": [{"rel": "self", "href": "…/COLLECTION/ID"}]`, written without a copy.

@@ -151,7 +151,14 @@ pub fn told(kind: &Kind) -> (&'static str, Value) {
         ),
         Kind::JobScheduled { job, vm } => ("job_scheduled", json!({ "job": job, "vm": vm })),
         Kind::JobStarted { job, vm } => ("job_started", json!({ "job": job, "vm": vm })),
-        Kind::JobFinished { job, exit } => ("job_finished", json!({ "job": job, "exit": exit })),
+        Kind::JobFinished { job, exit, times: None } => ("job_finished", json!({ "job": job, "exit": exit })),
+        Kind::JobFinished { job, exit, times: Some(times) } => (
+            "job_finished",
+            json!({
+                "job": job, "exit": exit,
+                "started": stamp(Some(times.started)), "finished": stamp(Some(times.finished)),
+            }),
+        ),
         Kind::JobState { job, state, reason } => {
             ("job_state", json!({ "job": job, "state": state, "reason": reason }))
         }

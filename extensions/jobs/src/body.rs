@@ -3,8 +3,8 @@
 //! Memory is in MiB, storage in GiB, times are RFC 3339 in UTC, spans in seconds.
 
 use pileus_sdk::{
-    Links, at, at_opt,
-    model::{Exit, Job, JobDefaults, JobSpec, JobState, Name, Output, Time},
+    Links, at, at_opt, base64,
+    model::{Exit, Gap, Job, JobDefaults, JobSpec, JobState, Name, Output, StreamOutput, Time},
     serde::{Deserialize, Serialize},
 };
 
@@ -115,14 +115,20 @@ pub fn end(job: &Job) -> (Option<i32>, Option<i32>) {
     }
 }
 
-/// What a job wrote. Bytes that are no UTF-8 stand as U+FFFD.
+/// Output of a job. A stream is text, or base64 where its bytes are not UTF-8.
 #[derive(Serialize)]
 #[serde(crate = "pileus_sdk::serde")]
 pub struct Written {
     state: JobState,
+    /// The head, then the tail.
     stdout: String,
+    stdout_encoding: &'static str,
+    /// Offsets that are left out between head and tail; null: none.
+    stdout_gap: Option<Gap>,
     stderr: String,
-    /// Whether either was cut at the worker's limit.
+    stderr_encoding: &'static str,
+    stderr_gap: Option<Gap>,
+    /// `true` if bytes of either stream are missing.
     truncated: bool,
     exit_code: Option<i32>,
     signal: Option<i32>,
@@ -131,15 +137,53 @@ pub struct Written {
 impl Written {
     pub fn new(job: &Job, output: &Output) -> Self {
         let (exit_code, signal) = end(job);
+        let (stdout, stdout_encoding, stdout_gap) = shown(&output.stdout);
+        let (stderr, stderr_encoding, stderr_gap) = shown(&output.stderr);
         Self {
             state: job.state,
-            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
-            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+            stdout,
+            stdout_encoding,
+            stdout_gap,
+            stderr,
+            stderr_encoding,
+            stderr_gap,
             truncated: output.truncated,
             exit_code,
             signal,
         }
     }
+}
+
+/// A stream as JSON holds it: its content, the encoding, and the gap. Where the gap cuts a character of a text in
+/// two, both parts count as left out.
+fn shown(stream: &StreamOutput) -> (String, &'static str, Option<Gap>) {
+    let (head, tail) = stream.parts();
+    let (head, tail) = match stream.gap {
+        Some(_) => (without_cut_end(head), without_cut_start(tail)),
+        None => (head, tail),
+    };
+    let gap = stream.gap.map(|gap| {
+        let total = stream.total();
+        Gap { from: head.len() as u64, to: total.saturating_sub(tail.len() as u64).max(gap.to) }
+    });
+    match (str::from_utf8(head), str::from_utf8(tail)) {
+        (Ok(head), Ok(tail)) => ([head, tail].concat(), "utf-8", gap),
+        _ => (base64(&stream.bytes), "base64", stream.gap),
+    }
+}
+
+/// Without the first bytes of a character whose rest is missing.
+fn without_cut_end(bytes: &[u8]) -> &[u8] {
+    match str::from_utf8(bytes) {
+        Err(error) if error.error_len().is_none() => bytes.get(..error.valid_up_to()).unwrap_or(bytes),
+        _ => bytes,
+    }
+}
+
+/// Without the last bytes of a character whose start is missing: three at most.
+fn without_cut_start(bytes: &[u8]) -> &[u8] {
+    let rest = bytes.iter().take(3).take_while(|byte| **byte & 0xc0 == 0x80).count();
+    bytes.get(rest..).unwrap_or(bytes)
 }
 
 /// `POST …/jobs` `{"job": {…}}`: only `command` is needed; the rest is settled by [`JobDefaults`].

@@ -4,7 +4,8 @@ use pileus_ext_jobs::EXTENSION;
 use pileus_sdk::{
     Value, header, json,
     model::{
-        Bounded, CloudTest, Command, Exit, Explanation, JobDefaults, JobSpec, JobState, Output, Refusal, Time,
+        Bounded, CloudTest, Command, Exit, Explanation, Gap, JobDefaults, JobSpec, JobState, Output, Refusal,
+        StreamOutput, Time,
     },
     testing::{Ask, Bench, delete, get, post, put_job},
 };
@@ -310,28 +311,42 @@ async fn verbs_and_deletion_become_commands() {
 }
 
 #[tokio::test]
-async fn output_is_text_and_waits_for_the_end() {
+async fn output_is_text_or_base64_and_waits_for_the_end() {
     let bench = bench();
-    bench.engine.put_output(
-        "4",
-        Output { stdout: b"a\xff\n\xc3\xbc".to_vec(), stderr: b"oh".to_vec(), truncated: true },
-    );
-    let cases = [
-        (
-            "/p1/jobs/4/output",
-            json!({ "state": "complete", "stdout": "a\u{fffd}\nü", "stderr": "oh", "truncated": true,
-                    "exit_code": 3, "signal": null }),
-        ),
-        (
-            "/p1/jobs/1/output",
-            json!({ "state": "new", "stdout": "", "stderr": "", "truncated": false, "exit_code": null,
-                    "signal": null }),
-        ),
+    let gap = |from, to| Some(Gap { from, to });
+    // bytes and gap, then text, encoding and gap in JSON
+    type Case<'a> = (&'a [u8], Option<Gap>, &'a str, &'a str, Value);
+    let cases: [Case<'_>; 8] = [
+        ("a\n\0ü".as_bytes(), None, "a\n\0ü", "utf-8", Value::Null),
+        (b"", None, "", "utf-8", Value::Null),
+        (b"a\xff\n", None, "Yf8K", "base64", Value::Null),
+        // Cut by the job itself.
+        (b"a\xc3", None, "YcM=", "base64", Value::Null),
+        (b"abcd", gap(2, 9), "abcd", "utf-8", json!({ "from": 2, "to": 9 })),
+        // A character that the gap cuts is left out with it.
+        (b"a\xc3\xbcb", gap(2, 9), "ab", "utf-8", json!({ "from": 1, "to": 10 })),
+        (b"a\xf0\x9f\x92\xa9b", gap(2, 9), "ab", "utf-8", json!({ "from": 1, "to": 12 })),
+        (b"a\xff\xbcb", gap(2, 9), "Yf+8Yg==", "base64", json!({ "from": 2, "to": 9 })),
     ];
-    for (uri, output) in cases {
-        let reply = bench.send(get(uri)).await;
-        assert_eq!((reply.status, reply.json()), (200, json!({ "output": output })), "{uri}");
+    for (bytes, gap, text, encoding, shown) in cases {
+        let stdout = StreamOutput { bytes: bytes.to_vec(), gap };
+        let output = Output { stdout, stderr: b"oh"[..].into(), truncated: gap.is_some() };
+        bench.engine.put_output("4", output);
+        let reply = bench.send(get("/p1/jobs/4/output")).await;
+        let wanted = json!({
+            "state": "complete", "exit_code": 3, "signal": null, "truncated": gap.is_some(),
+            "stdout": text, "stdout_encoding": encoding, "stdout_gap": shown,
+            "stderr": "oh", "stderr_encoding": "utf-8", "stderr_gap": null,
+        });
+        assert_eq!((reply.status, reply.json()), (200, json!({ "output": wanted })), "{bytes:?}");
     }
+    let reply = bench.send(get("/p1/jobs/1/output")).await;
+    let wanted = json!({
+        "state": "new", "exit_code": null, "signal": null, "truncated": false,
+        "stdout": "", "stdout_encoding": "utf-8", "stdout_gap": null,
+        "stderr": "", "stderr_encoding": "utf-8", "stderr_gap": null,
+    });
+    assert_eq!((reply.status, reply.json()), (200, json!({ "output": wanted })));
     bench.engine.edit(|view| put_job(view, "4", |job| job.exit = Some(Exit::Signal(15))));
     let output = bench.send(get("/p1/jobs/4/output")).await.json()["output"].take();
     assert_eq!((&output["exit_code"], &output["signal"]), (&Value::Null, &json!(15)));

@@ -7,13 +7,13 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use pileus_model::{
     BootFailure, BootFault, Cloud, CloudSpec, Job, JobState, Kind, Name, Origin, Output, Override, ProxyUse,
-    Refusal, Size, Time, View, Vm, VmState,
+    Refusal, RunTimes, Size, Time, View, Vm, VmState,
 };
 
 use crate::{
     command::surplus,
     config::SchedulerConfig,
-    desk::End,
+    desk::{End, JobResult},
     drivers::Seen,
     ids::Ids,
     schedule::{
@@ -53,7 +53,7 @@ pub enum Change {
     /// The VM's worker called home.
     Registered { vm: Name },
     /// The VM's job ended.
-    Finished { vm: Name, job: Name, end: End, output: Output },
+    Finished { vm: Name, job: Name, result: Box<JobResult> },
     /// Let the VM go, unless it is not as it was `seen`.
     Retire { seen: Arc<Vm> },
     /// Destroy the VM, unless it is not as it was `seen`.
@@ -132,7 +132,7 @@ pub fn settle(
         Change::NotCreated { vm, error, full } => not_created(view, vm, error, full, now, config),
         Change::Polled { vm, seen } => polled(view, vm, seen, now, config),
         Change::Registered { vm } => registered(view, vm)?,
-        Change::Finished { vm, job, end, output } => return Ok(finished(view, &vm, job, end, output)),
+        Change::Finished { vm, job, result } => return Ok(finished(view, &vm, job, *result, now)),
         Change::Retire { seen } => match view.vms.get(&seen.id) {
             Some(it) if *it == seen => {
                 let state = Some(Override::Retiring);
@@ -426,12 +426,25 @@ fn registered(view: &View, vm: Name) -> Result<Vec<Kind>, Refusal> {
     Ok(kinds)
 }
 
-fn finished(view: &View, vm: &str, job: Name, end: End, output: Output) -> Settled {
+fn finished(view: &View, vm: &str, job: Name, result: JobResult, now: Time) -> Settled {
+    let JobResult { end, output, times, interrupted } = result;
+    let it = view.jobs.get(&job);
     if view.vms.get(vm).and_then(|vm| vm.job.as_ref()) != Some(&job) {
+        let removed = it.is_some_and(|it| it.state == JobState::Removed && it.vm.as_deref() == Some(vm));
+        return Settled { kinds: Vec::new(), output: removed.then_some((job, output)) };
+    }
+    if interrupted {
         return Settled::default();
     }
+    let given = it.and_then(|it| it.started).unwrap_or(now).min(now);
     let kind = match end {
-        End::Exited(exit) => Kind::JobFinished { job: job.clone(), exit },
+        End::Exited(exit) => {
+            let times = times.map(|RunTimes { started, finished }| {
+                let finished = finished.clamp(given, now);
+                RunTimes { started: started.clamp(given, finished), finished }
+            });
+            Kind::JobFinished { job: job.clone(), exit, times }
+        }
         End::NotStarted(reason) | End::OverLimit(reason) => {
             Kind::JobState { job: job.clone(), state: JobState::Error, reason: Some(reason) }
         }

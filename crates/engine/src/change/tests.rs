@@ -114,7 +114,6 @@ fn what_is_no_longer_true_changes_nothing() {
     let held = Job { state: JobState::Held, ..job("held") };
     testing::add(&mut view, [held, job("new")], [idle_vm("v", "c"), vm("w", "c")]);
     let old = Arc::new(Vm { error_count: 3, ..idle_vm("v", "c") });
-    let output = Output::default();
     let ended = End::Exited(Exit::Code(0));
     let seen = |state| Seen { state, hostname: String::new(), address: String::new(), lost: None };
     let cases = [
@@ -129,7 +128,11 @@ fn what_is_no_longer_true_changes_nothing() {
         Change::Created { vm: "x".into(), handle: "h".into() },
         Change::Polled { vm: "x".into(), seen: seen(VmState::Error) },
         Change::Polled { vm: "v".into(), seen: seen(VmState::Starting) },
-        Change::Finished { vm: "v".into(), job: "new".into(), end: ended, output },
+        Change::Finished {
+            vm: "v".into(),
+            job: "new".into(),
+            result: Box::new(JobResult::new(ended, Output::default())),
+        },
         Change::Forget { jobs: vec!["new".into(), "x".into()] },
         Change::CloudGone { cloud: "c".into() },
         Change::Shrink { cloud: "c".into() },
@@ -205,4 +208,72 @@ fn a_full_cloud_is_left_and_a_failing_one_given_time() {
     done(&mut view, "", failed(true));
     assert_eq!(view.vms["v"].destroy.as_deref(), Some("quota"));
     assert_eq!(settled(&view, failed(false)), [], "a VM that is to go did not fail, as it was not made");
+}
+
+#[test]
+fn a_result_counts_for_the_vms_job_and_output_for_a_removed_one() {
+    use JobState::{Complete, Removed, Running};
+    let mut view = testing::view([cloud("c", 9)]);
+    testing::add(&mut view, ["j", "gone", "moved"].map(job), [idle_vm("v", "c"), idle_vm("w", "c")]);
+    let start = |job: &str, vm: &str| Kind::JobStarted { job: job.into(), vm: vm.into() };
+    let removed = |job: &str| Kind::JobState { job: job.into(), state: Removed, reason: None };
+    testing::happen(
+        &mut view,
+        Time(1),
+        [start("gone", "v"), removed("gone"), start("moved", "w"), removed("moved")],
+    );
+    testing::happen(&mut view, Time(2), [start("j", "v")]);
+    let result = |interrupted| JobResult {
+        interrupted,
+        ..JobResult::new(End::Exited(Exit::Code(3)), Output { stdout: b"x"[..].into(), ..Output::default() })
+    };
+    // job, VM, interrupted, its state afterwards, whether the output is kept
+    let cases = [
+        ("j", "v", true, Running, false),
+        ("j", "w", false, Running, false),
+        ("gone", "v", false, Removed, true),
+        ("gone", "v", true, Removed, true),
+        ("gone", "w", false, Removed, false),
+        ("moved", "w", false, Removed, true),
+        ("unknown", "v", false, Removed, false),
+        ("j", "v", false, Complete, true),
+    ];
+    for (job, vm, interrupted, state, kept) in cases {
+        let change =
+            Change::Finished { vm: vm.into(), job: job.into(), result: Box::new(result(interrupted)) };
+        let settled =
+            settle(&view, change, Time(9), &mut Ids::default(), &SchedulerConfig::default()).unwrap();
+        assert_eq!(settled.output.map(|(job, _)| job).as_deref(), kept.then_some(job), "{job} on {vm}");
+        assert_eq!(settled.kinds.is_empty(), state != Complete, "{job} on {vm}");
+    }
+}
+
+#[test]
+fn a_job_ran_when_its_worker_says_within_what_the_server_saw() {
+    let mut view = testing::view([cloud("c", 9)]);
+    testing::add(&mut view, [job("j")], [idle_vm("v", "c")]);
+    testing::happen(&mut view, Time(100), [Kind::JobStarted { job: "j".into(), vm: "v".into() }]);
+    // Heard at 90 000. Times that the worker says, and those that count.
+    let cases = [
+        (Some((5000, 13_000)), (5000, 13_000)),
+        (Some((0, 50)), (100, 100)),
+        (Some((50, 95_000)), (100, 90_000)),
+        (Some((96_000, 97_000)), (90_000, 90_000)),
+        (Some((8000, 7000)), (7000, 7000)),
+        (None, (100, 90_000)),
+    ];
+    let now = Time(90_000);
+    for (said, (started, finished)) in cases {
+        let times =
+            said.map(|(started, finished)| RunTimes { started: Time(started), finished: Time(finished) });
+        let result = JobResult { times, ..JobResult::new(End::Exited(Exit::Code(0)), Output::default()) };
+        let change = Change::Finished { vm: "v".into(), job: "j".into(), result: Box::new(result) };
+        let settled = settle(&view, change, now, &mut Ids::default(), &SchedulerConfig::default()).unwrap();
+        let mut after = view.clone();
+        testing::happen(&mut after, now, settled.kinds);
+        let (it, vm) = (&after.jobs["j"], &after.vms["v"]);
+        assert_eq!((it.started, it.finished), (Some(Time(started)), Some(Time(finished))), "{said:?}");
+        let ran = u64::try_from((finished - started) / 1000).unwrap();
+        assert_eq!((vm.idle_since, &*vm.job_runs_s), (Some(now), &[ran][..]), "{said:?}");
+    }
 }

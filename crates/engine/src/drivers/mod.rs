@@ -2,9 +2,9 @@
 
 pub mod local;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
-use pileus_model::{BoxFuture, Name, Vm, VmState};
+use pileus_model::{BoxFuture, Name, OutputPart, OutputRange, Vm, VmState};
 
 /// Every driver that `driver = "…"` of a `[clouds.NAME]` may name.
 pub static DRIVERS: &[&str] = &["local"];
@@ -52,6 +52,19 @@ pub trait Driver: Send + Sync {
     fn forget(&self, vm: Arc<Vm>) -> BoxFuture<Result<(), DriverError>> {
         let _ = vm;
         Box::pin(async { Ok(()) })
+    }
+
+    /// Piece of what a job writes that runs on this VM. Waits for up to `wait` while there is none at the offset.
+    /// `None`: the job does not run there, or its worker cannot be asked; by default, no worker can.
+    fn output_part(
+        &self,
+        vm: &str,
+        job: &str,
+        range: OutputRange,
+        wait: Duration,
+    ) -> BoxFuture<Option<OutputPart>> {
+        let _ = (vm, job, range, wait);
+        Box::pin(async { None })
     }
 
     /// VMs that this engine made in this cloud and does not know any more are destroyed; answers

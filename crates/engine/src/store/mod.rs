@@ -3,6 +3,7 @@
 mod acknowledged;
 mod claim;
 mod folder;
+mod outputs;
 mod snapshot;
 pub mod sqlite;
 #[cfg(test)]
@@ -16,7 +17,7 @@ use std::{
     sync::Arc,
 };
 
-use pileus_model::{BoxFuture, Event, History, Name, Output, Refusal, View};
+use pileus_model::{BoxFuture, Event, History, Name, Output, OutputPart, OutputRange, Refusal, View};
 
 use crate::death::Death;
 
@@ -43,6 +44,10 @@ pub trait Store: Send + Sync {
 
     /// What a finished job wrote; `None` where there is nothing.
     fn output(&self, job: Name) -> BoxFuture<Result<Option<Output>, StoreError>>;
+
+    /// Piece of a stream of a finished job; `None` where nothing is kept of the job.
+    fn output_part(&self, job: Name, range: OutputRange)
+    -> BoxFuture<Result<Option<OutputPart>, StoreError>>;
 
     /// What happened after the event `after` and up to `last`, at most `limit` events: what a project
     /// owns and what is everybody's, or all of it. Fewer where they are long, but one at least.

@@ -18,7 +18,9 @@ use std::{
     thread,
 };
 
-use pileus_model::{Actor, BoxFuture, Event, History, Name, Output, Owner, Time, View};
+use pileus_model::{
+    Actor, BoxFuture, Event, History, Name, Output, OutputPart, OutputRange, Owner, Time, View,
+};
 use rusqlite::{
     Connection, ErrorCode, OpenFlags, OptionalExtension, TransactionBehavior, config::DbConfig, params,
 };
@@ -29,13 +31,13 @@ use super::{
     Batch, OpenError, Store, StoreError,
     acknowledged::Acknowledged,
     claim::Claim,
-    folder, snapshot, upgrade,
+    folder, outputs, snapshot, upgrade,
     write::{Trouble, Writer},
 };
 use crate::{death::Death, state::apply, supervise::said};
 
 /// The version of the tables below, in `PRAGMA user_version`.
-const SCHEMA: u32 = 2;
+const SCHEMA: u32 = 3;
 
 /// Says in the file's header whose it is: `PILE`.
 const APPLICATION: u32 = 0x5049_4c45;
@@ -54,12 +56,6 @@ const TABLES: &str = "
     ) STRICT;
     CREATE INDEX events_of ON events (owner);
     CREATE TABLE snapshots (seq INTEGER PRIMARY KEY, format INTEGER NOT NULL, body BLOB NOT NULL) STRICT;
-    CREATE TABLE outputs (
-        job TEXT PRIMARY KEY,
-        stdout BLOB NOT NULL,
-        stderr BLOB NOT NULL,
-        truncated INTEGER NOT NULL
-    ) STRICT, WITHOUT ROWID;
     CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;
 ";
 
@@ -153,6 +149,21 @@ impl Sqlite {
         answered
     }
 
+    fn read_output<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> BoxFuture<Result<T, StoreError>> {
+        let reader = self.reader.clone();
+        let read = move || {
+            let reader = reader.lock().unwrap_or_else(PoisonError::into_inner);
+            let Some(db) = &*reader else { return Err(StoreError::Unavailable) };
+            read(db).map_err(|cause| failed("output not read", &cause))
+        };
+        Box::pin(
+            async move { tokio::task::spawn_blocking(read).await.unwrap_or(Err(StoreError::Unavailable)) },
+        )
+    }
+
     #[cfg(test)]
     pub async fn max_pages(&self, pages: u32) -> u32 {
         self.ask(|answer| Request::MaxPages(pages, answer)).await.unwrap()
@@ -182,23 +193,15 @@ impl Store for Sqlite {
     }
 
     fn output(&self, job: Name) -> BoxFuture<Result<Option<Output>, StoreError>> {
-        let reader = self.reader.clone();
-        let read = move || {
-            let reader = reader.lock().unwrap_or_else(PoisonError::into_inner);
-            let Some(db) = &*reader else { return Err(StoreError::Unavailable) };
-            let found = db
-                .prepare_cached("SELECT stdout, stderr, truncated FROM outputs WHERE job = ?1")
-                .and_then(|mut query| {
-                    let output = |row: &rusqlite::Row<'_>| {
-                        Ok(Output { stdout: row.get(0)?, stderr: row.get(1)?, truncated: row.get(2)? })
-                    };
-                    query.query_one(params![&*job], output).optional()
-                });
-            found.map_err(|cause| failed("output not read", &cause))
-        };
-        Box::pin(
-            async move { tokio::task::spawn_blocking(read).await.unwrap_or(Err(StoreError::Unavailable)) },
-        )
+        self.read_output(move |db| outputs::read(db, &job))
+    }
+
+    fn output_part(
+        &self,
+        job: Name,
+        range: OutputRange,
+    ) -> BoxFuture<Result<Option<OutputPart>, StoreError>> {
+        self.read_output(move |db| outputs::read_part(db, &job, range))
     }
 
     fn events(
@@ -271,6 +274,7 @@ fn version(db: &Connection) -> rusqlite::Result<u32> {
 fn create(db: &mut Connection) -> rusqlite::Result<()> {
     let tx = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
     tx.execute_batch(TABLES)?;
+    tx.execute_batch(outputs::TABLE)?;
     tx.execute("INSERT INTO meta VALUES ('made_by', ?1)", params![env!("CARGO_PKG_VERSION")])?;
     tx.pragma_update(None, "application_id", APPLICATION)?;
     tx.pragma_update(None, "user_version", SCHEMA)?;

@@ -2,7 +2,7 @@
 
 use std::{fs, os::unix::fs::PermissionsExt, path::Path, sync::Arc};
 
-use pileus_model::{Actor, Event, Exit, Kind, Output, Owner, Time, View};
+use pileus_model::{Actor, Event, Exit, Gap, Kind, Output, Owner, StreamOutput, Time, View};
 
 use super::{Batch, OpenError, Store, StoreError, open, sqlite::Sqlite};
 use crate::{
@@ -91,10 +91,12 @@ async fn a_crash_in_the_middle_of_a_write_leaves_the_whole_batch_or_nothing() {
 async fn outputs_are_durable_with_their_events_and_go_with_their_jobs() {
     let dir = tempfile::tempdir().unwrap();
     let (store, _) = Sqlite::open(dir.path()).unwrap();
-    let output = Output { stdout: vec![0, 255, 10], stderr: b"oops".to_vec(), truncated: true };
+    let gap = Some(Gap { from: 2, to: 900 });
+    let stdout = StreamOutput { bytes: vec![0, 255, 10], gap };
+    let output = Output { stdout, stderr: b"oops"[..].into(), truncated: true };
     let events = vec![
         event(1, Kind::JobSubmitted(job("1"))),
-        event(2, Kind::JobFinished { job: "1".into(), exit: Exit::Code(0) }),
+        event(2, Kind::JobFinished { job: "1".into(), exit: Exit::Code(0), times: None }),
     ];
     let outputs = vec![("1".into(), output.clone())];
     store.append(Arc::new(Batch { events, outputs })).await.unwrap();
@@ -114,7 +116,7 @@ async fn a_full_disk_refuses_writes_until_there_is_space() {
     let (store, mut view) = Sqlite::open(dir.path()).unwrap();
     let first = event(1, Kind::JobSubmitted(job("1")));
     apply(&mut view, &first);
-    let small = Output { stdout: b"x".to_vec(), ..Output::default() };
+    let small = Output { stdout: b"x"[..].into(), ..Output::default() };
     let outputs = vec![("1".into(), small.clone())];
     store.append(Arc::new(Batch { events: vec![first], outputs })).await.unwrap();
     let pages = store.max_pages(1).await;
@@ -480,6 +482,7 @@ async fn a_state_of_an_older_version_is_brought_up_to_date() {
     let dir = tempfile::tempdir().unwrap();
     let db = rusqlite::Connection::open(dir.path().join("pileus.db")).unwrap();
     db.execute_batch(FIRST).unwrap();
+    db.execute_batch("INSERT INTO outputs VALUES ('old', x'ff00', x'', 1)").unwrap();
     let mut simulation = Simulation::new(11);
     let mut events: Vec<Event> = Vec::new();
     let mut wanted = View::default();
@@ -498,6 +501,8 @@ async fn a_state_of_an_older_version_is_brought_up_to_date() {
     drop(db);
     let (store, view) = Sqlite::open(dir.path()).unwrap();
     assert_eq!(view, wanted);
+    let old = Output { stdout: [255, 0][..].into(), stderr: [][..].into(), truncated: true };
+    assert_eq!(store.output("old".into()).await, Ok(Some(old)));
     let read = store.events(0, u64::MAX, 1000, None).await.unwrap();
     let read: Vec<_> = read.events.iter().map(|event| Event::clone(event)).collect();
     assert_eq!(read, events, "with the owners that they would have today");

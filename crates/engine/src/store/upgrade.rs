@@ -3,13 +3,16 @@
 use pileus_model::{Actor, Event, Owner, Time, View};
 use rusqlite::{Connection, TransactionBehavior, params};
 
-use super::sqlite::owner_text;
+use super::{outputs::GAPS, sqlite::owner_text};
 use crate::{owner::owner, state::apply};
 
 /// Brings the tables from version `found` to the newest one.
 pub fn upgrade(db: &mut Connection, found: u32) -> Result<(), String> {
     if found < 2 {
         owners(db).map_err(|cause| format!("events do not get their owners: {cause}"))?;
+    }
+    if found < 3 {
+        gaps(db).map_err(|cause| format!("outputs do not get their gaps: {cause}"))?;
     }
     Ok(())
 }
@@ -40,5 +43,13 @@ fn owners(db: &mut Connection) -> rusqlite::Result<()> {
     }
     tx.execute_batch("CREATE INDEX events_of ON events (owner);")?;
     tx.pragma_update(None, "user_version", 2)?;
+    tx.commit()
+}
+
+/// 3: outputs have a head and a tail.
+fn gaps(db: &mut Connection) -> rusqlite::Result<()> {
+    let tx = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    tx.execute_batch(GAPS)?;
+    tx.pragma_update(None, "user_version", 3)?;
     tx.commit()
 }

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use pileus_model::{Event, Kind, Output};
+use pileus_model::{Event, Kind};
 use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior, config::DbConfig, params};
 use tokio::sync::watch;
 use tracing::{error, info, warn};
@@ -15,7 +15,7 @@ use super::{
     Batch, StoreError,
     acknowledged::Acknowledged,
     claim::Claim,
-    snapshot,
+    outputs, snapshot,
     sqlite::{EVENT, Request, event, failed, owner_text},
 };
 use crate::death::Death;
@@ -190,7 +190,6 @@ impl Writer {
                 "INSERT INTO events (seq, time_ms, user, project, request_id, body, comment, owner)
                  VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
             )?;
-            let mut put = tx.prepare_cached("INSERT OR REPLACE INTO outputs VALUES (?1, ?2, ?3, ?4)")?;
             let mut forget = tx.prepare_cached("DELETE FROM outputs WHERE job = ?1")?;
             for Event { seq, time, by, owner, kind } in &batch.events {
                 let body = serde_json::to_string(kind)
@@ -213,9 +212,7 @@ impl Writer {
                 })?;
                 next = seq + 1;
             }
-            for (job, Output { stdout, stderr, truncated }) in &batch.outputs {
-                put.execute(params![&**job, stdout, stderr, truncated])?;
-            }
+            outputs::put(&tx, &batch.outputs)?;
             for event in &batch.events {
                 if let Kind::JobsForgotten { jobs } = &event.kind {
                     for job in jobs {

@@ -103,7 +103,8 @@ async fn write(hub: &Hub, items: Vec<Item>, ids: &mut Ids) -> usize {
         answers.push((answer, began, done));
     }
     let events = batch.events.len();
-    let written = if events == 0 {
+    let stores = !batch.outputs.is_empty();
+    let written = if events == 0 && !stores {
         Ok(before.clone())
     } else {
         let batch = Arc::new(batch);
@@ -118,6 +119,9 @@ async fn write(hub: &Hub, items: Vec<Item>, ids: &mut Ids) -> usize {
             hub.view.store(view.clone());
             hub.newest.store(view.seq, Ordering::Release);
             hub.seq.send_replace(view.seq);
+            if stores {
+                hub.outputs.notify_waiters();
+            }
             view
         })
     };
@@ -230,7 +234,7 @@ fn log(seq: u64, kind: &Kind) {
         Kind::JobSubmitted(job) => info!(seq, job.id = %job.id, user.id = %job.user, "job submitted"),
         Kind::JobScheduled { job, vm } => info!(seq, job.id = %job, vm.id = %vm, "job scheduled"),
         Kind::JobStarted { job, vm } => info!(seq, job.id = %job, vm.id = %vm, "job started"),
-        Kind::JobFinished { job, exit } => info!(seq, job.id = %job, ?exit, "job finished"),
+        Kind::JobFinished { job, exit, .. } => info!(seq, job.id = %job, ?exit, "job finished"),
         Kind::JobState { job, state, .. } => {
             info!(seq, job.id = %job, state = state.as_str(), "job changed state");
         }

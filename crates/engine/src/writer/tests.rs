@@ -5,7 +5,7 @@ use std::sync::{
     atomic::{AtomicBool, Ordering},
 };
 
-use pileus_model::{BoxFuture, Engine, History, ManualClock, Name, Output};
+use pileus_model::{BoxFuture, Engine, History, ManualClock, Name, Output, OutputPart, OutputRange};
 use tokio::sync::watch;
 
 use super::*;
@@ -60,6 +60,21 @@ impl Store for Shared {
             let batches = lock(&moody.batches);
             let found = batches.iter().flat_map(|batch| &batch.outputs).find(|(of, _)| *of == job);
             Ok(found.map(|(_, output)| output.clone()))
+        })
+    }
+
+    fn output_part(
+        &self,
+        job: Name,
+        range: OutputRange,
+    ) -> BoxFuture<Result<Option<OutputPart>, StoreError>> {
+        let output = self.output(job);
+        Box::pin(async move {
+            Ok(output.await?.map(|output| {
+                let stream = output.stream(range.stream);
+                let (head, tail) = stream.parts();
+                OutputPart::cut(head, stream.gap, [tail, b""], range, true)
+            }))
         })
     }
 

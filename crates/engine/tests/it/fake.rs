@@ -9,7 +9,7 @@ use std::{
 
 use pileus_engine::{
     Config, DriverFactory, Running, SchedulerConfig, StartError,
-    desk::{Desk, End},
+    desk::{Desk, End, JobResult},
     drivers::{Driver, DriverError, Seen},
     start,
 };
@@ -281,6 +281,6 @@ impl Bench {
 
     pub async fn finish(&self, vm: &str, job: &str, stdout: &[u8]) -> Result<(), Refusal> {
         let output = Output { stdout: stdout.into(), ..Output::default() };
-        self.desk.finished(vm, job, End::Exited(Exit::Code(0)), output).await
+        self.desk.finished(vm, job, JobResult::new(End::Exited(Exit::Code(0)), output)).await
     }
 }

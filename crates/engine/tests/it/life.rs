@@ -2,9 +2,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use pileus_engine::desk::End;
+use pileus_engine::desk::{End, JobResult};
 use pileus_model::{
-    Actor, Clock, Command, Exit, JobSpec, JobState, Origin, Output, Refusal, RequestKey, VmState,
+    Actor, Clock, Command, Exit, JobSpec, JobState, JobStream, Origin, Output, OutputPart, OutputRange,
+    Refusal, RequestKey, VmState,
 };
 
 use crate::fake::{Bench, Fake, config, job};
@@ -30,9 +31,13 @@ async fn a_job_and_its_vm_from_the_first_to_the_last_moment() {
     bench.finish(&vm, &id, b"hello").await.unwrap();
     let view = bench.engine.view();
     assert_eq!((view.jobs[&id].state, view.jobs[&id].exit), (JobState::Complete, Some(Exit::Code(0))));
-    assert_eq!(bench.engine.output(&id).await.unwrap().unwrap().stdout, b"hello");
+    assert_eq!(bench.engine.output(&id).await.unwrap().unwrap().stdout.bytes, b"hello");
     bench.finish(&vm, &id, b"again").await.unwrap();
-    assert_eq!(bench.engine.output(&id).await.unwrap().unwrap().stdout, b"hello", "told once, kept once");
+    assert_eq!(
+        bench.engine.output(&id).await.unwrap().unwrap().stdout.bytes,
+        b"hello",
+        "told once, kept once"
+    );
     // Idle for as long as the cloud says, then gone.
     bench.tick(11).await;
     assert!(bench.engine.view().vms.contains_key(&vm));
@@ -96,7 +101,7 @@ async fn a_job_that_cannot_be_started_is_an_error() {
     bench.boot(&cloud, &vm).await;
     bench.until("the start", |view| view.jobs[&id].state == JobState::Running).await;
     let end = End::NotStarted("no such program".into());
-    bench.desk.finished(&vm, &id, end, Output::default()).await.unwrap();
+    bench.desk.finished(&vm, &id, JobResult::new(end, Output::default())).await.unwrap();
     let view = bench.engine.view();
     let it = &view.jobs[&id];
     assert_eq!((it.state, it.reason.as_deref()), (JobState::Error, Some("no such program")));
@@ -304,5 +309,71 @@ async fn a_command_with_a_key_is_done_once_also_over_a_restart() {
     bench.clock.advance(Duration::from_secs(24 * 60 * 60));
     let next = bench.engine.submit(submit(), by("another")).await.unwrap();
     assert_ne!(next.id, first.id, "after a day it is a new key, at {}", bench.clock.now().secs());
+    bench.stop().await;
+}
+
+#[tokio::test]
+async fn output_of_a_removed_job_is_kept_until_the_job_is_forgotten() {
+    let dir = tempfile::tempdir().unwrap();
+    let cloud = Fake::default();
+    let mut config = config(dir.path(), &[("c", 1)]);
+    config.scheduler.job_retention_s = 20;
+    let bench = Bench::start(config, &cloud).await;
+    let id = bench.submit_job(job()).await;
+    let vm = bench.until("a vm", |view| !view.vms.is_empty()).await.vms.keys().next().unwrap().clone();
+    bench.boot(&cloud, &vm).await;
+    bench.until("the start", |view| view.jobs[&id].state == JobState::Running).await;
+    bench.engine.submit(Command::DeleteJob { job: id.clone() }, Actor::default()).await.unwrap();
+    let range = OutputRange { stream: JobStream::Stdout, offset: 2, max: 100 };
+    // A reader that waits for it is woken, although no event says so.
+    let read = bench.engine.output_part(&id, range, Duration::from_secs(60));
+    let (part, ()) = tokio::join!(read, async {
+        tokio::task::yield_now().await;
+        bench.finish(&vm, &id, b"so far").await.unwrap();
+    });
+    let part = part.unwrap().unwrap();
+    assert_eq!((&*part.bytes, part.offset, part.total, part.ended), (&b" far"[..], 2, 6, true));
+    let output = bench.engine.output(&id).await.unwrap().unwrap();
+    assert_eq!(output.stdout.bytes, b"so far");
+    let it = bench.engine.view().jobs[&id].clone();
+    assert_eq!((it.state, it.exit), (JobState::Removed, None));
+    bench.tick_until("it is forgotten", |view| !view.jobs.contains_key(&id)).await;
+    assert_eq!(bench.engine.output(&id).await, Ok(None));
+    bench.finish(&vm, &id, b"late").await.unwrap();
+    assert_eq!(bench.engine.output(&id).await, Ok(None));
+    assert_eq!(bench.engine.output_part(&id, range, Duration::ZERO).await, Ok(None));
+    bench.stop().await;
+}
+
+#[tokio::test]
+async fn a_piece_of_output_is_waited_for_as_long_as_there_may_be_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let cloud = Fake::default();
+    let bench = Bench::start(config(dir.path(), &[("c", 1)]), &cloud).await;
+    let id = bench.submit_job(job()).await;
+    let range = OutputRange { stream: JobStream::Stdout, offset: 0, max: 3 };
+    let at_once = bench.engine.output_part(&id, range, Duration::ZERO).await.unwrap().unwrap();
+    assert_eq!(at_once, OutputPart::default(), "it has not begun");
+    let vm = bench.until("a vm", |view| !view.vms.is_empty()).await.vms.keys().next().unwrap().clone();
+    bench.boot(&cloud, &vm).await;
+    bench.until("the start", |view| view.jobs[&id].state == JobState::Running).await;
+    // Its driver cannot ask workers: the end is waited for.
+    let read = bench.engine.output_part(&id, range, Duration::from_secs(60));
+    let (part, ()) = tokio::join!(read, async {
+        tokio::task::yield_now().await;
+        bench.finish(&vm, &id, b"hello").await.unwrap();
+    });
+    let part = part.unwrap().unwrap();
+    assert_eq!((&*part.bytes, part.total, part.ended), (&b"hel"[..], 5, true));
+    for (offset, bytes) in [(3, &b"lo"[..]), (5, b""), (9, b"")] {
+        let range = OutputRange { offset, ..range };
+        let part = bench.engine.output_part(&id, range, Duration::from_secs(60)).await.unwrap().unwrap();
+        assert_eq!((&*part.bytes, part.ended), (bytes, true), "{offset}");
+    }
+    // The VM is not its user's.
+    let held = bench.submit_job(JobSpec { user: "bob".into(), ..job() }).await;
+    bench.engine.submit(Command::DeleteJob { job: held.clone() }, Actor::default()).await.unwrap();
+    let none = bench.engine.output_part(&held, range, Duration::from_secs(60)).await.unwrap().unwrap();
+    assert_eq!((none.total, none.ended), (0, true), "it never ran");
     bench.stop().await;
 }

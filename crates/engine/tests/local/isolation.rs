@@ -19,7 +19,11 @@ pub const TESTS: &[Test] = &[
 fn stdout(world: &World, vm: &str, job: &str, script: &str) -> String {
     world.give_shell(vm, job, script);
     let output = world.report(job).output;
-    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+    format!(
+        "{}{}",
+        String::from_utf8_lossy(&output.stdout.bytes),
+        String::from_utf8_lossy(&output.stderr.bytes)
+    )
 }
 
 fn a_vm_is_a_user_of_its_own() {

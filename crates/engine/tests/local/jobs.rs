@@ -1,19 +1,25 @@
 //! What a job may expect, and what is reported of it.
 
-use std::{fs, sync::Arc};
+use std::{fs, sync::Arc, time::Duration};
 
-use pileus_engine::desk::End;
-use pileus_model::{Exit, Vm};
+use pileus_engine::{desk::End, drivers::Driver};
+use pileus_model::{Clock, Exit, Gap, JobStream, OutputRange, Vm};
 
 use crate::{
     Test,
-    world::{self, NOTHING, World, running},
+    world::{self, NOTHING, OUTPUT_MAX, Report, World, running},
 };
 
 pub const TESTS: &[Test] = &[
     ("jobs::what_a_job_did_is_reported", what_a_job_did_is_reported),
     ("jobs::a_job_finds_a_home", a_job_finds_a_home),
-    ("jobs::output_is_kept_up_to_the_limit", output_is_kept_up_to_the_limit),
+    (
+        "jobs::head_and_tail_of_output_are_kept_up_to_the_limit",
+        head_and_tail_of_output_are_kept_up_to_the_limit,
+    ),
+    ("jobs::output_is_read_while_a_job_runs", output_is_read_while_a_job_runs),
+    ("jobs::what_a_removed_job_wrote_is_reported", what_a_removed_job_wrote_is_reported),
+    ("jobs::a_result_knows_when_it_was", a_result_knows_when_it_was),
     ("jobs::a_job_that_is_not_wanted_any_more_ends", a_job_that_is_not_wanted_any_more_ends),
     ("jobs::what_a_job_leaves_running_ends_with_it", what_a_job_leaves_running_ends_with_it),
     ("jobs::limits_hold", limits_hold),
@@ -53,8 +59,8 @@ fn what_a_job_did_is_reported() {
         assert_eq!(
             (
                 report.end,
-                &*text(&report.output.stdout),
-                &*text(&report.output.stderr),
+                &*text(&report.output.stdout.bytes),
+                &*text(&report.output.stderr.bytes),
                 report.output.truncated
             ),
             (end, stdout, stderr, false),
@@ -78,37 +84,152 @@ fn a_job_finds_a_home() {
                   mkdir d && cd d && cat ../f \"$(mktemp)\" && cd .. && umask && ulimit -c && env | wc -l";
     world.give_shell("here-home", "first", script);
     let report = world.report("first");
-    let text = String::from_utf8(report.output.stdout).unwrap();
+    let text = String::from_utf8(report.output.stdout.bytes).unwrap();
     let lines: Vec<_> = text.lines().collect();
     assert_eq!(
         lines[..5],
         ["x", "x", "x", "0022", "0"],
         "{text} {:?}",
-        String::from_utf8_lossy(&report.output.stderr)
+        String::from_utf8_lossy(&report.output.stderr.bytes)
     );
     assert!(lines[5].trim().parse::<u32>().unwrap() < 16, "a small environment");
     world.give_shell("here-home", "second", "ls -A");
-    assert_eq!(world.report("second").output.stdout, b"", "a fresh home");
+    assert_eq!(world.report("second").output.stdout.bytes, b"", "a fresh home");
 }
 
-fn output_is_kept_up_to_the_limit() {
+fn head_and_tail_of_output_are_kept_up_to_the_limit() {
     let world = World::new();
     // The worker itself must do with what is there for its jobs.
     let vm = Arc::new(Vm { memory_mib: 1, ..world::vm("here-output") });
     world.desk.change(|view| drop(view.vms.insert(vm.id.clone(), vm.clone())));
     world.boot_named(vm);
-    const MAX: usize = 1 << 20;
-    let cases =
-        [("exactly", MAX, 0, false), ("one more", MAX + 1, 0, true), ("much", 40 * MAX, 30 * MAX, true)];
+    const MAX: usize = OUTPUT_MAX;
+    let cases = [
+        ("exactly", MAX, 0, false),
+        ("one more", MAX + 1, 0, true),
+        ("much", 40 * MAX, 30 * MAX, true),
+        ("the issue's", 4_000_000, 0, true),
+    ];
     for (job, stdout, stderr, truncated) in cases {
-        let script = format!("head -c {stdout} /dev/zero; head -c {stderr} /dev/zero >&2; exit 7");
+        let script = format!(
+            "printf first; head -c {} /dev/zero; printf last; head -c {stderr} /dev/zero >&2; exit 7",
+            stdout - 9
+        );
         world.give_shell("here-output", job, &script);
-        let report = world.report(job);
-        assert_eq!(report.end, End::Exited(Exit::Code(7)), "{job}");
-        let lengths = (report.output.stdout.len(), report.output.stderr.len());
-        assert_eq!(lengths, (stdout.min(MAX), stderr.min(MAX)), "{job}");
-        assert_eq!(report.output.truncated, truncated, "{job}");
+        let Report { end, output, .. } = world.report(job);
+        assert_eq!(end, End::Exited(Exit::Code(7)), "{job}");
+        assert_eq!(output.truncated, truncated, "{job}");
+        for (written, kept) in [(stdout, &output.stdout), (stderr, &output.stderr)] {
+            assert_eq!((kept.bytes.len(), kept.total()), (written.min(MAX), written as u64), "{job}");
+            let gap = (written > MAX).then(|| Gap { from: MAX as u64 / 2, to: (written - MAX / 2) as u64 });
+            assert_eq!(kept.gap, gap, "{job}");
+        }
+        assert!(
+            output.stdout.bytes.starts_with(b"first\0") && output.stdout.bytes.ends_with(b"\0last"),
+            "{job}"
+        );
     }
+}
+
+fn output_is_read_while_a_job_runs() {
+    let mut world = World::new();
+    let vm = world.boot("here-live");
+    let go = world.shared("go");
+    let script = format!(
+        "printf 'one\\377'; printf err >&2; while ! test -e '{0}'; do sleep 0.02; done; printf two; \
+         while ! test -e '{0}2'; do sleep 0.02; done",
+        go.display()
+    );
+    world.give_shell("here-live", "j", &script);
+    let long = Duration::from_secs(60);
+    let at = |stream, offset, max| OutputRange { stream, offset, max };
+    let (out, err) = (JobStream::Stdout, JobStream::Stderr);
+    let mut first = None;
+    world.until("it runs", || {
+        first = world.read("here-live", "j", at(out, 0, 100), long);
+        first.is_some()
+    });
+    assert_eq!(first.unwrap().bytes, b"one\xff");
+    let cases = [
+        ("a piece", at(out, 1, 2), &b"ne"[..], 1),
+        ("at the end", at(out, 4, 9), b"", 4),
+        ("beyond the end", at(out, 400, 9), b"", 400),
+        ("nothing", at(out, 0, 0), b"", 0),
+        ("the other stream", at(err, 0, 9), b"err", 0),
+    ];
+    for (what, range, bytes, offset) in cases {
+        let part = world.read("here-live", "j", range, Duration::ZERO).unwrap();
+        assert_eq!((&*part.bytes, part.offset, part.gap), (bytes, offset, None), "{what}");
+    }
+    for (vm, job) in [("here-live", "another"), ("here-not", "j")] {
+        assert_eq!(world.read(vm, job, at(out, 0, 9), long), None, "{vm} {job}");
+    }
+    // A reader that waits hears of what comes, also after the server was away; many wait at a time.
+    world.stop();
+    world.start();
+    world.until("the worker is back", || {
+        world.read("here-live", "j", at(out, 0, 9), Duration::ZERO).is_some()
+    });
+    let waiting: Vec<_> = (0..10)
+        .map(|_| world.runtime.spawn(world.local().output_part("here-live", "j", at(out, 4, 9), long)))
+        .collect();
+    fs::write(&go, "").unwrap();
+    for reader in waiting {
+        assert_eq!(world.runtime.block_on(reader).unwrap().unwrap().bytes, b"two");
+    }
+    // Whoever waits as the job ends is told.
+    let last = world.runtime.spawn(world.local().output_part("here-live", "j", at(out, 7, 9), long));
+    fs::write(go.with_file_name("go2"), "").unwrap();
+    assert_eq!(world.runtime.block_on(last).unwrap(), None);
+    assert_eq!(world.report("j").output.stdout.bytes, b"one\xfftwo");
+    world.destroy(&vm);
+    assert_eq!(world.read("here-live", "j", at(out, 0, 9), long), None);
+}
+
+/// As a server would: `DELETE` takes the job from its VM, and the VM may be destroyed at once.
+fn what_a_removed_job_wrote_is_reported() {
+    let world = World::new();
+    for (vm, destroy) in [("here-removed", false), ("here-destroyed", true)] {
+        let it = world.boot(vm);
+        let here = world.shared(vm);
+        let script = format!(
+            "trap 'echo bye; exit 4' TERM; echo so far; echo > '{}'; while :; do sleep 0.02; done",
+            here.display()
+        );
+        world.give_shell(vm, vm, &script);
+        world.until("it runs", || here.exists());
+        world.take_away(vm);
+        if destroy {
+            world.runtime.block_on(world.local().destroy(it)).unwrap();
+        }
+        let report = world.report(vm);
+        assert_eq!(report.output.stdout.bytes, b"so far\nbye\n", "{vm}");
+        assert_eq!(report.end, End::Exited(Exit::Code(4)), "{vm}");
+    }
+}
+
+fn a_result_knows_when_it_was() {
+    let mut world = World::new();
+    world.clock.advance(Duration::from_secs(1_000_000));
+    let began = world.clock.now();
+    world.boot("here-times");
+    let (here, ended) = (world.shared("here"), world.shared("ended"));
+    let script = format!("echo > '{}'; sleep 0.3; echo > '{}'", here.display(), ended.display());
+    world.give_shell("here-times", "j", &script);
+    world.until("it runs", || here.exists());
+    world.stop();
+    let results = world.folder("here-times").join("results/1");
+    world.until("it ends while the server is away", || results.exists());
+    let was = fs::metadata(&ended).unwrap().modified().unwrap();
+    world.until("time passes", || was.elapsed().unwrap() > Duration::from_millis(500));
+    world.start();
+    let times = world.report("j").times.unwrap();
+    let real = was.elapsed().unwrap().as_millis();
+    // The clock of the server stood still meanwhile: what passed is told by the worker.
+    let ago = began.since(times.finished).as_millis();
+    assert!((500..=real + 200).contains(&ago), "{ago} of {real} ms");
+    let ran = times.finished.since(times.started).as_millis();
+    assert!((300..=10_000).contains(&ran), "{ran} ms");
 }
 
 fn a_job_that_is_not_wanted_any_more_ends() {
@@ -143,7 +264,10 @@ fn what_a_job_leaves_running_ends_with_it() {
                   for n in 1 2 3 4 5; do env -i setsid sh -c 'f() { sleep 0.01; f & }; f' 32007.TAG & done; sleep 0.3; echo started";
     world.give_shell("here-daemons", "j", script);
     let report = world.report("j");
-    assert_eq!((report.end, &report.output.stdout[..]), (End::Exited(Exit::Code(0)), &b"started\n"[..]));
+    assert_eq!(
+        (report.end, &report.output.stdout.bytes[..]),
+        (End::Exited(Exit::Code(0)), &b"started\n"[..])
+    );
     for word in ["32001.TAG", "32002.TAG", "32003.TAG", "32004.TAG", "32005.TAG", "32006.TAG", "32007.TAG"] {
         assert_eq!(running(word), NOTHING, "{word}");
     }
@@ -173,7 +297,7 @@ fn limits_hold() {
     for (what, script, stdout) in cases {
         world.give_shell("here-limits", what, script);
         let output = world.report(what).output;
-        assert_eq!(String::from_utf8_lossy(&output.stdout), stdout, "{what}: {output:?}");
+        assert_eq!(String::from_utf8_lossy(&output.stdout.bytes), stdout, "{what}: {output:?}");
     }
 }
 
@@ -201,7 +325,7 @@ fn files_go_with_their_job() {
         });
         let report = world.report(what);
         assert_eq!(report.end, End::Exited(Exit::Code(0)), "{what}");
-        assert!(report.output.stdout.ends_with(b"done\n"), "{what}");
+        assert!(report.output.stdout.bytes.ends_with(b"done\n"), "{what}");
         *world.desk.refuse.lock().unwrap() = u32::MAX;
     }
     *world.desk.refuse.lock().unwrap() = 0;
@@ -250,5 +374,5 @@ fn a_result_waits_for_a_full_disk() {
         world.clock.advance(std::time::Duration::from_secs(1));
         !world.reports("j").is_empty()
     });
-    assert_eq!(world.reports("j")[0].output.stdout, b"kept\n");
+    assert_eq!(world.reports("j")[0].output.stdout.bytes, b"kept\n");
 }

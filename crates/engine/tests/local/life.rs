@@ -59,7 +59,7 @@ fn a_job_outlives_its_server() {
     assert_eq!((world.state(&vm), world.worker("here-outlive")), (VmState::Running, worker));
     fs::write(world.shared("j.go"), "").unwrap();
     let report = world.report("j");
-    assert_eq!((report.end, &report.output.stdout[..]), (End::Exited(Exit::Code(0)), &b"done\n"[..]));
+    assert_eq!((report.end, &report.output.stdout.bytes[..]), (End::Exited(Exit::Code(0)), &b"done\n"[..]));
     assert_eq!(runs_of(&world, "j"), 1);
     world.give("here-outlive", "next", &["true"]);
     world.report("next");
@@ -77,7 +77,7 @@ fn a_vm_outlives_a_server_that_is_killed() {
     world.start();
     world.until("the VM is found", || world.state(&vm) == VmState::Running);
     world.give("here-killed", "j", &["echo", "on"]);
-    assert_eq!(world.report("j").output.stdout, b"on\n");
+    assert_eq!(world.report("j").output.stdout.bytes, b"on\n");
     assert_eq!(world.processes("here-killed"), [world.worker("here-killed")]);
 }
 
@@ -92,7 +92,7 @@ fn a_result_waits_for_the_next_server() {
     world.until("it ends", || results.join("1").exists());
     assert_eq!(world.reports("j"), []);
     world.start();
-    assert_eq!(world.report("j").output.stdout, b"done\n");
+    assert_eq!(world.report("j").output.stdout.bytes, b"done\n");
     world.until("it is acknowledged", || !results.join("1").exists());
     assert_eq!((world.reports("j").len(), runs_of(&world, "j")), (1, 1));
 }
@@ -109,7 +109,7 @@ fn a_dead_workers_result_is_found() {
     world.until("the worker is gone", || world.processes("here-found").is_empty());
     world.start();
     assert_eq!(world.state(&vm), VmState::Error);
-    assert_eq!(world.reports("j")[0].output.stdout, b"done\n");
+    assert_eq!(world.reports("j")[0].output.stdout.bytes, b"done\n");
     world.destroy(&vm);
 }
 

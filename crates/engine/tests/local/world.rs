@@ -10,13 +10,15 @@ use std::{
 };
 
 use pileus_engine::{
-    desk::{Desk, End},
+    desk::{Desk, End, JobResult},
     drivers::{
         Driver,
         local::{Local, LocalConfig},
     },
 };
-use pileus_model::{BoxFuture, Job, ManualClock, Name, Output, Refusal, View, Vm, VmState};
+use pileus_model::{
+    BoxFuture, Job, ManualClock, Name, Output, OutputPart, OutputRange, Refusal, RunTimes, View, Vm, VmState,
+};
 use serde_json::json;
 use tempfile::TempDir;
 use tokio::{runtime::Runtime, sync::watch};
@@ -25,6 +27,9 @@ use tokio::{runtime::Runtime, sync::watch};
 const LOOK: Duration = Duration::from_millis(10);
 const LOOKS: u32 = 6000;
 
+/// Most that is kept of a stream.
+pub const OUTPUT_MAX: usize = 2 << 20;
+
 /// What a VM reported of a job.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Report {
@@ -32,6 +37,7 @@ pub struct Report {
     pub job: String,
     pub end: End,
     pub output: Output,
+    pub times: Option<RunTimes>,
 }
 
 /// The engine's part.
@@ -82,13 +88,23 @@ impl Desk for FakeDesk {
         Box::pin(async { Ok(()) })
     }
 
-    fn finished(&self, vm: &str, job: &str, end: End, output: Output) -> BoxFuture<Result<(), Refusal>> {
+    fn finished(&self, vm: &str, job: &str, result: JobResult) -> BoxFuture<Result<(), Refusal>> {
         let mut refuse = self.refuse.lock().unwrap();
         if *refuse > 0 {
             *refuse -= 1;
             return Box::pin(async { Err(Refusal::Full) });
         }
-        self.reports.lock().unwrap().push(Report { vm: vm.into(), job: job.into(), end, output });
+        let is_its = self.view().vms.get(vm).is_some_and(|vm| vm.job.as_deref() == Some(job));
+        if result.interrupted && is_its {
+            return Box::pin(async { Ok(()) });
+        }
+        self.reports.lock().unwrap().push(Report {
+            vm: vm.into(),
+            job: job.into(),
+            end: result.end,
+            output: result.output,
+            times: result.times,
+        });
         self.change_vm(vm, |vm| vm.job = vm.job.take_if(|given| **given != *job).or(None));
         Box::pin(async { Ok(()) })
     }
@@ -139,8 +155,11 @@ impl World {
     }
 
     fn try_start(&self) -> Arc<Local> {
-        let config =
-            LocalConfig { state_dir: self.state_dir.clone(), worker_exe: std::env::current_exe().unwrap() };
+        let config = LocalConfig {
+            state_dir: self.state_dir.clone(),
+            worker_exe: std::env::current_exe().unwrap(),
+            output_max: OUTPUT_MAX,
+        };
         let started = Local::start(config, self.desk.clone(), Arc::new(self.clock.clone()));
         self.runtime.block_on(started).unwrap()
     }
@@ -204,6 +223,11 @@ impl World {
 
     pub fn give_shell(&self, vm: &str, job: &str, script: &str) {
         self.give(vm, job, &["sh", "-c", &tagged(script)]);
+    }
+
+    /// A piece of what a job writes that runs.
+    pub fn read(&self, vm: &str, job: &str, range: OutputRange, wait: Duration) -> Option<OutputPart> {
+        self.runtime.block_on(self.local().output_part(vm, job, range, wait))
     }
 
     /// Waits for a job's report.
@@ -280,8 +304,11 @@ pub fn serve(state_dir: &Path) -> ! {
     let desk = Arc::new(FakeDesk::default());
     let vm = Arc::new(vm("here-killed"));
     desk.change(|view| drop(view.vms.insert(vm.id.clone(), vm.clone())));
-    let config =
-        LocalConfig { state_dir: state_dir.to_owned(), worker_exe: std::env::current_exe().unwrap() };
+    let config = LocalConfig {
+        state_dir: state_dir.to_owned(),
+        worker_exe: std::env::current_exe().unwrap(),
+        output_max: OUTPUT_MAX,
+    };
     runtime.block_on(async {
         let local = Local::start(config, desk, Arc::new(ManualClock::default())).await.unwrap();
         local.create(vm).await.unwrap();

@@ -11,13 +11,13 @@ use std::{
     time::Duration,
 };
 
-use pileus_model::{Clock, Name};
+use pileus_model::{Clock, Name, OutputPart, OutputRange};
 use tokio::{
     net::{
         TcpListener, TcpStream,
         tcp::{OwnedReadHalf, OwnedWriteHalf},
     },
-    sync::{OwnedSemaphorePermit, Semaphore},
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot},
     time::timeout,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -25,7 +25,7 @@ use tracing::{debug, info, warn};
 
 use super::{
     folder::StateFolder,
-    session::Session,
+    session::{ReadRequest, Session},
     wire::{self, Answer, Challenge, Lines, Question, Welcome},
 };
 use crate::{desk::Desk, supervise::outcome};
@@ -36,6 +36,10 @@ const GREETINGS: usize = 64;
 const GREETING_TIME: Duration = Duration::from_secs(5);
 /// After the desk could not write.
 const RETRY: Duration = Duration::from_secs(1);
+/// Time that a worker may take for a piece of output, beside the time that it was told to wait.
+const READ_TIME: Duration = Duration::from_secs(10);
+/// Requests for output that wait for a session to take them.
+const READS_WAITING: usize = 16;
 
 /// All sessions of all workers.
 pub(super) struct Channel {
@@ -53,8 +57,15 @@ struct Callers {
     /// VMs that have called since the server started.
     seen: HashSet<Name>,
     /// The latest session of each VM: a newer one ends the older.
-    sessions: HashMap<Name, (u64, CancellationToken)>,
+    sessions: HashMap<Name, Caller>,
     next: u64,
+}
+
+/// Session of a worker, as the channel has it.
+struct Caller {
+    number: u64,
+    end: CancellationToken,
+    reads: mpsc::Sender<ReadRequest>,
 }
 
 impl fmt::Debug for Channel {
@@ -103,8 +114,27 @@ impl Channel {
     pub(super) fn forget(&self, vm: &str) {
         let mut callers = self.callers();
         callers.seen.remove(vm);
-        if let Some((_, end)) = callers.sessions.remove(vm) {
-            end.cancel();
+        if let Some(caller) = callers.sessions.remove(vm) {
+            caller.end.cancel();
+        }
+    }
+
+    /// Asks the VM's worker for a piece of what its job writes. `None`: the job does not run there, or the worker
+    /// is away, too old, busy, or silent.
+    pub(super) async fn read(
+        &self,
+        vm: &str,
+        job: Name,
+        range: OutputRange,
+        wait: Duration,
+    ) -> Option<OutputPart> {
+        let range = OutputRange { max: range.max.min(wire::PART_MAX), ..range };
+        let (answer, answered) = oneshot::channel();
+        let reads = self.callers().sessions.get(vm)?.reads.clone();
+        reads.try_send(ReadRequest { job, range, wait, answer }).ok()?;
+        tokio::select! {
+            part = answered => part.ok(),
+            () = self.clock.sleep(wait.saturating_add(READ_TIME)) => None,
         }
     }
 
@@ -164,18 +194,20 @@ impl Channel {
             Ok(known) => known,
             Err(error) => return debug!(%error, "a caller was turned away"),
         };
+        let (reads, requests) = mpsc::channel(READS_WAITING);
         let (number, end) = {
             let mut callers = self.callers();
             callers.seen.insert(vm.clone());
             callers.next += 1;
-            let this = (callers.next, CancellationToken::new());
-            if let Some((_, older)) = callers.sessions.insert(vm.clone(), this.clone()) {
-                older.cancel();
+            let (number, end) = (callers.next, CancellationToken::new());
+            let caller = Caller { number, end: end.clone(), reads };
+            if let Some(older) = callers.sessions.insert(vm.clone(), caller) {
+                older.end.cancel();
             }
-            this
+            (number, end)
         };
         info!(vm.id = &*vm, "the worker called home");
-        let mut session = Session::new(&self, vm.clone(), writer);
+        let mut session = Session::new(&self, vm.clone(), writer, requests);
         let ended = tokio::select! {
             ended = session.talk(lines) => ended,
             () = end.cancelled() => Ok(()),
@@ -185,7 +217,7 @@ impl Channel {
             Err(error) => debug!(vm.id = &*vm, %error, "the worker's call broke off"),
         }
         let mut callers = self.callers();
-        if callers.sessions.get(&vm).is_some_and(|(latest, _)| *latest == number) {
+        if callers.sessions.get(&vm).is_some_and(|latest| latest.number == number) {
             callers.sessions.remove(&vm);
         }
     }
@@ -210,6 +242,6 @@ impl Channel {
             return Err(io::Error::new(io::ErrorKind::PermissionDenied, "wrong proof"));
         }
         wire::say(&mut writer, &Welcome { mac: challenge.proof("server") }).await?;
-        Ok((answer.vm.into(), lines.with_max(wire::LINE_MAX), writer))
+        Ok((answer.vm.into(), lines.with_max(wire::RESULT_MAX), writer))
     }
 }

@@ -27,13 +27,11 @@ use super::{
     process::{Hunt, Process, STATE_VARIABLE, VM_VARIABLE},
     session,
     users::Users,
-    wire::{Finished, FromWorker, LINE_MAX},
+    wire::{Finished, FromWorker, RESULT_MAX, Span},
     worker,
 };
 use crate::drivers::{DriverError, Seen};
 
-/// Most that is kept of each of a job's two streams, in bytes.
-const OUTPUT_MAX: usize = 1 << 20;
 /// How long a worker outlives its server while no job runs.
 const LEASE: Duration = Duration::from_secs(60);
 /// Processes are looked at so often. The kernel's time, not the clock's: a test cannot move it.
@@ -54,6 +52,8 @@ pub(super) struct Fleet {
     pub(super) channel: Arc<Channel>,
     worker_exe: PathBuf,
     users: Option<Users>,
+    /// Most that is kept of each of a job's two streams, in bytes.
+    output_max: usize,
     cpus: Mutex<Cpus>,
     /// VMs that are being made or destroyed: one step at a time for each.
     busy: Mutex<HashMap<Name, Arc<tokio::sync::Mutex<()>>>>,
@@ -66,10 +66,11 @@ impl Fleet {
         channel: Arc<Channel>,
         worker_exe: PathBuf,
         users: Option<Users>,
+        output_max: usize,
     ) -> Self {
         let scans = Semaphore::new(SCANS);
         let cpus = Mutex::new(Cpus::of_this_host());
-        Self { state, channel, worker_exe, users, cpus, busy: Mutex::default(), scans }
+        Self { state, channel, worker_exe, users, output_max, cpus, busy: Mutex::default(), scans }
     }
 
     /// Tells the workers that are there already where the server is now.
@@ -126,7 +127,7 @@ impl Fleet {
             // Jobs of older versions ask for none where they do not say it.
             storage_gib: Some(vm.storage_gib.max(1)),
             user,
-            output_max: OUTPUT_MAX,
+            output_max: self.output_max,
             lease_s: LEASE.as_secs(),
         };
         let folder = self.state.lay_out(&orders, &self.home())?;
@@ -279,8 +280,9 @@ impl Fleet {
     async fn salvage(&self, id: &Name) -> Result<(), Refusal> {
         let Ok(results) = self.state.vm(id).map(|folder| folder.join(RESULTS)) else { return Ok(()) };
         for (file, result) in blocking(move || kept_in(&results)).await.unwrap_or_default() {
-            let (job, end, output) = result.into_parts();
-            match self.channel.desk.finished(id, &job, end, output).await {
+            let span = result.span.map(Span::aged);
+            let (job, result) = Finished { span, ..result }.into_result(self.channel.clock.now());
+            match self.channel.desk.finished(id, &job, result).await {
                 Err(refusal) if session::passing(&refusal) => return Err(refusal),
                 Err(refusal) => warn!(vm.id = &**id, job.id = job, %refusal, "a late result was refused"),
                 Ok(()) => info!(vm.id = &**id, job.id = job, "a dead worker's result was found"),
@@ -336,7 +338,7 @@ impl Fleet {
 fn kept_in(results: &Path) -> Vec<(PathBuf, Finished)> {
     let files = fs::read_dir(results).into_iter().flatten().flatten().map(|entry| entry.path());
     let results = files.filter_map(|file| {
-        let line = folder::read_untrusted(&file, LINE_MAX).ok()?;
+        let line = folder::read_untrusted(&file, RESULT_MAX).ok()?;
         match serde_json::from_slice(&line).ok()? {
             FromWorker::Finished(result) => Some((file, result)),
             _ => None,

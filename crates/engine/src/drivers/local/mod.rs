@@ -29,9 +29,9 @@ mod users;
 mod wire;
 pub mod worker;
 
-use std::{fmt, path::PathBuf, sync::Arc};
+use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
 
-use pileus_model::{BoxFuture, Clock, Name, Vm};
+use pileus_model::{BoxFuture, Clock, Name, OutputPart, OutputRange, Vm};
 use tracing::{info, warn};
 
 use self::{
@@ -52,6 +52,9 @@ pub struct LocalConfig {
     /// A program that calls [`worker::main`] when it is run as `<program> worker <folder>`, and
     /// [`job_exec::main`] when it is run as `<program> job-exec -- <words>`.
     pub worker_exe: PathBuf,
+    /// Most that is kept of each of a job's two streams, in bytes; half of it is the head, half the tail. At most
+    /// 4 MiB count.
+    pub output_max: usize,
 }
 
 /// The driver.
@@ -73,6 +76,7 @@ impl Local {
         desk: Arc<dyn Desk>,
         clock: Arc<dyn Clock>,
     ) -> Result<Arc<Self>, DriverError> {
+        let output_max = config.output_max.min(wire::OUTPUT_MAX);
         let opened = blocking(move || {
             let users = Users::available();
             let state = StateFolder::open(&config.state_dir, users.is_some())?;
@@ -88,7 +92,7 @@ impl Local {
         }
         let channel = Channel::open(state.clone(), desk, clock).await;
         let channel = channel.map_err(|error| failed("channel was not opened", &error))?;
-        let fleet = Arc::new(Fleet::new(state, channel, worker_exe, users));
+        let fleet = Arc::new(Fleet::new(state, channel, worker_exe, users, output_max));
         let adopting = fleet.clone();
         let adopted = blocking(move || adopting.adopt()).await?;
         if let Err(error) = adopted {
@@ -121,6 +125,17 @@ impl Driver for Local {
     /// Nothing of this host runs without an owner: the same as destroying it.
     fn forget(&self, vm: Arc<Vm>) -> BoxFuture<Result<(), DriverError>> {
         self.destroy(vm)
+    }
+
+    fn output_part(
+        &self,
+        vm: &str,
+        job: &str,
+        range: OutputRange,
+        wait: Duration,
+    ) -> BoxFuture<Option<OutputPart>> {
+        let (fleet, vm, job) = (self.fleet.clone(), Name::from(vm), Name::from(job));
+        Box::pin(async move { fleet.channel.read(&vm, job, range, wait).await })
     }
 
     fn sweep(&self, known: Vec<Name>) -> BoxFuture<Result<Vec<Name>, DriverError>> {

@@ -4,27 +4,34 @@
 //! and tells it the difference. Nothing else is remembered, so that it does not matter when which
 //! side died.
 
-use std::{collections::HashSet, io, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    io,
+    time::Duration,
+};
 
-use pileus_model::{Name, Output, Refusal, Vm};
+use pileus_model::{Name, Output, OutputPart, OutputRange, Refusal, Vm};
 use serde::Serialize;
 use tokio::{
     io::AsyncWriteExt,
     net::tcp::{OwnedReadHalf, OwnedWriteHalf},
+    sync::{mpsc, oneshot},
     time::timeout,
 };
 use tracing::{debug, info, warn};
 
 use super::{
     channel::Channel,
-    wire::{self, Finished, FromWorker, Lines, ToWorker},
+    wire::{self, FromWorker, Lines, ToWorker},
 };
-use crate::desk::End;
+use crate::desk::{End, JobResult};
 
 /// How long a worker may take to read what we write, or to say hello.
 const WORKER_TIME: Duration = Duration::from_secs(30);
 /// A worker that says nothing for so long is hung up on; it calls again if it can.
 const SILENCE: Duration = Duration::from_secs(6 * wire::ALIVE_S);
+/// Most requests for output that a worker has not answered.
+const READS_MAX: usize = 64;
 
 /// One worker's call.
 pub(super) struct Session<'a> {
@@ -32,6 +39,19 @@ pub(super) struct Session<'a> {
     vm: Name,
     writer: OwnedWriteHalf,
     worker: Worker,
+    requests: mpsc::Receiver<ReadRequest>,
+    /// Requests that the worker has not answered, by their numbers.
+    reads: HashMap<u64, (OutputRange, oneshot::Sender<OutputPart>)>,
+    next_read: u64,
+}
+
+/// Request for a piece of what a job writes. Dropped without an answer where there is none to be had.
+pub(super) struct ReadRequest {
+    pub(super) job: Name,
+    pub(super) range: OutputRange,
+    /// Time that the worker waits while there is nothing at the offset.
+    pub(super) wait: Duration,
+    pub(super) answer: oneshot::Sender<OutputPart>,
 }
 
 /// What the worker said of itself, and was told.
@@ -44,6 +64,8 @@ struct Worker {
     acknowledged: Option<Name>,
     killing: bool,
     stopping: bool,
+    /// It answers requests for output.
+    reads: bool,
 }
 
 /// What the worker is to be told now.
@@ -75,16 +97,23 @@ impl Worker {
 }
 
 impl<'a> Session<'a> {
-    pub(super) fn new(channel: &'a Channel, vm: Name, writer: OwnedWriteHalf) -> Self {
-        Self { channel, vm, writer, worker: Worker::default() }
+    pub(super) fn new(
+        channel: &'a Channel,
+        vm: Name,
+        writer: OwnedWriteHalf,
+        requests: mpsc::Receiver<ReadRequest>,
+    ) -> Self {
+        let (worker, reads) = (Worker::default(), HashMap::new());
+        Self { channel, vm, writer, worker, requests, reads, next_read: 0 }
     }
 
     /// Serves the worker until it hangs up.
     pub(super) async fn talk(&mut self, mut lines: Lines<OwnedReadHalf>) -> io::Result<()> {
         match timeout(WORKER_TIME, lines.hear()).await.map_err(io::Error::other)?? {
-            Some(FromWorker::Hello { running, finished }) => {
+            Some(FromWorker::Hello { running, finished, version }) => {
                 self.worker.running = running.map(Into::into);
                 self.worker.pending = finished.into_iter().collect();
+                self.worker.reads = version >= wire::READS;
             }
             _ => return Err(io::Error::new(io::ErrorKind::InvalidData, "no hello")),
         }
@@ -118,6 +147,7 @@ impl<'a> Session<'a> {
                     None => return Ok(()),
                 },
                 () = self.channel.desk.changed_since(view.seq) => {}
+                Some(request) = self.requests.recv() => self.read(request).await?,
                 () = self.channel.clock.sleep(SILENCE.saturating_sub(silent)) => {
                     return Err(io::Error::new(io::ErrorKind::TimedOut, "the worker fell silent"));
                 }
@@ -141,10 +171,17 @@ impl<'a> Session<'a> {
                 return Err(io::Error::new(io::ErrorKind::InvalidData, "a second hello"));
             }
             FromWorker::Alive => {}
+            FromWorker::Part(part) => {
+                if let Some((range, answer)) = self.reads.remove(&part.id)
+                    && let Some(part) = part.into_answer(range)
+                {
+                    let _ = answer.send(part);
+                }
+            }
             FromWorker::Finished(result) => {
-                let job = result.job.clone();
+                let (job, result) = result.into_result(self.channel.clock.now());
                 debug!(vm.id = &*self.vm, job.id = job, "a job ended");
-                if !self.deliver(result).await {
+                if !self.deliver(&job, result).await {
                     return Ok(()); // the server stops; the worker will say it again
                 }
                 self.worker.pending.remove(&job);
@@ -160,10 +197,9 @@ impl<'a> Session<'a> {
     }
 
     /// Answers once the result is durable, or never will be; `false`: the server stops before that.
-    async fn deliver(&self, result: Finished) -> bool {
-        let (job, end, output) = result.into_parts();
+    async fn deliver(&self, job: &str, result: JobResult) -> bool {
         loop {
-            match self.channel.desk.finished(&self.vm, &job, end.clone(), output.clone()).await {
+            match self.channel.desk.finished(&self.vm, job, result.clone()).await {
                 Ok(()) => return true,
                 Err(refusal) if passing(&refusal) => {
                     debug!(vm.id = &*self.vm, job.id = job, %refusal, "the result waits");
@@ -185,7 +221,8 @@ impl<'a> Session<'a> {
         let line = wire::line(&order)?;
         if line.len() > wire::LINE_MAX {
             let why = End::NotStarted("the command is too long".into());
-            match self.channel.desk.finished(&self.vm, job, why, Output::default()).await {
+            let result = JobResult::new(why, Output::default());
+            match self.channel.desk.finished(&self.vm, job, result).await {
                 Err(refusal) if passing(&refusal) => drop(self.channel.pause().await),
                 _ => self.worker.acknowledged = Some(job.clone()),
             }
@@ -195,6 +232,20 @@ impl<'a> Session<'a> {
         self.worker.running = Some(job.clone());
         self.worker.killing = false;
         self.write(&line).await
+    }
+
+    /// Asks the worker for a piece of output.
+    async fn read(&mut self, request: ReadRequest) -> io::Result<()> {
+        let ReadRequest { job, range, wait, answer } = request;
+        self.reads.retain(|_, (_, answer)| !answer.is_closed());
+        if !self.worker.reads || self.worker.running.as_ref() != Some(&job) || self.reads.len() >= READS_MAX {
+            return Ok(());
+        }
+        self.next_read += 1;
+        let (id, job) = (self.next_read, job.to_string());
+        self.reads.insert(id, (range, answer));
+        let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+        self.say(&ToWorker::Read { id, job, range, wait_ms }).await
     }
 
     async fn say(&mut self, message: &impl Serialize) -> io::Result<()> {
@@ -237,6 +288,7 @@ mod tests {
                 acknowledged: acknowledged.map(Into::into),
                 killing,
                 stopping,
+                reads: false,
             };
         let cases = [
             ("idle", vm(None, false), worker(None, &[], None, false, false), Nothing),

@@ -12,21 +12,30 @@
 //! old port cannot pass the challenge on to the server at its new one. The channel is not
 //! encrypted: it does not leave the loopback interface, which only root can listen to.
 
-use std::{collections::TryReserveError, fmt, io, net::SocketAddr};
+use std::{collections::TryReserveError, fmt, io, net::SocketAddr, time::Duration};
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use hmac::{Hmac, KeyInit, Mac};
-use pileus_model::{Exit, Output};
+use pileus_model::{Exit, Gap, Output, OutputPart, OutputRange, RunTimes, StreamOutput, Time};
+use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use sha2::Sha256;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
-use crate::desk::End;
+use crate::desk::{End, JobResult};
 
 /// Longest line before the other side has proved who it is, in bytes.
 pub(super) const GREETING_MAX: usize = 1 << 10;
-/// Longest line afterwards, in bytes: two streams of 1 MiB in base64, or a long command.
+/// Longest line of a server afterwards, in bytes: a long command.
 pub(super) const LINE_MAX: usize = 4 << 20;
+/// Most that is kept of each of a job's two streams, in bytes.
+pub(super) const OUTPUT_MAX: usize = 4 << 20;
+/// Longest line of a worker, in bytes: two streams of [`OUTPUT_MAX`] in base64.
+pub(super) const RESULT_MAX: usize = (2 * OUTPUT_MAX).div_ceil(3) * 4 + (64 << 10);
+/// Most bytes of a job's output in one [`Part`].
+pub(super) const PART_MAX: usize = 64 << 10;
+/// Version of a worker that answers [`ToWorker::Read`]. An older one hangs up on what it does not know.
+pub(super) const READS: u32 = 1;
 /// How often a worker says that it lives, in seconds.
 pub(super) const ALIVE_S: u64 = 10;
 
@@ -135,10 +144,17 @@ pub(super) struct Welcome {
 #[serde(rename_all = "snake_case")]
 pub(super) enum FromWorker {
     /// First of all: the job that runs, and those that ended and were not acknowledged. Each of
-    /// them follows as `Finished`.
-    Hello { running: Option<String>, finished: Vec<String> },
+    /// them follows as `Finished`. `version`: what the worker understands; see [`READS`].
+    Hello {
+        running: Option<String>,
+        finished: Vec<String>,
+        #[serde(default)]
+        version: u32,
+    },
     /// A job ended. Said again on every connection until it is acknowledged.
     Finished(Finished),
+    /// Answer to a [`ToWorker::Read`] of the same number.
+    Part(Part),
     /// Nothing new.
     Alive,
 }
@@ -153,6 +169,9 @@ pub(super) enum ToWorker {
     Kill { job: String },
     /// The result of this is durable: forget it.
     Ack { job: String },
+    /// Send a piece of what this job wrote. Waits for up to `wait_ms` while there is none at the offset and the
+    /// job runs.
+    Read { id: u64, job: String, range: OutputRange, wait_ms: u64 },
     /// End everything, and yourself.
     Stop,
 }
@@ -167,6 +186,72 @@ pub(super) struct Finished {
     #[serde(with = "in_base64")]
     pub(super) stderr: Vec<u8>,
     pub(super) truncated: bool,
+    /// Bytes left out of `stdout`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) stdout_gap: Option<Gap>,
+    /// Bytes left out of `stderr`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) stderr_gap: Option<Gap>,
+    /// When it ran, by the worker's clock.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) span: Option<Span>,
+    /// The worker ended it because it ended itself.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) interrupted: bool,
+}
+
+/// Time that a job ran, by a clock that runs while the host is suspended and is never set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Span {
+    /// Length of the run.
+    pub(super) ran_ms: u64,
+    /// Time of the end since the host started. Means something on this host alone.
+    pub(super) ended_at_ms: u64,
+    /// Time since the end. Set when the result is sent.
+    #[serde(default)]
+    pub(super) ended_ago_ms: u64,
+}
+
+impl Span {
+    /// The same with `ended_ago_ms` as it is now, on the host that made it.
+    pub(super) fn aged(self) -> Self {
+        Self { ended_ago_ms: boot_ms().saturating_sub(self.ended_at_ms), ..self }
+    }
+}
+
+/// Milliseconds since the host started, with the time that it was suspended. Not the engine's clock: a worker has
+/// none, and no wall clock is trusted.
+pub(super) fn boot_ms() -> u64 {
+    let now = clock_gettime(ClockId::Boottime);
+    let (secs, nanos) = (u64::try_from(now.tv_sec), u64::try_from(now.tv_nsec));
+    secs.unwrap_or(0).saturating_mul(1000).saturating_add(nanos.unwrap_or(0) / 1_000_000)
+}
+
+/// Piece of what a job wrote.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub(super) struct Part {
+    /// Number of the [`ToWorker::Read`].
+    pub(super) id: u64,
+    /// `false`: the job does not run here, and nothing else is said.
+    pub(super) runs: bool,
+    pub(super) offset: u64,
+    #[serde(with = "in_base64")]
+    pub(super) bytes: Vec<u8>,
+    pub(super) total: u64,
+    pub(super) gap: Option<Gap>,
+}
+
+impl Part {
+    /// The piece, if it is an answer to this request. A job may have put words into its worker's mouth.
+    pub(super) fn into_answer(self, range: OutputRange) -> Option<OutputPart> {
+        let Self { id: _, runs, offset, bytes, total, gap } = self;
+        let sound = runs
+            && offset >= range.offset
+            && bytes.len() <= range.max
+            && gap.is_none_or(|gap| gap.from < gap.to && gap.to <= total)
+            && (bytes.is_empty() || offset.checked_add(bytes.len() as u64).is_some_and(|end| end <= total));
+        sound.then_some(OutputPart { offset, bytes, total, gap, ended: false })
+    }
 }
 
 /// [`End`] as it travels.
@@ -180,15 +265,30 @@ pub(super) enum WireEnd {
 }
 
 impl Finished {
-    pub(super) fn into_parts(self) -> (String, End, Output) {
+    /// The job and its result, heard at `now`.
+    pub(super) fn into_result(self, now: Time) -> (String, JobResult) {
         let end = match self.end {
             WireEnd::Code(code) => End::Exited(Exit::Code(code)),
             WireEnd::Signal(signal) => End::Exited(Exit::Signal(signal)),
             WireEnd::NotStarted(why) => End::NotStarted(why),
             WireEnd::OverLimit(why) => End::OverLimit(why),
         };
-        (self.job, end, Output { stdout: self.stdout, stderr: self.stderr, truncated: self.truncated })
+        let times = self.span.map(|Span { ran_ms, ended_ago_ms, .. }| {
+            RunTimes::before(now, Duration::from_millis(ended_ago_ms), Duration::from_millis(ran_ms))
+        });
+        let output = Output {
+            stdout: kept(self.stdout, self.stdout_gap),
+            stderr: kept(self.stderr, self.stderr_gap),
+            truncated: self.truncated,
+        };
+        (self.job, JobResult { end, output, times, interrupted: self.interrupted })
     }
+}
+
+/// A stream as it was sent. A gap that does not follow from its bytes is none.
+fn kept(bytes: Vec<u8>, gap: Option<Gap>) -> StreamOutput {
+    let fits = |gap: &Gap| gap.from < gap.to && gap.from <= bytes.len() as u64 && gap.to <= i64::MAX as u64;
+    StreamOutput { gap: gap.filter(fits), bytes }
 }
 
 mod in_base64 {
@@ -336,10 +436,96 @@ mod tests {
             stdout: (0..=255).collect(),
             stderr: b"\n".to_vec(),
             truncated: true,
+            stdout_gap: Some(Gap { from: 1, to: 9 }),
+            stderr_gap: None,
+            span: Some(Span { ran_ms: 3, ended_at_ms: 4, ended_ago_ms: 5 }),
+            interrupted: true,
         };
         let line = line(&FromWorker::Finished(result())).unwrap();
         assert_eq!(line.iter().filter(|byte| **byte == b'\n').count(), 1);
         let FromWorker::Finished(back) = serde_json::from_slice(&line).unwrap() else { panic!() };
         assert_eq!(back, result());
+    }
+
+    #[test]
+    fn an_older_worker_is_understood() {
+        let hello: FromWorker =
+            serde_json::from_str(r#"{"hello": {"running": "j", "finished": ["k"]}}"#).unwrap();
+        assert!(matches!(hello, FromWorker::Hello { version: 0, .. }));
+        let line = r#"{"finished": {"job": "j", "end": {"code": 3}, "stdout": "YQ==", "stderr": "", "truncated": true}}"#;
+        let FromWorker::Finished(old) = serde_json::from_str(line).unwrap() else { panic!() };
+        let (job, result) = old.into_result(Time(9));
+        let output = Output { stdout: b"a"[..].into(), truncated: true, ..Output::default() };
+        let wanted = JobResult::new(End::Exited(Exit::Code(3)), output);
+        assert_eq!((&*job, result), ("j", wanted));
+        // A newer one may say more.
+        let line = r#"{"hello": {"running": null, "finished": [], "version": 7, "mood": "fine"}}"#;
+        assert!(matches!(serde_json::from_str(line), Ok(FromWorker::Hello { version: 7, .. })));
+    }
+
+    #[test]
+    fn a_result_is_taken_as_far_as_it_makes_sense() {
+        let result = |gap, span| Finished {
+            job: "j".into(),
+            end: WireEnd::Code(0),
+            stdout: b"abcd".to_vec(),
+            stderr: Vec::new(),
+            truncated: true,
+            stdout_gap: gap,
+            stderr_gap: None,
+            span,
+            interrupted: false,
+        };
+        let gap = |from, to| Some(Gap { from, to });
+        let gaps = [
+            (None, None),
+            (gap(0, 1), gap(0, 1)),
+            (gap(4, 9), gap(4, 9)),
+            (gap(5, 9), None),
+            (gap(2, 2), None),
+            (gap(3, 1), None),
+            (gap(1, u64::MAX), None),
+        ];
+        for (said, kept) in gaps {
+            assert_eq!(result(said, None).into_result(Time(0)).1.output.stdout.gap, kept, "{said:?}");
+        }
+        let span = |ran_ms, ended_ago_ms| Some(Span { ran_ms, ended_at_ms: 0, ended_ago_ms });
+        for (span, started, finished) in [(span(0, 0), 1000, 1000), (span(30, 100), 870, 900)] {
+            let times = result(None, span).into_result(Time(1000)).1.times.unwrap();
+            assert_eq!((times.started, times.finished), (Time(started), Time(finished)), "{span:?}");
+        }
+        assert!(
+            result(None, span(u64::MAX, u64::MAX)).into_result(Time(1000)).1.times.is_some(),
+            "no overflow"
+        );
+    }
+
+    #[test]
+    fn a_part_that_is_no_answer_is_none() {
+        let range = OutputRange { stream: pileus_model::JobStream::Stdout, offset: 5, max: 3 };
+        let part = |runs, offset, bytes: &[u8], total, gap: Option<(u64, u64)>| Part {
+            id: 1,
+            runs,
+            offset,
+            bytes: bytes.to_vec(),
+            total,
+            gap: gap.map(|(from, to)| Gap { from, to }),
+        };
+        let cases = [
+            ("what was asked", part(true, 5, b"abc", 8, None), true),
+            ("nothing yet", part(true, 5, b"", 5, None), true),
+            ("beyond the end", part(true, 5, b"", 2, None), true),
+            ("from the gap's end", part(true, 7, b"a", 9, Some((4, 7))), true),
+            ("it does not run", part(false, 5, b"abc", 8, None), false),
+            ("before the offset", part(true, 4, b"abc", 8, None), false),
+            ("too much", part(true, 5, b"abcd", 9, None), false),
+            ("more than was written", part(true, 5, b"abc", 7, None), false),
+            ("an offset that overflows", part(true, u64::MAX, b"a", u64::MAX, None), false),
+            ("an empty gap", part(true, 5, b"a", 9, Some((4, 4))), false),
+            ("a gap beyond the end", part(true, 5, b"a", 9, Some((4, 10))), false),
+        ];
+        for (what, part, sound) in cases {
+            assert_eq!(part.into_answer(range).is_some(), sound, "{what}");
+        }
     }
 }

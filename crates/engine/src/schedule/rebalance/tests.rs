@@ -282,7 +282,11 @@ fn a_vm_that_boots_for_a_job_does_not_go_to_and_fro() {
             let ended = ended.find(|job| job.started.is_some_and(|at| late(at, 200)));
             let ended = ended.map(|job| job.id.clone());
             if let Some(job) = ended {
-                happen(&mut view, now, [Kind::JobFinished { job, exit: pileus_model::Exit::Code(0) }]);
+                happen(
+                    &mut view,
+                    now,
+                    [Kind::JobFinished { job, exit: pileus_model::Exit::Code(0), times: None }],
+                );
             }
             for intent in plan::plan(&view, now, &config) {
                 if let plan::Intent::Boot { job, cloud } = intent {
@@ -352,7 +356,11 @@ fn shares_come_out_even_and_stay_so() {
         let running = view.jobs.values().filter(|job| job.state == JobState::Running);
         let oldest = running.min_by_key(|job| (job.started, job.id.clone())).map(|job| job.id.clone());
         if let Some(job) = oldest {
-            happen(&mut view, now, [Kind::JobFinished { job, exit: pileus_model::Exit::Code(0) }]);
+            happen(
+                &mut view,
+                now,
+                [Kind::JobFinished { job, exit: pileus_model::Exit::Code(0), times: None }],
+            );
         }
         let changes = cleanup(&view, now, &config);
         settle_all(&mut view, changes, now, &mut ids);

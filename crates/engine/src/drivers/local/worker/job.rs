@@ -2,23 +2,20 @@
 
 use std::{
     fs::DirBuilder,
-    io,
     os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
 use nix::{sys::signal, unistd};
+use pileus_model::JobStream;
 use rustix::{
     io::Errno,
     process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid},
 };
 use tokio::{
-    io::AsyncReadExt,
-    net::unix::pipe::Receiver,
     sync::{mpsc::UnboundedSender, oneshot, watch},
-    time::{sleep, timeout},
+    time::sleep,
 };
 
 use super::{
@@ -27,16 +24,15 @@ use super::{
     note,
     setup::Ready,
     storage::Storage,
+    stream::{Kept, LiveStream, Stream},
 };
 use crate::drivers::local::{
     folder::{self, CURRENT, JOBS},
     job_exec::{FaultKind, StartFault},
     process,
-    wire::WireEnd,
+    wire::{Span, WireEnd, boot_ms},
 };
 
-/// How long the last words of a job's output may take, once nothing of it runs.
-const LAST_WORDS: Duration = Duration::from_secs(2);
 /// Where even SIGKILL does not help (a dead file server): tries, and the pause between them.
 const KILLS: u32 = 500;
 const KILL_PAUSE: Duration = Duration::from_millis(10);
@@ -45,6 +41,8 @@ const KILL_PAUSE: Duration = Duration::from_millis(10);
 pub(super) struct Running {
     pub(super) job: String,
     leader: Pid,
+    /// What it writes: standard output and standard error.
+    streams: [LiveStream; 2],
     reaped: Option<oneshot::Sender<WireEnd>>,
     kill: watch::Sender<Option<Duration>>,
 }
@@ -53,6 +51,15 @@ impl Running {
     /// Asks the job to end; makes it end after the grace.
     pub(super) fn kill(&self, grace: Duration) {
         self.kill.send_replace(Some(grace));
+    }
+
+    /// What it writes to a stream.
+    pub(super) fn stream(&self, stream: JobStream) -> LiveStream {
+        let [stdout, stderr] = &self.streams;
+        match stream {
+            JobStream::Stdout => stdout.clone(),
+            JobStream::Stderr => stderr.clone(),
+        }
     }
 
     /// Some child was reaped: perhaps the job's first process.
@@ -70,9 +77,10 @@ pub(super) struct Ended {
     pub(super) job: String,
     pub(super) number: u64,
     pub(super) end: WireEnd,
-    pub(super) stdout: Vec<u8>,
-    pub(super) stderr: Vec<u8>,
-    pub(super) truncated: bool,
+    pub(super) stdout: Kept,
+    pub(super) stderr: Kept,
+    /// `None`: it did not run.
+    pub(super) span: Option<Span>,
 }
 
 /// A job's home, and its TMPDIR, seen from the VM's folder.
@@ -114,13 +122,20 @@ pub(super) fn start(
         stdout: stdout_end,
         stderr: stderr_end,
     };
+    let began = boot_ms();
     let (leader, report) = launch(ready, job, command, surroundings)?;
     let (reaped, end) = oneshot::channel();
     let (kill, killed) = watch::channel(None);
     let ender = Ender::of(ready);
     let storage = Storage::of(ready);
     let over_limit = kill.clone();
-    let running = Running { job: job.to_owned(), leader, reaped: Some(reaped), kill };
+    let running = Running {
+        job: job.to_owned(),
+        leader,
+        streams: [stdout.live(), stderr.live()],
+        reaped: Some(reaped),
+        kill,
+    };
     let job = job.to_owned();
     tokio::spawn(async move {
         let asked = killed.clone();
@@ -134,6 +149,9 @@ pub(super) fn start(
                 WireEnd::OverLimit(why)
             }
         };
+        let ended_at_ms = boot_ms();
+        let ran_ms = ended_at_ms.saturating_sub(began);
+        let span = Some(Span { ran_ms, ended_at_ms, ended_ago_ms: 0 });
         ender.end_all().await;
         // A job that was killed before it was executed ended by that.
         let asked = asked.borrow().is_some();
@@ -142,11 +160,9 @@ pub(super) fn start(
             _ => end,
         };
         let (stdout, stderr) = (stdout.finish().await, stderr.finish().await);
-        let truncated = stdout.cut || stderr.cut;
-        let (stdout, stderr) = (stdout.bytes, stderr.bytes);
         // Before the result is written: it may need the room.
         storage.clear().await;
-        let _ = events.send(Event::Ended(Ended { job, number, end, stdout, stderr, truncated }));
+        let _ = events.send(Event::Ended(Ended { job, number, end, stdout, stderr, span }));
     });
     Ok(running)
 }
@@ -240,45 +256,4 @@ impl Ender {
 fn has_no_children() -> bool {
     let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
     matches!(waitid(WaitId::All, options), Err(Errno::CHILD))
-}
-
-/// What a stream brought, up to its limit.
-#[derive(Debug, Default)]
-struct Captured {
-    bytes: Vec<u8>,
-    cut: bool,
-}
-
-/// A stream that is read until its end; beyond the limit, only to keep its writer going.
-struct Stream {
-    captured: Arc<Mutex<Captured>>,
-    reader: tokio::task::JoinHandle<()>,
-}
-
-impl Stream {
-    /// A stream, and the end of it that a job writes to.
-    fn open(max: usize) -> io::Result<(Self, io::PipeWriter)> {
-        let (reader, writer) = io::pipe()?;
-        let mut pipe = Receiver::from_owned_fd(reader.into())?;
-        let captured = Arc::new(Mutex::new(Captured::default()));
-        let into = captured.clone();
-        let reader = tokio::spawn(async move {
-            let mut chunk = vec![0; 32 << 10];
-            while let Ok(length @ 1..) = pipe.read(&mut chunk).await {
-                let mut captured = into.lock().unwrap_or_else(PoisonError::into_inner);
-                let kept = length.min(max.saturating_sub(captured.bytes.len()));
-                captured.bytes.extend(chunk.iter().take(kept));
-                captured.cut |= kept < length;
-            }
-        });
-        Ok((Self { captured, reader }, writer))
-    }
-
-    async fn finish(mut self) -> Captured {
-        let ended = timeout(LAST_WORDS, &mut self.reader).await.is_ok();
-        self.reader.abort();
-        let mut captured = std::mem::take(&mut *self.captured.lock().unwrap_or_else(PoisonError::into_inner));
-        captured.cut |= !ended;
-        captured
-    }
 }

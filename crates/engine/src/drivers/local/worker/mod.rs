@@ -11,6 +11,7 @@ mod launch;
 mod link;
 mod setup;
 mod storage;
+mod stream;
 
 use std::{
     fs,
@@ -22,6 +23,7 @@ use std::{
     time::Duration,
 };
 
+use pileus_model::{OutputPart, OutputRange};
 use rustix::process::{Pid, WaitOptions};
 use tokio::{
     signal::unix::{SignalKind, signal},
@@ -32,10 +34,11 @@ use tokio::{
 use self::{
     job::{Ended, Running},
     setup::Ready,
+    stream::Kept,
 };
 use super::{
     folder::{self, CURRENT, RESULTS},
-    wire::{self, Finished, FromWorker, LINE_MAX, ToWorker, WireEnd},
+    wire::{self, Finished, FromWorker, PART_MAX, Part, READS, RESULT_MAX, Span, ToWorker, WireEnd},
 };
 
 /// Between SIGTERM and SIGKILL, for a job that is killed.
@@ -134,25 +137,40 @@ struct Held {
     job: String,
     number: u64,
     end: WireEnd,
+    span: Option<Span>,
+    interrupted: bool,
     /// The line, where it could not be written there.
     line: Option<Vec<u8>>,
 }
 
 impl Held {
-    /// The result as it is said. Where the file went, what is known without it.
+    /// The result as it is said, with its age. Where the file went, what is known without it.
     fn line(&self) -> io::Result<Vec<u8>> {
-        if let Some(line) = &self.line {
-            return Ok(line.clone());
-        }
-        folder::read_untrusted(&result(self.number), LINE_MAX).or_else(|_| {
-            wire::line(&FromWorker::Finished(Finished {
-                job: self.job.clone(),
-                end: self.end.clone(),
-                stdout: Vec::new(),
-                stderr: Vec::new(),
-                truncated: true,
-            }))
-        })
+        let kept = match &self.line {
+            Some(line) => parse(line),
+            None => folder::read_untrusted(&result(self.number), RESULT_MAX).ok().as_deref().and_then(parse),
+        };
+        let mut finished = kept.unwrap_or_else(|| Finished {
+            job: self.job.clone(),
+            end: self.end.clone(),
+            stdout: Vec::new(),
+            stderr: Vec::new(),
+            truncated: true,
+            stdout_gap: None,
+            stderr_gap: None,
+            span: self.span,
+            interrupted: self.interrupted,
+        });
+        finished.span = finished.span.map(Span::aged);
+        wire::line(&FromWorker::Finished(finished))
+    }
+}
+
+/// A result in its line.
+fn parse(line: &[u8]) -> Option<Finished> {
+    match serde_json::from_slice(line) {
+        Ok(FromWorker::Finished(finished)) => Some(finished),
+        _ => None,
     }
 }
 
@@ -165,9 +183,9 @@ fn held() -> io::Result<Vec<Held>> {
     let mut held = Vec::new();
     for entry in fs::read_dir(RESULTS)? {
         let Some(number) = entry?.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
-        let line = folder::read_untrusted(&result(number), LINE_MAX)?;
-        if let Ok(FromWorker::Finished(Finished { job, end, .. })) = serde_json::from_slice(&line) {
-            held.push(Held { job, number, end, line: None });
+        let line = folder::read_untrusted(&result(number), RESULT_MAX)?;
+        if let Some(Finished { job, end, span, interrupted, .. }) = parse(&line) {
+            held.push(Held { job, number, end, span, interrupted, line: None });
         }
     }
     Ok(held)
@@ -190,6 +208,7 @@ impl Host {
                 self.say(&FromWorker::Hello {
                     running: self.running.as_ref().map(|running| running.job.clone()),
                     finished: self.held.iter().map(|held| held.job.clone()).collect(),
+                    version: READS,
                 });
                 let lines: Vec<_> = self.held.iter().map(Held::line).collect();
                 lines.into_iter().for_each(|line| self.send(line));
@@ -202,13 +221,13 @@ impl Host {
                 }
             }
             Event::Order(ToWorker::Ack { job }) => self.forget(&job),
+            Event::Order(ToWorker::Read { id, job, range, wait_ms }) => self.read(id, &job, range, wait_ms),
             Event::Order(ToWorker::Stop) => self.stop(),
             Event::Ended(ended) => {
                 self.running = None;
-                // A job that died because its VM did has not ended: it will run elsewhere.
-                if !self.stopping {
-                    self.keep(ended);
-                }
+                // A job that died because its VM did has not ended: it will run elsewhere. What it wrote is
+                // wanted all the same where it was removed.
+                self.keep(ended, self.stopping);
             }
         }
     }
@@ -232,22 +251,50 @@ impl Host {
                 let end = job::not_started(&fault);
                 // Nothing was put into them.
                 job::folders(number).iter().for_each(|folder| drop(folder::remove_tree(folder)));
-                self.keep(Ended {
-                    job,
-                    number,
-                    end,
-                    stdout: Vec::new(),
-                    stderr: Vec::new(),
-                    truncated: false,
-                });
+                let (stdout, stderr) = (Kept::default(), Kept::default());
+                self.keep(Ended { job, number, end, stdout, stderr, span: None }, false);
             }
         }
     }
 
-    /// Makes a result last, then says it.
-    fn keep(&mut self, ended: Ended) {
-        let Ended { job, number, end, stdout, stderr, truncated } = ended;
-        let finished = Finished { job: job.clone(), end: end.clone(), stdout, stderr, truncated };
+    /// Answers with a piece of what a job writes, once there is one.
+    fn read(&self, id: u64, job: &str, range: OutputRange, wait_ms: u64) {
+        let Some(server) = self.server.clone() else { return };
+        let running = self.running.as_ref().filter(|running| running.job == job);
+        let stream = running.map(|running| running.stream(range.stream));
+        let range = OutputRange { max: range.max.min(PART_MAX), ..range };
+        tokio::spawn(async move {
+            let part = match stream {
+                Some(stream) => stream.part(range, Duration::from_millis(wait_ms)).await,
+                None => None,
+            };
+            let part = match part {
+                Some(OutputPart { offset, bytes, total, gap, ended: _ }) => {
+                    Part { id, runs: true, offset, bytes, total, gap }
+                }
+                None => Part { id, ..Part::default() },
+            };
+            if let Ok(line) = wire::line(&FromWorker::Part(part)) {
+                let _ = server.send(line);
+            }
+        });
+    }
+
+    /// Makes a result last, then says it. `interrupted`: the job was ended because the VM is.
+    fn keep(&mut self, ended: Ended, interrupted: bool) {
+        let Ended { job, number, end, stdout, stderr, span } = ended;
+        let truncated = [&stdout, &stderr].into_iter().any(|kept| kept.cut || kept.gap.is_some());
+        let finished = Finished {
+            job: job.clone(),
+            end: end.clone(),
+            truncated,
+            stdout: stdout.bytes,
+            stderr: stderr.bytes,
+            stdout_gap: stdout.gap,
+            stderr_gap: stderr.gap,
+            span,
+            interrupted,
+        };
         let line = wire::line(&FromWorker::Finished(finished));
         let saved = line.map(|line| match folder::replace_durably(&result(number), &line, 0o600) {
             Ok(()) => None,
@@ -259,7 +306,7 @@ impl Host {
         if let Err(error) = folder::remove_file(Path::new(CURRENT)) {
             note(&format!("{CURRENT} stays: {error}"));
         }
-        let held = Held { job, number, end, line: saved.unwrap_or_default() };
+        let held = Held { job, number, end, span, interrupted, line: saved.unwrap_or_default() };
         let line = held.line();
         self.held.push(held);
         self.send(line);
