@@ -26,6 +26,7 @@ mod every_command;
 mod explain;
 mod filters;
 mod floors;
+mod full_disk;
 mod http1;
 mod http2;
 mod http_edge;

@@ -276,6 +276,9 @@ impl Engine for Door {
     fn problems(&self) -> Vec<String> {
         let mut problems = self.0.health.problems(&*self.0.clock, &lock(&self.0.beats));
         problems.extend(self.0.store.trouble().map(|cause| format!("the state folder is lost: {cause}")));
+        if self.0.store.is_tight() {
+            problems.push("the disk of the state folder is full".into());
+        }
         problems
     }
 

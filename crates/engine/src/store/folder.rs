@@ -73,7 +73,6 @@ pub fn open_private(path: &Path) -> io::Result<File> {
 /// the mode of its database.
 pub fn keep_private(dir: &Path, path: &Path) -> Result<(), OpenError> {
     let unusable = |cause| OpenError::Unusable { dir: dir.to_owned(), cause };
-    open_private(path).map_err(unusable)?;
     let own = [dir.join("lock"), dir.join(acknowledged::NAME)];
     let journals = [path.to_owned(), path.with_extension("db-wal"), path.with_extension("db-shm")];
     for file in own.into_iter().chain(journals) {
@@ -86,7 +85,7 @@ pub fn keep_private(dir: &Path, path: &Path) -> Result<(), OpenError> {
             fs::set_permissions(&file, Permissions::from_mode(0o600)).map_err(unusable)?;
         }
     }
-    Ok(())
+    open_private(path).map(drop).map_err(unusable)
 }
 
 /// Refuses a folder that has parts of a state and no database. SQLite would remove a journal beside an empty

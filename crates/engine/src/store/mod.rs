@@ -4,6 +4,7 @@ mod acknowledged;
 mod claim;
 mod folder;
 mod outputs;
+mod reserve;
 mod snapshot;
 pub mod sqlite;
 #[cfg(test)]
@@ -73,6 +74,11 @@ pub trait Store: Send + Sync {
     /// Reason why nothing can be written now, seen without a write; `None` while there is none.
     fn trouble(&self) -> Option<String> {
         None
+    }
+
+    /// `true` while the disk is full: there is room for what ends or removes something alone.
+    fn is_tight(&self) -> bool {
+        false
     }
 
     /// Finishes what was begun and lets go of the folder. Everything fails afterwards.

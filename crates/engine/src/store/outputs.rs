@@ -40,6 +40,23 @@ pub fn put(db: &Connection, outputs: &[(Name, Output)]) -> rusqlite::Result<()> 
     Ok(())
 }
 
+/// Returns an output of which each stream keeps at most `max` bytes of its head.
+pub fn cut(output: &Output, max: usize) -> Output {
+    let cut = |stream: &StreamOutput| {
+        let length = stream.bytes.len() as u64;
+        if length <= max as u64 {
+            return stream.clone();
+        }
+        let head = stream.gap.map_or(length, |gap| gap.from).min(max as u64);
+        let to = length.saturating_add(stream.gap.map_or(0, Gap::len));
+        let kept = usize::try_from(head).unwrap_or(max).min(stream.bytes.len());
+        StreamOutput { bytes: stream.bytes[..kept].to_vec(), gap: Some(Gap { from: head, to }) }
+    };
+    let (stdout, stderr) = (cut(&output.stdout), cut(&output.stderr));
+    let truncated = output.truncated || stdout != output.stdout || stderr != output.stderr;
+    Output { stdout, stderr, truncated }
+}
+
 /// Reads all of a job's output.
 pub fn read(db: &Connection, job: &str) -> rusqlite::Result<Option<Output>> {
     let mut query = db.prepare_cached(
@@ -138,5 +155,30 @@ mod tests {
         }
         let range = OutputRange { stream: JobStream::Stdout, offset: 0, max: 1 };
         assert_eq!(read_part(&db, "unknown", range).unwrap(), None);
+    }
+
+    #[test]
+    fn a_stream_that_is_cut_keeps_its_head_and_its_length() {
+        let gap = |from, to| Some(Gap { from, to });
+        let cases = [
+            // bytes, gap, most, kept, gap
+            ("head", None, 4, "head", None),
+            ("headtail", None, 4, "head", gap(4, 8)),
+            ("headtail", gap(4, 10), 8, "headtail", gap(4, 10)),
+            ("headtail", gap(4, 10), 6, "head", gap(4, 14)),
+            ("headtail", gap(4, 10), 2, "he", gap(2, 14)),
+            ("headtail", gap(0, 3), 5, "", gap(0, 11)),
+        ];
+        for (bytes, before, max, kept, after) in cases {
+            let stdout = StreamOutput { bytes: bytes.into(), gap: before };
+            let output = Output { truncated: before.is_some(), stdout, ..Output::default() };
+            let found = cut(&output, max);
+            assert_eq!(
+                found.stdout,
+                StreamOutput { bytes: kept.into(), gap: after },
+                "{bytes} {before:?} {max}"
+            );
+            assert_eq!(found.truncated, after.is_some());
+        }
     }
 }

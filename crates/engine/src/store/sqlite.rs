@@ -14,7 +14,11 @@ use std::{
     io,
     panic::{AssertUnwindSafe, catch_unwind},
     path::Path,
-    sync::{Arc, Mutex, PoisonError, mpsc},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering::Relaxed},
+        mpsc,
+    },
     thread,
 };
 
@@ -31,7 +35,9 @@ use super::{
     Batch, OpenError, Store, StoreError,
     acknowledged::Acknowledged,
     claim::Claim,
-    folder, outputs, snapshot, upgrade,
+    folder, outputs,
+    reserve::Reserve,
+    snapshot, upgrade,
     write::{Trouble, Writer},
 };
 use crate::{death::Death, state::apply, supervise::said};
@@ -77,6 +83,7 @@ pub struct Sqlite {
     /// Reason for the end of the thread that writes.
     death: watch::Receiver<Option<Death>>,
     trouble: Trouble,
+    is_tight: Arc<AtomicBool>,
 }
 
 #[derive(Debug)]
@@ -128,7 +135,20 @@ impl Sqlite {
         acknowledged.write(view.seq);
         let (died, death) = watch::channel(None);
         let trouble = Trouble::default();
-        let thread = Writer::new(db, view.seq + 1, claim, acknowledged, died.clone(), trouble.clone());
+        let is_tight = Arc::new(AtomicBool::new(false));
+        let reserve =
+            Reserve::open(dir, &path.with_extension("db-wal"), is_tight.clone()).map_err(unusable)?;
+        let thread = Writer {
+            db,
+            next: view.seq + 1,
+            uncertain: Vec::new(),
+            claim,
+            acknowledged,
+            reserve,
+            is_tight: is_tight.clone(),
+            died: died.clone(),
+            trouble: trouble.clone(),
+        };
         let serve = move || {
             if let Err(panic) = catch_unwind(AssertUnwindSafe(|| thread.serve(&requests))) {
                 died.send_replace(Some(Death::ended("the store", said(&*panic))));
@@ -136,7 +156,10 @@ impl Sqlite {
         };
         thread::Builder::new().name("store".into()).spawn(serve).map_err(unusable)?;
         let shared = |db| Arc::new(Mutex::new(Some(db)));
-        Ok((Self { writer, reader: shared(reader), history: shared(history), death, trouble }, view))
+        Ok((
+            Self { writer, reader: shared(reader), history: shared(history), death, trouble, is_tight },
+            view,
+        ))
     }
 
     fn ask<T: Send + 'static>(
@@ -240,6 +263,10 @@ impl Store for Sqlite {
                 None => std::future::pending().await,
             }
         })
+    }
+
+    fn is_tight(&self) -> bool {
+        self.is_tight.load(Relaxed)
     }
 
     fn trouble(&self) -> Option<String> {

@@ -144,7 +144,7 @@ fn other_users_cannot_read_the_state() {
         (0o777, 0o711, Some(0o666)),
         (0o750, 0o710, Some(0o640)),
         (0o711, 0o711, Some(0o600)),
-        (0o700, 0o700, Some(0o000)),
+        (0o700, 0o700, Some(0o400)),
         (0o700, 0o700, Some(0o640)),
     ];
     for (folder, expected, before) in cases {

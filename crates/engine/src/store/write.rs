@@ -2,7 +2,11 @@
 
 use std::{
     fmt,
-    sync::{Arc, Mutex, PoisonError, mpsc},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering::Relaxed},
+        mpsc,
+    },
     time::Duration,
 };
 
@@ -15,7 +19,9 @@ use super::{
     Batch, StoreError,
     acknowledged::Acknowledged,
     claim::Claim,
-    outputs, snapshot,
+    outputs,
+    reserve::Reserve,
+    snapshot,
     sqlite::{EVENT, Request, event, failed, owner_text},
 };
 use crate::death::Death;
@@ -23,21 +29,27 @@ use crate::death::Death;
 /// Pause between two checks of the folder while nothing is written.
 const CHECK: Duration = Duration::from_secs(1);
 
+/// Most that is kept of each stream of a job that ends while the disk is full, in bytes.
+const TIGHT_OUTPUT: usize = 16 << 10;
+
 /// Reason why nothing can be written now; `None` while there is none.
 pub type Trouble = Arc<Mutex<Option<String>>>;
 
 /// State of the thread.
 pub struct Writer {
-    db: Connection,
+    pub db: Connection,
     /// Sequence number of the next event.
-    next: u64,
+    pub next: u64,
     /// Batches that may be in the file although their commit failed. One of them at most is.
-    uncertain: Vec<Arc<Batch>>,
-    claim: Claim,
-    acknowledged: Acknowledged,
-    died: watch::Sender<Option<Death>>,
+    pub uncertain: Vec<Arc<Batch>>,
+    pub claim: Claim,
+    pub acknowledged: Acknowledged,
+    pub reserve: Reserve,
+    /// Set by the reserve.
+    pub is_tight: Arc<AtomicBool>,
+    pub died: watch::Sender<Option<Death>>,
     /// Result of the last check of the folder.
-    trouble: Trouble,
+    pub trouble: Trouble,
 }
 
 /// Reason why a batch was not written.
@@ -65,17 +77,6 @@ impl fmt::Display for Failure {
 }
 
 impl Writer {
-    pub fn new(
-        db: Connection,
-        next: u64,
-        claim: Claim,
-        acknowledged: Acknowledged,
-        died: watch::Sender<Option<Death>>,
-        trouble: Trouble,
-    ) -> Self {
-        Self { db, next, uncertain: Vec::new(), claim, acknowledged, died, trouble }
-    }
-
     /// Works until it is told to close, or the store is gone.
     pub fn serve(mut self, requests: &mpsc::Receiver<Request>) {
         let mut closed = None;
@@ -84,8 +85,9 @@ impl Writer {
             let request = match requests.recv_timeout(CHECK) {
                 Ok(request) => request,
                 Err(mpsc::RecvTimeoutError::Timeout) => {
-                    // A change is in the log.
-                    self.check().ok();
+                    if self.check().is_ok() {
+                        self.reserve.keep();
+                    }
                     continue;
                 }
                 Err(mpsc::RecvTimeoutError::Disconnected) => break,
@@ -161,6 +163,7 @@ impl Writer {
             Ok(()) => self.append(batch),
             Err(cause) => Err(Failure::Lost(cause)),
         };
+        self.reserve.keep();
         done.map_err(|failure| match failure {
             Failure::Sql(cause) => failed("events not written", &cause),
             Failure::Lost(_) => StoreError::Unavailable,
@@ -212,7 +215,12 @@ impl Writer {
                 })?;
                 next = seq + 1;
             }
-            outputs::put(&tx, &batch.outputs)?;
+            if self.is_tight.load(Relaxed) {
+                let cut = batch.outputs.iter().map(|(job, it)| (job.clone(), outputs::cut(it, TIGHT_OUTPUT)));
+                outputs::put(&tx, &cut.collect::<Vec<_>>())?;
+            } else {
+                outputs::put(&tx, &batch.outputs)?;
+            }
             for event in &batch.events {
                 if let Kind::JobsForgotten { jobs } = &event.kind {
                     for job in jobs {

@@ -152,6 +152,9 @@ fn perform(
     let key = by.key.take();
     match work {
         Work::Command(command) => {
+            if hub.store.is_tight() && growth::command_grows(&command) {
+                return Err(Refusal::Full);
+            }
             let hash = key.as_ref().map(|_| keys::hash(&command));
             if let (Some(key), Some(hash)) = (&key, &hash)
                 && let Some(id) = keys::done(view, key, hash, now)?
@@ -170,7 +173,12 @@ fn perform(
         }
         Work::Changes(changes) => {
             let mut answer = Ok(String::new());
+            let is_tight = hub.store.is_tight();
             for change in changes {
+                if is_tight && growth::change_grows(&change) {
+                    // A later cycle decides again.
+                    continue;
+                }
                 let done = guarded(|| settle(view, change, now, ids, &hub.config))
                     .and_then(|settled| happen(view, batch, settled, &by, now));
                 if let Err(refusal) = done {
@@ -261,5 +269,6 @@ fn log(seq: u64, kind: &Kind) {
     }
 }
 
+mod growth;
 #[cfg(test)]
 mod tests;
