@@ -7,6 +7,7 @@
 //!   secret               0600  proves which VM calls
 //!   home                 0644  the channel's address, new after every start of the server
 //!   lock  pid            0600  held by the living worker; its number and start time
+//!   supervisor           0600  held by the worker's supervisor; its number and start time
 //!   worker.log           0600  what the worker has to say
 //!   jobs/N/  jobs/N.tmp/ 0700  the VM's user's: a job's home, and its TMPDIR; elsewhere, where its
 //!                              user may not pass through to here: see `room`
@@ -31,6 +32,7 @@ pub(super) const SECRET: &str = "secret";
 pub(super) const HOME: &str = "home";
 pub(super) const LOCK: &str = "lock";
 pub(super) const PID: &str = "pid";
+pub(super) const SUPERVISOR: &str = "supervisor";
 pub(super) const LOG: &str = "worker.log";
 pub(super) const JOBS: &str = "jobs";
 pub(super) const RESULTS: &str = "results";
@@ -50,6 +52,9 @@ pub(super) struct Orders {
     pub(super) storage_gib: Option<u64>,
     /// The user and group to become; `None`: stays who it is.
     pub(super) user: Option<u32>,
+    /// Control group of the VM, as an absolute path; `None`: it has none.
+    #[serde(default)]
+    pub(super) cgroup: Option<PathBuf>,
     /// Most that is kept of each of a job's two streams, in bytes.
     pub(super) output_max: usize,
     /// How long it lives without a server while no job runs, in seconds.

@@ -221,10 +221,11 @@ pub(super) async fn end_all(ready: &Ready) {
     Ender::of(ready).end_all().await;
 }
 
-struct Ender {
-    own: process::Process,
+/// Ends all descendants of a process that adopts orphans.
+pub(super) struct Ender {
+    pub(super) own: process::Process,
     /// The VM's user, where nothing but this VM runs as it.
-    user: Option<u32>,
+    pub(super) user: Option<u32>,
 }
 
 impl Ender {
@@ -234,7 +235,7 @@ impl Ender {
 
     /// Kills all descendants. They cannot leave the family: the worker adopts every orphan. Somebody else
     /// must reap meanwhile.
-    async fn end_all(&self) {
+    pub(super) async fn end_all(&self) {
         let mut hunt = process::Hunt::default();
         for _ in 0..KILLS {
             if has_no_children() {

@@ -4,6 +4,9 @@
 //! calls home, runs one job at a time, and keeps each result until the server has it. It outlives
 //! the server; without one it ends itself after its lease, but never while a job runs.
 //!
+//! The process that the server starts is its [`supervisor`]: the worker's parent, and the end of what the worker
+//! leaves.
+//!
 //! One thread: privileges are dropped before anything else could run, and only one place reaps.
 
 mod job;
@@ -12,6 +15,7 @@ mod link;
 mod setup;
 mod storage;
 mod stream;
+mod supervisor;
 
 use std::{
     fs,
@@ -61,13 +65,18 @@ enum Event {
 /// In the environment of a worker that is none: it ends all that runs as this user, and itself.
 pub(super) const END_USER_VARIABLE: &str = "PILEUS_END_USER";
 
+/// In the environment of a worker that has a supervisor: the supervisor's number.
+const SUPERVISOR_VARIABLE: &str = "PILEUS_SUPERVISOR";
+
 /// Runs the worker whose folder this is, to its end. Nothing else may run in this process.
 pub fn main(folder: &Path) -> ExitCode {
     if let Ok(user) = std::env::var(END_USER_VARIABLE) {
         return setup::end_user(&user).map_or(ExitCode::FAILURE, |()| ExitCode::SUCCESS);
     }
+    let Ok(supervisor) = std::env::var(SUPERVISOR_VARIABLE) else { return supervisor::main(folder) };
     let ended = setup::enter(folder).and_then(|ready| match ready {
         Some(ready) => {
+            supervisor::follow(&supervisor)?;
             tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(work(ready))
         }
         None => {

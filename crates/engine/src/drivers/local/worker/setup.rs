@@ -99,7 +99,7 @@ pub(super) fn enter(folder: &Path) -> io::Result<Option<Ready>> {
     Ok(Some(Ready { orders, secret, own, jobs, number: Cell::new(number), _lock: lock }))
 }
 
-fn doing<T, E: Into<io::Error>>(what: &str, result: Result<T, E>) -> io::Result<T> {
+pub(super) fn doing<T, E: Into<io::Error>>(what: &str, result: Result<T, E>) -> io::Result<T> {
     result.map_err(|error| {
         let error = error.into();
         io::Error::new(error.kind(), format!("could not {what}: {error}"))
@@ -107,7 +107,7 @@ fn doing<T, E: Into<io::Error>>(what: &str, result: Result<T, E>) -> io::Result<
 }
 
 /// Closes what the server's own parent may have left open: a port, say, that would stay taken.
-fn close_inherited() -> io::Result<()> {
+pub(super) fn close_inherited() -> io::Result<()> {
     let open: Vec<i32> = fs::read_dir("/proc/self/fd")?
         .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
         .filter(|fd| *fd > 2)
@@ -140,7 +140,7 @@ fn pin(cpus: &[usize]) -> nix::Result<()> {
 }
 
 /// Becomes a user without any other right. There is one thread, so that none keeps the old rights.
-fn become_user(user: u32) -> io::Result<()> {
+pub(super) fn become_user(user: u32) -> io::Result<()> {
     let (uid, gid) = (Uid::from_raw(user), Gid::from_raw(user));
     if uid.is_root() {
         return Err(io::Error::other("a VM never runs as root"));
