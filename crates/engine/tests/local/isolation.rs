@@ -2,6 +2,10 @@
 
 use std::{fs, os::unix::fs::MetadataExt};
 
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 use pileus_engine::desk::End;
 use pileus_model::Exit;
 
@@ -14,6 +18,7 @@ pub const TESTS: &[Test] = &[
     ("isolation::a_vm_is_a_user_of_its_own", a_vm_is_a_user_of_its_own),
     ("isolation::a_job_has_a_home_behind_closed_doors", a_job_has_a_home_behind_closed_doors),
     ("isolation::nobody_outruns_the_end", nobody_outruns_the_end),
+    ("isolation::nothing_in_common_places_outlives_its_vm", nothing_in_common_places_outlives_its_vm),
 ];
 
 fn stdout(world: &World, vm: &str, job: &str, script: &str) -> String {
@@ -100,17 +105,53 @@ fn a_job_has_a_home_behind_closed_doors() {
 fn nobody_outruns_the_end() {
     let world = World::new();
     let (runner, other) = (world.boot("here-runner"), world.boot("here-peace"));
-    // Some that are never the same process for long, have forgotten whose they are, and have no
-    // worker any more. Their number does not grow, in case the end does not come.
-    let worker = world.worker(&runner.id);
-    let script = format!(
-        "kill -9 {worker}; for n in $(seq 4); do \
-         env -i setsid sh -c 'f() {{ sleep 0.03; f & }}; f' 36001.TAG & done; sleep 36002.TAG"
-    );
-    world.give_shell(&runner.id, "j", &script);
-    world.until("they run", || !running("36001.TAG").is_empty());
+    // Some that are never the same process for long, have forgotten whose they are, and have neither worker nor
+    // supervisor any more. Their number does not grow, in case the end does not come.
+    let script = "for n in $(seq 4); do env -i setsid sh -c 'f() { sleep 0.03; f & }; f' 36001.TAG & done; \
+                  sleep 36002.TAG";
+    world.give_shell(&runner.id, "j", script);
+    world.until("they run", || !running("36001.TAG").is_empty() && !running("36002.TAG").is_empty());
+    for pid in [world.supervisor(&runner.id), world.worker(&runner.id)] {
+        kill(Pid::from_raw(pid), Signal::SIGKILL).unwrap();
+    }
     world.destroy(&runner);
     assert_eq!((running("36001.TAG"), running("36002.TAG")), (vec![], vec![]));
     world.give(&other.id, "k", &["true"]);
     assert_eq!(world.report("k").end, End::Exited(Exit::Code(0)));
+}
+
+fn nothing_in_common_places_outlives_its_vm() {
+    let mut world = World::new();
+    let mark = format!("pileus-left-{}", std::process::id());
+    // Some places may be closed to jobs: then nothing is left there either.
+    let cases = [
+        ("/dev/shm", format!("echo > /dev/shm/{mark}")),
+        ("/tmp", format!("mkdir -p /tmp/{mark}/a && echo > /tmp/{mark}/a/b")),
+        ("/var/tmp", format!("mkdir -p /var/tmp/{mark}/a && chmod 0 /var/tmp/{mark}")),
+        ("System V shared memory", "ipcmk -M 4096".to_owned()),
+        ("System V semaphores", "ipcmk -S 2".to_owned()),
+        ("System V messages", "ipcmk -Q".to_owned()),
+    ];
+    for (number, (what, script)) in cases.into_iter().enumerate() {
+        let id = format!("here-left-{number}");
+        let vm = world.boot(&id);
+        let user = fs::metadata(world.folder(&id).join("jobs")).unwrap().uid().to_string();
+        world.give_shell(&id, what, &script);
+        let end = world.report(what).end;
+        if what.starts_with("System V") {
+            assert_eq!(end, End::Exited(Exit::Code(0)), "{what}");
+        }
+        // As after a server that was killed.
+        world.stop();
+        world.start();
+        world.destroy(&vm);
+        for place in ["/dev/shm", "/tmp", "/var/tmp"] {
+            assert!(!fs::exists(format!("{place}/{mark}")).unwrap(), "{what}: {place}");
+        }
+        for table in ["shm", "sem", "msg"] {
+            let table = fs::read_to_string(format!("/proc/sysvipc/{table}")).unwrap_or_default();
+            let theirs = |line: &&str| line.split_whitespace().any(|word| word == user);
+            assert_eq!(table.lines().find(theirs), None, "{what}");
+        }
+    }
 }

@@ -24,6 +24,7 @@ pub const TESTS: &[Test] = &[
     ("life::a_vm_that_is_told_to_end_at_once_was_made", a_vm_that_is_told_to_end_at_once_was_made),
     ("life::a_vm_without_its_worker_is_broken", a_vm_without_its_worker_is_broken),
     ("life::nothing_of_a_destroyed_vm_is_left", nothing_of_a_destroyed_vm_is_left),
+    ("life::nothing_outlives_its_vm", nothing_outlives_its_vm),
     ("life::a_worker_that_nobody_knows_ends", a_worker_that_nobody_knows_ends),
     ("life::a_worker_without_a_server_ends", a_worker_without_a_server_ends),
     ("life::strays_alone_are_swept", strays_alone_are_swept),
@@ -78,7 +79,7 @@ fn a_vm_outlives_a_server_that_is_killed() {
     world.until("the VM is found", || world.state(&vm) == VmState::Running);
     world.give("here-killed", "j", &["echo", "on"]);
     assert_eq!(world.report("j").output.stdout.bytes, b"on\n");
-    assert_eq!(world.processes("here-killed"), [world.worker("here-killed")]);
+    assert_eq!(world.processes("here-killed"), world.idle("here-killed"));
 }
 
 fn a_result_waits_for_the_next_server() {
@@ -120,12 +121,12 @@ fn a_vm_is_made_once() {
     let create = || world.local().create(vm.clone());
     let (one, two) = world.runtime.block_on(async { tokio::join!(create(), create()) });
     assert_eq!(one.unwrap(), two.unwrap());
-    let worker = world.worker("here-once");
-    assert_eq!(world.processes("here-once"), [worker]);
+    let (worker, idle) = (world.worker("here-once"), world.idle("here-once"));
+    assert_eq!(world.processes("here-once"), idle);
     world.stop();
     world.start();
     world.runtime.block_on(world.local().create(vm.clone())).unwrap();
-    assert_eq!(world.processes("here-once"), [worker]);
+    assert_eq!(world.processes("here-once"), idle);
     // A second worker, that a server in trouble may have started, finds the first one's lock.
     let second = Command::new(std::env::current_exe().unwrap())
         .arg("worker")
@@ -134,7 +135,7 @@ fn a_vm_is_made_once() {
         .output()
         .unwrap();
     assert!(second.status.success(), "{second:?}");
-    assert_eq!((world.processes("here-once"), world.worker("here-once")), (vec![worker], worker));
+    assert_eq!((world.processes("here-once"), world.worker("here-once")), (idle, worker));
 }
 
 fn a_vm_that_is_told_to_end_at_once_was_made() {
@@ -185,6 +186,54 @@ fn nothing_of_a_destroyed_vm_is_left() {
     assert_eq!(world.processes("here-stays"), NOTHING);
 }
 
+fn nothing_outlives_its_vm() {
+    let mut world = World::new();
+    // Forgot whose they are, left the session, hear no SIGTERM; one starts others all the time.
+    let script = "env -i setsid -f sleep 37001.TAG; trap '' TERM; env -i setsid -f sh -c \"trap '' TERM; sleep 37002.TAG\"; \
+                  env -i setsid sh -c 'while :; do sleep 0.01; done' 37003.TAG & \
+                  (cd d 2>/dev/null; env -i setsid -f sleep 37004.TAG); echo > 'HERE'; sleep 37005.TAG";
+    let words = [37001, 37002, 37003, 37004, 37005].map(|number| format!("{number}.TAG"));
+    let runs = || words.iter().any(|word| !running(word).is_empty());
+    let (worker, supervisor) = ([true, false], [false, true]);
+    // The signal, to whom, whether a server is there, and whether it all ends without one.
+    let cases = [
+        ("the worker is killed", Signal::SIGKILL, worker, true, true),
+        ("the worker is killed, no server", Signal::SIGKILL, worker, false, true),
+        ("the supervisor is killed", Signal::SIGKILL, supervisor, true, true),
+        ("the supervisor is killed, no server", Signal::SIGKILL, supervisor, false, true),
+        ("both are killed", Signal::SIGKILL, [true, true], true, false),
+        ("both are killed, no server", Signal::SIGKILL, [true, true], false, false),
+        ("the worker is stopped", Signal::SIGSTOP, worker, true, false),
+        ("both are stopped, no server", Signal::SIGSTOP, [true, true], false, false),
+        ("the worker is told to end, no server", Signal::SIGTERM, worker, false, true),
+        ("the supervisor is told to end, no server", Signal::SIGTERM, supervisor, false, true),
+    ];
+    for (number, (what, signal, [to_worker, to_supervisor], server, alone)) in cases.into_iter().enumerate() {
+        let id = format!("here-end-{number}");
+        let vm = world.boot(&id);
+        let here = world.shared(&id);
+        world.give_shell(&id, &id, &script.replace("HERE", &here.display().to_string()));
+        world.until("it runs", || here.exists());
+        if !server {
+            world.stop();
+        }
+        let pids = [(to_worker, world.worker(&id)), (to_supervisor, world.supervisor(&id))];
+        for (_, pid) in pids.into_iter().filter(|(sent, _)| *sent) {
+            kill(Pid::from_raw(pid), signal).unwrap();
+        }
+        if alone {
+            world.until(what, || world.processes(&id).is_empty() && !runs());
+        }
+        if !server {
+            world.start();
+        }
+        world.destroy(&vm);
+        for word in &words {
+            assert_eq!(running(word), NOTHING, "{what}: {word}");
+        }
+    }
+}
+
 fn a_worker_that_nobody_knows_ends() {
     let world = World::new();
     let vm = world.boot("here-unknown");
@@ -228,15 +277,15 @@ fn strays_alone_are_swept() {
     for vm in [&listed, &stray, &headless] {
         world_view.remove(&vm.id);
     }
-    let worker = world.worker("listed");
+    let listed_runs = world.idle("listed");
     world.runtime.block_on(world.local().stop());
     world.desk.change(|view| view.vms = world_view);
     let mut swept: Vec<_> = sweep(&["listed"]).iter().map(ToString::to_string).collect();
     swept.sort();
     assert_eq!(swept, ["empty", "headless", "stray"]);
     assert_eq!((world.processes("stray"), world.processes("headless")), (vec![], vec![]));
-    assert_eq!(world.processes("listed"), [worker]);
-    assert_eq!(world.processes("viewed"), [world.worker(&viewed.id)]);
+    assert_eq!(world.processes("listed"), listed_runs);
+    assert_eq!(world.processes("viewed"), world.idle(&viewed.id));
     assert_eq!(neighbour.state(&theirs), VmState::Running, "another state folder's");
     assert_eq!(sweep(&["listed"]), []);
 }

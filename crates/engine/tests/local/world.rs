@@ -259,12 +259,30 @@ impl World {
             words(*pid, "environ").any(|entry| entry.starts_with(&home))
                 || words(*pid, "cmdline").any(|word| word == folder)
         };
-        pids().filter(belongs).collect()
+        let mut found: Vec<_> = pids().filter(belongs).collect();
+        found.sort_unstable();
+        found
     }
 
     /// The number of a VM's worker.
     pub fn worker(&self, vm: &str) -> i32 {
-        let pid = fs::read_to_string(self.folder(vm).join("pid")).unwrap();
+        self.pid(vm, "pid")
+    }
+
+    /// The number of its parent.
+    pub fn supervisor(&self, vm: &str) -> i32 {
+        self.pid(vm, "supervisor")
+    }
+
+    /// The processes of a VM that runs no job.
+    pub fn idle(&self, vm: &str) -> Vec<i32> {
+        let mut pids = vec![self.supervisor(vm), self.worker(vm)];
+        pids.sort_unstable();
+        pids
+    }
+
+    fn pid(&self, vm: &str, file: &str) -> i32 {
+        let pid = fs::read_to_string(self.folder(vm).join(file)).unwrap();
         pid.split_once(' ').unwrap().0.parse().unwrap()
     }
 

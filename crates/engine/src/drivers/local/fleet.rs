@@ -23,7 +23,7 @@ use tracing::{debug, info, warn};
 use super::{
     channel::Channel,
     cpus::Cpus,
-    folder::{self, HOME, LOG, Orders, PID, RESULTS, StateFolder},
+    folder::{self, HOME, LOG, Orders, PID, RESULTS, SUPERVISOR, StateFolder},
     process::{Hunt, Process, STATE_VARIABLE, VM_VARIABLE},
     session,
     users::Users,
@@ -127,6 +127,7 @@ impl Fleet {
             // Jobs of older versions ask for none where they do not say it.
             storage_gib: Some(vm.storage_gib.max(1)),
             user,
+            cgroup: None,
             output_max: self.output_max,
             lease_s: LEASE.as_secs(),
         };
@@ -231,26 +232,29 @@ impl Fleet {
 
     /// Ends the worker, then all that it left, and answers once nothing runs.
     async fn end_all(&self, id: &Name) -> Result<(), DriverError> {
-        if let Some(worker) = self.worker(id) {
-            worker.signal(Signal::TERM).map_err(|error| failed("worker was not ended", &error))?;
+        // A worker of an older version has no supervisor.
+        let roots = [SUPERVISOR, PID].map(|file| self.process(id, file));
+        if let Some(root) = roots.iter().flatten().next() {
+            root.signal(Signal::TERM).map_err(|error| failed("worker was not ended", &error))?;
             for _ in 0..STOP_LOOKS {
-                if !worker.lives() {
+                if !roots.iter().flatten().any(|root| root.lives()) {
                     break;
                 }
                 sleep(LOOK).await;
             }
         }
         let user = self.user(id);
+        let jobs = self.state.jobs(id);
         let (mut hunt, mut nothing) = (Hunt::default(), 0);
         for _ in 0..END_LOOKS {
             let sure = match user {
                 Some(user) => self.end_user(user).await,
                 None => false,
             };
-            let (state, vm) = (self.state.clone(), id.clone());
+            let (state, vm, jobs) = (self.state.clone(), id.clone(), jobs.clone());
             let left = {
                 let _scan = self.scans.acquire().await;
-                blocking(move || state.marker.processes_of(&vm, user)).await?
+                blocking(move || state.marker.processes_of(&vm, user, &jobs)).await?
             };
             nothing = if hunt.round(&left) { nothing + 1 } else { 0 };
             if nothing == NOTHING_LOOKS || (nothing > 0 && sure) {
@@ -294,7 +298,12 @@ impl Fleet {
 
     /// The VM's worker, if it lives.
     fn worker(&self, id: &str) -> Option<Process> {
-        let process = Process::read(&self.state.vm(id).ok()?.join(PID))?;
+        self.process(id, PID)
+    }
+
+    /// The process of a VM that a file of its folder names, if it lives.
+    fn process(&self, id: &str, file: &str) -> Option<Process> {
+        let process = Process::read(&self.state.vm(id).ok()?.join(file))?;
         let marker = &self.state.marker;
         process.lives_for(marker, id, || self.user(id)).then_some(process)
     }

@@ -100,6 +100,12 @@ impl StateFolder {
         Ok(self.vms.join(id))
     }
 
+    /// A VM's folder of jobs, as the kernel names it. A path that does not exist, where it is gone.
+    pub(super) fn jobs(&self, id: &str) -> PathBuf {
+        let jobs = self.vms.join(id).join(JOBS);
+        fs::canonicalize(&jobs).unwrap_or(jobs)
+    }
+
     /// The names of all VM folders.
     pub(super) fn ids(&self) -> io::Result<Vec<String>> {
         let names = fs::read_dir(&self.vms)?.map(|entry| Ok(entry?.file_name().into_string().ok()));

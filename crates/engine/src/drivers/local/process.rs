@@ -38,6 +38,8 @@ pub(super) struct Process {
 struct Stat {
     zombie: bool,
     parent: i32,
+    /// `true` if it has a controlling terminal.
+    terminal: bool,
     start: u64,
 }
 
@@ -112,9 +114,18 @@ impl Marker {
         found.filter_map(|vm| String::from_utf8(vm).ok()).collect()
     }
 
-    /// All that runs for a VM: marked so, or under its own user, or descended from such a process.
-    pub(super) fn processes_of(&self, vm: &str, user: Option<u32>) -> Vec<Process> {
-        closure(&all(), |pid| self.marks(pid, vm) || user.is_some_and(|user| runs_as(pid, user)))
+    /// All that runs for a VM: marked so, under its own user, in its folder of jobs, or descended from such a
+    /// process.
+    pub(super) fn processes_of(&self, vm: &str, user: Option<u32>, jobs: &Path) -> Vec<Process> {
+        let all = all();
+        // A job has no terminal; a person who looks at a job's files has one.
+        let terminals: HashSet<i32> =
+            all.iter().filter(|(_, stat)| stat.terminal).map(|(process, _)| process.pid).collect();
+        closure(&all, |pid| {
+            self.marks(pid, vm)
+                || user.is_some_and(|user| runs_as(pid, user))
+                || (!terminals.contains(&pid) && works_in(pid, jobs))
+        })
     }
 
     /// Whether a process says that it belongs to the VM. Root without `CAP_SYS_PTRACE`, as in most
@@ -150,6 +161,11 @@ impl Hunt {
 pub(super) fn descendants(ancestor: Process) -> Vec<Process> {
     let all = all();
     closure(&all, |pid| pid == ancestor.pid).into_iter().filter(|process| *process != ancestor).collect()
+}
+
+/// `true` if the process works in a folder, or in one that was removed there.
+fn works_in(pid: i32, folder: &Path) -> bool {
+    fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|place| place != folder && place.starts_with(folder))
 }
 
 /// Whether any process runs as `user`.
@@ -204,15 +220,16 @@ fn stat(pid: i32) -> Option<Stat> {
     parse_stat(&String::from_utf8_lossy(&text))
 }
 
-/// Source of the fields: proc_pid_stat(5); state is the 3rd, parent the 4th, threads the 20th, start
-/// time the 22nd. A process whose first thread ended shows as a zombie although others run.
+/// Source of the fields: proc_pid_stat(5); state is the 3rd, parent the 4th, terminal the 7th, threads the
+/// 20th, start time the 22nd. A process whose first thread ended shows as a zombie although others run.
 fn parse_stat(text: &str) -> Option<Stat> {
     let (_, rest) = text.rsplit_once(')')?;
     let mut fields = rest.split_ascii_whitespace();
     let zombie = matches!(fields.next()?, "Z" | "X");
     let parent = fields.next()?.parse().ok()?;
-    let threads: u32 = fields.nth(15)?.parse().ok()?;
-    Some(Stat { zombie: zombie && threads <= 1, parent, start: fields.nth(1)?.parse().ok()? })
+    let terminal = fields.nth(2)? != "0";
+    let threads: u32 = fields.nth(12)?.parse().ok()?;
+    Some(Stat { zombie: zombie && threads <= 1, parent, terminal, start: fields.nth(1)?.parse().ok()? })
 }
 
 /// Whether the real, effective or saved user is `user`. The owner of `/proc/<pid>` does not tell:
@@ -231,15 +248,21 @@ mod tests {
     #[test]
     fn a_name_with_brackets_and_spaces_does_not_shift_the_fields() {
         let line = "7 (a) Z 1 (b) S 3 7 7 0 -1 4194560 1 0 0 0 0 0 0 0 25 5 1 0 4242 9 9";
-        assert_eq!(parse_stat(line), Some(Stat { zombie: false, parent: 3, start: 4242 }));
+        assert_eq!(parse_stat(line), Some(Stat { zombie: false, parent: 3, terminal: false, start: 4242 }));
         assert_eq!(parse_stat("7 (a"), None);
     }
 
     #[test]
     fn a_zombie_with_threads_is_none() {
         let line = |threads| format!("7 (a) Z 3 7 7 0 -1 4194560 1 0 0 0 0 0 0 0 25 5 {threads} 0 4242 9 9");
-        assert_eq!(parse_stat(&line(1)), Some(Stat { zombie: true, parent: 3, start: 4242 }));
-        assert_eq!(parse_stat(&line(2)), Some(Stat { zombie: false, parent: 3, start: 4242 }));
+        assert_eq!(
+            parse_stat(&line(1)),
+            Some(Stat { zombie: true, parent: 3, terminal: false, start: 4242 })
+        );
+        assert_eq!(
+            parse_stat(&line(2)),
+            Some(Stat { zombie: false, parent: 3, terminal: false, start: 4242 })
+        );
     }
 
     #[test]
@@ -259,7 +282,9 @@ mod tests {
 
     #[test]
     fn descendants_inherit_and_strangers_do_not() {
-        let process = |pid, parent| (Process { pid, start: 1 }, Stat { zombie: pid == 14, parent, start: 1 });
+        let process = |pid, parent| {
+            (Process { pid, start: 1 }, Stat { zombie: pid == 14, parent, terminal: false, start: 1 })
+        };
         // 10 → 11 → 12, 14 (zombie) → 13; 20 is a stranger, 30 and 31 a ring.
         let all = [
             process(13, 14),

@@ -73,15 +73,14 @@ fn run(folder: &Path) -> io::Result<WireEnd> {
         Err(error) => return Err(error.into()),
     }
     let file = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(SUPERVISOR);
-    let mut lock =
-        match Flock::lock(doing("open the lock", file)?, FlockArg::LockExclusiveNonblock) {
-            Ok(lock) => lock,
-            Err((_, Errno::EWOULDBLOCK)) => {
-                note("another worker lives here");
-                return Ok(WireEnd::Code(0));
-            }
-            Err((_, error)) => return Err(error.into()),
-        };
+    let mut lock = match Flock::lock(doing("open the lock", file)?, FlockArg::LockExclusiveNonblock) {
+        Ok(lock) => lock,
+        Err((_, Errno::EWOULDBLOCK)) => {
+            note("another worker lives here");
+            return Ok(WireEnd::Code(0));
+        }
+        Err((_, error)) => return Err(error.into()),
+    };
     let orders = doing("read the orders", fs::read(ORDERS))?;
     let orders: Orders = doing("read the orders", serde_json::from_slice(&orders))?;
     let own = Process::current()?;
@@ -98,7 +97,10 @@ fn run(folder: &Path) -> io::Result<WireEnd> {
     {
         note(&format!("System V objects of jobs stay when the VM ends: {error}"));
     }
-    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(supervise(folder, own, &orders))
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?
+        .block_on(supervise(folder, own, &orders))
 }
 
 async fn supervise(folder: &Path, own: Process, orders: &Orders) -> io::Result<WireEnd> {
@@ -123,7 +125,9 @@ async fn supervise(folder: &Path, own: Process, orders: &Orders) -> io::Result<W
             }
         };
         // The worker is a child that was not reaped, so that its number is its own.
-        let kill = |signal| drop(rustix::process::kill_process(worker, signal));
+        let kill = |signal| {
+            let _ = rustix::process::kill_process(worker, signal);
+        };
         tokio::select! {
             _ = children.recv() => {}
             _ = terminate.recv() => {
