@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use pileus_model::{BoxFuture, Exit, Output, Refusal, RunTimes, View};
+use pileus_model::{BoxFuture, Exit, Output, Refusal, RunTimes, Time, View};
 
 /// How a job ended on its worker.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,6 +41,9 @@ impl JobResult {
 pub trait Desk: Send + Sync {
     /// The picture now.
     fn view(&self) -> Arc<View>;
+
+    /// The engine's time, of which all times in the state are.
+    fn now(&self) -> Time;
 
     /// Ends once a view with a higher `seq` than this has been published.
     fn changed_since(&self, seq: u64) -> BoxFuture<()>;

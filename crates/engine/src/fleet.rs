@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use pileus_model::{BoxFuture, Clock, Time};
+use pileus_model::{BoxFuture, Clock, Monotonic};
 use tokio::sync::RwLock;
 
 use crate::{
@@ -29,7 +29,7 @@ pub struct Slot {
     /// made after its list of known ones.
     pub gate: Arc<RwLock<()>>,
     /// When strays were swept last.
-    pub swept: Mutex<Option<Time>>,
+    pub swept: Mutex<Option<Monotonic>>,
 }
 
 /// All drivers at work.

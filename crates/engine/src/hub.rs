@@ -12,8 +12,8 @@ use std::{
 
 use arc_swap::ArcSwap;
 use pileus_model::{
-    Actor, Beat, BoxFuture, Clock, Command, Engine, Explanation, History, Holding, Name, Output, OutputPart,
-    OutputRange, Receipt, Refusal, Shares, Stray, Time, View,
+    Actor, Beat, BoxFuture, Clock, Command, Engine, Explanation, History, Holding, Monotonic, Name, Output,
+    OutputPart, OutputRange, Receipt, Refusal, Shares, Stray, Time, View,
 };
 use tokio::{
     runtime::Handle,
@@ -35,6 +35,7 @@ use crate::{
     state::FILES,
     store::Store,
     tail::Tail,
+    timeline::{LOOK_EVERY, Timeline},
     writer::{Item, Work},
 };
 
@@ -43,7 +44,8 @@ pub const RECONCILERS: [&str; 5] = ["Scheduler", "Cleanup", "VMPoller", "JobPoll
 
 /// The shared parts. `Arc<Hub>` is the engine's door and the workers' desk.
 pub struct Hub {
-    pub clock: Arc<dyn Clock>,
+    /// The engine's time.
+    pub clock: Arc<Timeline>,
     pub config: SchedulerConfig,
     pub store: Arc<dyn Store>,
     pub fleet: Fleet,
@@ -68,7 +70,7 @@ pub struct Hub {
     /// Reason for the end of the process; `None`: there is none.
     pub death: watch::Sender<Option<Death>>,
     /// Clouds in back-off, and until when.
-    pub closed: Mutex<BTreeMap<Name, Time>>,
+    pub closed: Mutex<BTreeMap<Name, Monotonic>>,
     /// What is wrong with clouds now.
     pub troubles: Mutex<BTreeMap<Name, String>>,
     /// What the last sweep of each driver found.
@@ -111,11 +113,24 @@ impl Hub {
         })
     }
 
-    /// Clouds that are in back-off at this time.
-    pub fn closed_at(&self, now: Time) -> HashSet<Name> {
+    /// Clouds that are in back-off now.
+    pub fn closed(&self) -> HashSet<Name> {
+        let now = self.clock.monotonic();
         let mut closed = lock(&self.closed);
         closed.retain(|_, until| *until > now);
         closed.keys().cloned().collect()
+    }
+
+    /// Watches the wall clock, and follows it once a jump has lasted.
+    pub async fn watch_clock(self: Arc<Self>) {
+        loop {
+            self.clock.sleep(LOOK_EVERY).await;
+            if let Some(by_ms) = self.clock.look() {
+                let by = Actor { user: "[clock]".into(), ..Actor::default() };
+                // Refused: the next look asks again.
+                drop(self.enqueue(Work::SetClock { by_ms }, by).await);
+            }
+        }
     }
 
     /// Ends the process. The first reason counts.
@@ -260,8 +275,9 @@ impl Engine for Door {
     fn explain(&self, job: &str) -> BoxFuture<Result<Option<Explanation>, Refusal>> {
         let job = Name::from(job);
         self.survey(move |hub| {
-            let now = hub.clock.now();
-            explain(&hub.view.load_full(), now, &hub.config, &hub.closed_at(now), &job)
+            let view = hub.view.load_full();
+            let now = hub.clock.moment(&view).now;
+            explain(&view, now, &hub.config, &hub.closed(), &job)
         })
     }
 
@@ -298,6 +314,10 @@ impl Engine for Door {
 impl Desk for Door {
     fn view(&self) -> Arc<View> {
         self.0.view.load_full()
+    }
+
+    fn now(&self) -> Time {
+        self.0.clock.now()
     }
 
     fn changed_since(&self, seq: u64) -> BoxFuture<()> {

@@ -2,7 +2,7 @@
 //!
 //! None of it decides anything.
 
-use pileus_model::{Holding, JobState, Name, Override, Shares, Stray, TypeShare, Vm, VmState};
+use pileus_model::{Clock, Holding, JobState, Name, Override, Shares, Stray, TypeShare, Vm, VmState};
 
 use crate::{
     hub::{Hub, RECONCILERS, lock},
@@ -26,7 +26,7 @@ pub fn strays(hub: &Hub) -> Vec<Stray> {
 /// The shares by which the scheduler would decide now.
 pub fn shares(hub: &Hub) -> Shares {
     let view = hub.view.load_full();
-    shares_now(&view, hub.clock.now(), &hub.config, |diff, current, desired| Shares {
+    shares_now(&view, hub.clock.moment(&view).now, &hub.config, |diff, current, desired| Shares {
         diff: list(diff),
         current: list(current),
         desired: list(desired),
@@ -46,7 +46,7 @@ fn list(shares: &ByKey<'_>) -> Vec<TypeShare> {
 /// What each reconciler holds.
 pub fn holdings(hub: &Hub) -> Vec<Holding> {
     let view = hub.view.load_full();
-    let now = hub.clock.now();
+    let now = hub.clock.monotonic();
     let jobs = |state: JobState| view.jobs.values().filter(|job| job.state == state).count();
     let vms = |picks: &dyn Fn(&Vm) -> bool| view.vms.values().filter(|vm| picks(vm)).count();
     let mut scheduler = vec![

@@ -6,6 +6,7 @@
 
 mod change;
 mod clock;
+mod clock_set;
 mod command;
 mod config;
 mod death;
@@ -34,6 +35,7 @@ mod supervise;
 mod tail;
 #[cfg(test)]
 mod testing;
+mod timeline;
 #[cfg(test)]
 mod two_days;
 #[cfg(test)]

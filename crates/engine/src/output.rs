@@ -4,7 +4,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use pileus_model::{Job, JobState, Name, OutputPart, OutputRange, Refusal, View};
+use pileus_model::{Clock, Job, JobState, Name, OutputPart, OutputRange, Refusal, View};
 
 use crate::hub::Hub;
 
@@ -22,7 +22,7 @@ pub async fn part(
     range: OutputRange,
     wait: Duration,
 ) -> Result<Option<OutputPart>, Refusal> {
-    let began = hub.clock.now();
+    let began = hub.clock.monotonic();
     loop {
         // Before all looks: whatever is stored after them ends the pause.
         let stored = hub.outputs.notified();
@@ -30,7 +30,7 @@ pub async fn part(
         stored.as_mut().enable();
         let view = hub.view.load_full();
         let Some(it) = view.jobs.get(&job) else { return Ok(None) };
-        let left = wait.saturating_sub(hub.clock.now().since(began));
+        let left = wait.saturating_sub(hub.clock.monotonic().since(began));
         let vm = vm_of(&view, it, &hub);
         if let Some(part) = live(&hub, &view, vm, &job, range, left).await {
             return Ok(Some(part));
@@ -39,7 +39,7 @@ pub async fn part(
             return Ok(Some(part));
         }
         let ended = it.state.is_final() && vm.is_none();
-        let left = wait.saturating_sub(hub.clock.now().since(began));
+        let left = wait.saturating_sub(hub.clock.monotonic().since(began));
         if ended || left.is_zero() {
             return Ok(Some(OutputPart { offset: range.offset, ended, ..OutputPart::default() }));
         }

@@ -39,7 +39,8 @@ pub fn owner(view: &View, kind: &Kind) -> Owner {
         | Kind::TokenRevoked { .. }
         | Kind::KeyUsed { .. }
         | Kind::KeyAnswered { .. }
-        | Kind::KeysForgotten { .. } => Owner::Service,
+        | Kind::KeysForgotten { .. }
+        | Kind::ClockSet { .. } => Owner::Service,
     }
 }
 

@@ -371,6 +371,7 @@ fn name(kind: &Kind) -> &'static str {
         Kind::KeyUsed { .. } => "key_used",
         Kind::KeyAnswered { .. } => "key_answered",
         Kind::KeysForgotten { .. } => "keys_forgotten",
+        Kind::ClockSet { .. } => "clock_set",
     }
 }
 
@@ -398,11 +399,12 @@ fn whatever_happens_the_books_are_right_and_events_survive_json() {
         Kind::KeyUsed { key: key(), request: request(), command: "c".into(), id: String::new() },
         Kind::KeyAnswered { key: key(), request: request(), answer },
         Kind::KeysForgotten { keys: vec![key()] },
+        Kind::ClockSet { by_ms: -1, since: Some(Time(0)) },
     ];
     for missing in missing {
         let text = serde_json::to_string(&missing).unwrap();
         assert_eq!(serde_json::from_str::<Kind>(&text).unwrap(), missing);
         kinds.insert(name(&missing), 1);
     }
-    assert_eq!(kinds.len(), 30, "every kind of event happened: {kinds:?}");
+    assert_eq!(kinds.len(), 31, "every kind of event happened: {kinds:?}");
 }

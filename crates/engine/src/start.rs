@@ -34,6 +34,7 @@ use crate::{
     state::FILES,
     store::{self, OpenError, Store},
     supervise::{supervise, vital},
+    timeline::Timeline,
     writer::{self, Work},
 };
 
@@ -165,7 +166,7 @@ impl Running {
             error: None,
         };
         let hub = Arc::new(Hub {
-            clock,
+            clock: Arc::new(Timeline::new(clock, &view)),
             store,
             fleet: Fleet::new(drivers),
             office: Office::new(config.credentials, &config.state_dir),
@@ -279,6 +280,13 @@ impl Running {
                 proxies::refresh(hub.clone(), which, stop.clone())
             }));
         }
+        let (hub, stop) = (self.hub.clone(), self.stop_deciders.clone());
+        deciders.spawn(async move {
+            tokio::select! {
+                () = stop.cancelled() => (),
+                () = hub.watch_clock() => (),
+            }
+        });
         self.deciders = Some(deciders);
         info!(jobs = view.jobs.len(), vms = view.vms.len(), clouds = view.clouds.len(), "engine started");
         Ok(())

@@ -13,7 +13,7 @@ use pileus_model::{
     UsedKey, View, Vm, VmState,
 };
 
-use crate::hub::lock;
+use crate::{clock_set::move_times, hub::lock};
 
 /// Who reads the alias file and the user-limit file. What it sets goes when it goes from the file.
 pub const FILES: &str = "[files]";
@@ -158,6 +158,7 @@ pub fn apply(view: &mut View, event: &Event) {
                 }
             }
         }
+        Kind::ClockSet { by_ms, since } => move_times(view, *by_ms, *since, now),
     }
 }
 

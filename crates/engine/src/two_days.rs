@@ -1,5 +1,5 @@
 //! Two days in the life of a scheduler, on a clock that is moved: users who submit, clouds that fall ill,
-//! VMs that do not come up or die, administrators who interfere, and kills of the server in between, after
+//! VMs that do not come up or die, administrators who interfere, wall clocks that jump, and kills of the server in between, after
 //! which the state folder is opened again. The same seed, the same life.
 //!
 //! What decides is the engine's own: commands, plan, assignment, clean-up, rebalancing, back-off, store.
@@ -23,7 +23,8 @@ use std::{
 };
 
 use pileus_model::{
-    Actor, CloudSpec, Command, Event, Exit, JobSpec, JobState, Name, Output, Refusal, Time, View, Vm, VmState,
+    Actor, Clock, CloudSpec, Command, Event, Exit, JobSpec, JobState, Kind, ManualClock, Name, Output,
+    Refusal, Time, View, Vm, VmState,
 };
 use tokio::runtime::Runtime;
 
@@ -42,7 +43,13 @@ use crate::{
     simulation::{Random, check},
     store::{Batch, Store, sqlite::Sqlite},
     testing,
+    timeline::{Timeline, moved},
 };
+
+/// End of a jump that is not undone.
+const FOR_GOOD: Time = Time(i64::MAX);
+
+const START: Time = Time(1_000_000_000);
 
 const DAY_S: i64 = 24 * 60 * 60;
 
@@ -163,7 +170,14 @@ struct World<'d> {
     dir: &'d Path,
     runtime: Runtime,
     random: Random,
+    /// True time. The wall clock may differ.
     now: Time,
+    clock: ManualClock,
+    timeline: Timeline,
+    /// End of a jump of the wall clock that does not last, and its milliseconds.
+    jump: Option<(Time, i64)>,
+    /// When jobs have ended, in true time.
+    ended: BTreeMap<Name, Time>,
     config: SchedulerConfig,
     ids: Ids,
     store: Sqlite,
@@ -196,11 +210,16 @@ impl<'d> World<'d> {
             ..SchedulerConfig::default()
         };
         let (store, view) = Sqlite::open(dir).unwrap();
+        let clock = ManualClock::at(START);
         let mut it = Self {
             dir,
             runtime: tokio::runtime::Builder::new_current_thread().build().unwrap(),
             random,
-            now: Time(1_000_000_000),
+            now: START,
+            timeline: Timeline::new(Arc::new(clock.clone()), &view),
+            clock,
+            jump: None,
+            ended: BTreeMap::new(),
             config,
             ids: Ids::after(&view),
             store,
@@ -235,13 +254,10 @@ impl<'d> World<'d> {
             let mut it = View::default();
             std::mem::swap(&mut it, &mut self.view);
             let seq = it.seq + 1;
-            let event = Event {
-                seq,
-                time: self.now,
-                by: Actor::default(),
-                owner: pileus_model::Owner::Service,
-                kind,
-            };
+            let now = self.timeline.moment(&it).now;
+            let time = if let Kind::ClockSet { by_ms, .. } = &kind { moved(now, *by_ms) } else { now };
+            self.note_end(&kind);
+            let event = Event { seq, time, by: Actor::default(), owner: pileus_model::Owner::Service, kind };
             apply(&mut it, &event);
             self.view = it;
             self.batch.events.push(event);
@@ -251,8 +267,52 @@ impl<'d> World<'d> {
         type_limits(&before, &self.view);
     }
 
+    /// Notes the true time of a job's end.
+    fn note_end(&mut self, kind: &Kind) {
+        match kind {
+            Kind::JobFinished { job, .. } => drop(self.ended.insert(job.clone(), self.now)),
+            Kind::JobState { job, state, .. } if state.is_final() => {
+                self.ended.insert(job.clone(), self.now);
+            }
+            _ => (),
+        }
+    }
+
+    /// Lets time pass, and the wall clock jump.
+    fn pass(&mut self, time_s: u64, may_jump: bool) {
+        let time = Duration::from_secs(time_s);
+        self.now = self.now.after(time);
+        self.clock.advance(time);
+        if let Some((_, by_ms)) = self.jump.take_if(|(end, _)| *end <= self.now) {
+            self.clock.jump(-by_ms);
+        }
+        if may_jump && self.jump.is_none() && self.random.chance(1) && self.random.chance(30) {
+            self.count("jumps of the clock");
+            let by_s = self.random.pick(&[-7200, -3600, -30, 30, 3600, DAY_S, 2 * DAY_S, 90 * DAY_S]);
+            self.clock.jump(by_s * 1000);
+            let lasts_s = self.random.pick(&[Some(8), Some(300), Some(7200), None]);
+            let end = lasts_s.map_or(FOR_GOOD, |lasts_s| self.now.after(Duration::from_secs(lasts_s)));
+            self.jump = Some((end, by_s * 1000));
+        }
+    }
+
+    /// The engine's watch of the clock.
+    fn watch_clock(&mut self) {
+        let Some(by_ms) = self.timeline.look() else { return };
+        self.count("clock set");
+        let since = (by_ms < 0).then(|| self.timeline.started());
+        self.happen(vec![Kind::ClockSet { by_ms, since }].into());
+        self.flush();
+        self.timeline.set(self.view.seq, by_ms);
+        self.jump = self.jump.filter(|(end, _)| *end != FOR_GOOD);
+    }
+
+    fn time(&self) -> Time {
+        self.timeline.moment(&self.view).now
+    }
+
     fn change(&mut self, change: Change) {
-        let settled = settle(&self.view, change, self.now, &mut self.ids, &self.config);
+        let settled = settle(&self.view, change, self.time(), &mut self.ids, &self.config);
         match settled {
             Ok(settled) => self.happen(settled),
             Err(refusal) => assert!(matches!(refusal, Refusal::NotFound { .. }), "{refusal}"),
@@ -260,7 +320,7 @@ impl<'d> World<'d> {
     }
 
     fn command(&mut self, command: Command) {
-        match decide(&self.view, command, self.now, &mut self.ids) {
+        match decide(&self.view, command, self.time(), &mut self.ids) {
             Ok(kinds) => self.happen(kinds.into()),
             Err(refusal) => {
                 let usual = matches!(refusal, Refusal::NotFound { .. } | Refusal::Conflict(_));
@@ -280,6 +340,12 @@ impl<'d> World<'d> {
 
     /// The server dies, and what was not durable with it; another one takes over.
     fn kill(&mut self) {
+        let (has_jump, is_unproven) = self.timeline.doubts();
+        if if self.jump.is_some() { is_unproven } else { has_jump } {
+            // A start cannot tell a clock that was set right just before from time without a server, nor a
+            // second start that the clock of the first one was wrong.
+            return;
+        }
         self.count("kills");
         self.batch = Batch::default();
         if self.random.chance(50) {
@@ -292,7 +358,13 @@ impl<'d> World<'d> {
         (self.store, self.view, self.ids) = (store, view.clone(), Ids::after(&view));
         self.lines.clear();
         let down_s = self.random.pick(&[1, 60, 600]);
-        self.now = self.now.after(Duration::from_secs(down_s));
+        // Nor does it know of a clock that is set right while there is no server.
+        self.jump =
+            self.jump.map(|(end, by_ms)| (end.max(self.now.after(Duration::from_secs(down_s + 1))), by_ms));
+        self.pass(down_s, true);
+        // A host whose clock was wrong at its start sets it right soon.
+        self.jump = self.jump.map(|(end, by_ms)| (end.min(self.now.after(Duration::from_secs(480))), by_ms));
+        self.timeline = Timeline::new(Arc::new(self.clock.clone()), &self.view);
         self.configure();
         self.flush();
     }
@@ -300,7 +372,8 @@ impl<'d> World<'d> {
     /// One step of this life.
     fn step(&mut self) {
         let step_s = if self.calm { 60 } else { self.random.pick(&[5, 20, 60, 120]) };
-        self.now = self.now.after(Duration::from_secs(step_s));
+        self.pass(step_s, !self.calm);
+        self.watch_clock();
         if !self.calm {
             self.weather();
             if self.random.chance(8) {
@@ -399,7 +472,7 @@ impl<'d> World<'d> {
     /// Scheduler, machine poller and clean-up, each upon the view that it finds.
     fn decide_all(&mut self) {
         let closed = self.closed();
-        for intent in plan_without(&self.view, self.now, &self.config, &closed) {
+        for intent in plan_without(&self.view, self.time(), &self.config, &closed) {
             self.change(match intent {
                 Intent::Boot { job, cloud } => Change::Boot { job, cloud },
                 Intent::Reason { job, reason } => Change::Reason { job, reason },
@@ -408,10 +481,16 @@ impl<'d> World<'d> {
         for (job, vm) in assign(&self.view, self.config.algorithm) {
             self.change(Change::Start { job, vm });
         }
-        for change in cleanup_without(&self.view, self.now, &self.config, &closed) {
-            match change {
+        for change in cleanup_without(&self.view, self.timeline.moment(&self.view), &self.config, &closed) {
+            match &change {
                 Change::GiveUp { .. } => self.count("VMs given up"),
                 Change::Broken { .. } => self.count("VMs broken"),
+                Change::Forget { jobs } => {
+                    for job in jobs {
+                        let age = self.now.since(self.ended[job]);
+                        assert!(age.as_secs() >= self.config.job_retention_s, "job {job}: kept for {age:?}");
+                    }
+                }
                 _ => (),
             }
             self.change(change);
@@ -419,7 +498,8 @@ impl<'d> World<'d> {
     }
 
     fn closed(&self) -> std::collections::HashSet<Name> {
-        let closed = |line: &Line| line.create.wait(self.now).is_some() || line.poll.wait(self.now).is_some();
+        let now = self.clock.monotonic();
+        let closed = |line: &Line| line.create.wait(now).is_some() || line.poll.wait(now).is_some();
         self.lines.iter().filter(|(_, line)| closed(line)).map(|(cloud, _)| cloud.clone()).collect()
     }
 
@@ -464,12 +544,12 @@ impl<'d> World<'d> {
 
     /// What the agent of a cloud does, in the same order.
     fn agent(&mut self, cloud: &Name) {
-        let now = self.now;
+        let (now, passed) = (self.now, self.clock.monotonic());
         let mut line = self.lines.remove(cloud).unwrap_or_default();
         let todo = todos(&self.durable).remove(&**cloud).unwrap_or_default();
         line.destroy.retain(|vm, _| self.durable.vms.contains_key(vm));
         for vm in todo.destroy.iter().take(usize::try_from(self.config.max_destroying_vms.get()).unwrap()) {
-            if line.destroy.get(&vm.id).is_some_and(|backoff| backoff.wait(now).is_some()) {
+            if line.destroy.get(&vm.id).is_some_and(|backoff| backoff.wait(passed).is_some()) {
                 continue;
             }
             match self.outside.destroy(vm, now, &mut self.random) {
@@ -478,13 +558,13 @@ impl<'d> World<'d> {
                     self.change(Change::Gone { vm: vm.id.clone() });
                 }
                 Err(error) => {
-                    line.destroy.entry(vm.id.clone()).or_default().fail(now);
+                    line.destroy.entry(vm.id.clone()).or_default().fail(passed);
                     self.change(Change::NotDestroyed { vm: vm.id.clone(), error: error.to_string() });
                 }
             }
         }
         for vm in &todo.create {
-            if line.create.wait(now).is_some() {
+            if line.create.wait(passed).is_some() {
                 break;
             }
             match self.outside.create(vm, now, &mut self.random) {
@@ -493,7 +573,7 @@ impl<'d> World<'d> {
                     self.change(Change::Created { vm: vm.id.clone(), handle });
                 }
                 Err(error) => {
-                    line.create.fail(now);
+                    line.create.fail(passed);
                     let full = matches!(error, DriverError::NoCapacity(_));
                     self.change(Change::NotCreated { vm: vm.id.clone(), error: error.to_string(), full });
                 }
@@ -501,7 +581,7 @@ impl<'d> World<'d> {
         }
         let known = |vm: &&Arc<Vm>| vm.destroy.is_none() && !vm.handle.is_empty();
         let vms: Vec<_> = self.durable.vms_of(cloud).filter(known).cloned().collect();
-        if !vms.is_empty() && line.poll.wait(now).is_none() {
+        if !vms.is_empty() && line.poll.wait(passed).is_none() {
             match self.outside.poll(cloud, &vms, now) {
                 Ok(seen) => {
                     line.poll.reset();
@@ -509,7 +589,7 @@ impl<'d> World<'d> {
                         self.change(Change::Polled { vm: vm.id.clone(), seen });
                     }
                 }
-                Err(_) => drop(line.poll.fail(now)),
+                Err(_) => drop(line.poll.fail(passed)),
             }
         }
         self.lines.insert(cloud.clone(), line);
@@ -573,6 +653,7 @@ impl<'d> World<'d> {
             self.step();
         }
         assert!(self.view.vms.is_empty(), "VMs are left: {:#?}", self.view.vms);
+        assert!(self.view.jobs.is_empty(), "no job is kept for ever: {:#?}", self.view.jobs);
         assert!(self.outside.machines.values().all(|machine| machine.forgotten));
         assert!(self.view.clouds.values().all(|cloud| cloud.used == pileus_model::Size::default()));
     }

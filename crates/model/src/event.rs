@@ -147,4 +147,11 @@ pub enum Kind {
     KeyAnswered { key: Name, request: Name, answer: KeptAnswer },
     /// Keys that count no more.
     KeysForgotten { keys: Vec<Name> },
+    /// The engine's time was set, by so many milliseconds, to the time of the event: the wall clock had jumped
+    /// and stayed so. Times in the state moved with it; `since`: those before it did not.
+    ClockSet {
+        by_ms: i64,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        since: Option<Time>,
+    },
 }

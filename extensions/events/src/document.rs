@@ -60,7 +60,7 @@ impl<'a> Document<'a> {
 }
 
 /// Every kind, in the order of what it is about.
-pub const KINDS: [&str; 31] = [
+pub const KINDS: [&str; 32] = [
     "cloud_set",
     "cloud_retired",
     "cloud_gone",
@@ -92,6 +92,7 @@ pub const KINDS: [&str; 31] = [
     "key_used",
     "key_answered",
     "keys_forgotten",
+    "clock_set",
 ];
 
 /// The kind's name and what it tells. No `_` arm: a new kind has to choose what it shows.
@@ -185,6 +186,7 @@ pub fn told(kind: &Kind) -> (&'static str, Value) {
             ("key_answered", json!({ "key": key, "status": answer.status }))
         }
         Kind::KeysForgotten { keys } => ("keys_forgotten", json!({ "keys": keys.len() })),
+        Kind::ClockSet { by_ms, since: _ } => ("clock_set", json!({ "by_ms": by_ms })),
     }
 }
 
@@ -242,6 +244,7 @@ mod tests {
                 answer: KeptAnswer { status: 201, headers: vec![], body: "secret".into() },
             },
             Kind::KeysForgotten { keys: vec![x()] },
+            Kind::ClockSet { by_ms: -3_600_000, since: None },
         ];
         for kind in kinds {
             let (name, data) = told(&kind);

@@ -22,7 +22,7 @@ use std::{
 };
 
 pub use config::{CredentialsConfig, UserCredentials};
-use pileus_model::{Actor, Name, ProxyUse, Receipt, Refusal, Time};
+use pileus_model::{Actor, Clock, Name, ProxyUse, Receipt, Refusal, Time};
 pub use refresher::run as refresh;
 use sha2::{Digest, Sha256};
 use tokio::sync::Semaphore;

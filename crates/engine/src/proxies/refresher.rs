@@ -5,7 +5,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use pileus_model::{Actor, Name, ProxyUse};
+use pileus_model::{Actor, Clock, Name, ProxyUse};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;

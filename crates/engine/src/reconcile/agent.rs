@@ -6,7 +6,7 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use pileus_model::{Name, Time, View, Vm};
+use pileus_model::{Clock, Monotonic, Name, View, Vm};
 use tokio::{
     sync::watch,
     task::{Id, JoinError, JoinSet},
@@ -67,7 +67,7 @@ pub struct Agent {
     poll: Backoff,
     /// After a failed `destroy`, by VM.
     destroy: HashMap<Name, Backoff>,
-    polled: Option<Time>,
+    polled: Option<Monotonic>,
 }
 
 impl Agent {
@@ -88,7 +88,7 @@ impl Agent {
     /// Works until nobody tells it what to do.
     pub async fn run(mut self, mut todo: watch::Receiver<Todo>) {
         loop {
-            let now = self.hub.clock.now();
+            let now = self.hub.clock.monotonic();
             let wait = self.begin(&todo.borrow_and_update(), now);
             tokio::select! {
                 changed = todo.changed() => if changed.is_err() {
@@ -102,7 +102,7 @@ impl Agent {
     }
 
     /// Starts what is due. Answers with how long to wait if nothing happens before.
-    fn begin(&mut self, todo: &Todo, now: Time) -> Duration {
+    fn begin(&mut self, todo: &Todo, now: Monotonic) -> Duration {
         let view = self.hub.view.load_full();
         let interval = Duration::from_secs(self.hub.config.vm_poller_interval_s.get());
         let mut wait = interval;
@@ -184,7 +184,7 @@ impl Agent {
         };
         let Some(about) = self.about.remove(&id) else { return };
         let broke = || DriverError::Failed("the driver panicked".into());
-        let now = self.hub.clock.now();
+        let now = self.hub.clock.monotonic();
         let (changes, failure) = match (&about, answer) {
             (Call::Create(vm), Some(Answer::Create(Ok(handle)))) => {
                 // What the cloud says of it is wanted at once.
@@ -232,7 +232,7 @@ impl Agent {
     }
 
     /// Backs off where something went wrong, and lets everybody know.
-    fn learn(&mut self, about: Call, trouble: Option<String>, now: Time) {
+    fn learn(&mut self, about: Call, trouble: Option<String>, now: Monotonic) {
         let backoff = match about {
             Call::Create(_) => &mut self.create,
             Call::Poll => &mut self.poll,

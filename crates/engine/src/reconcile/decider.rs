@@ -81,8 +81,8 @@ async fn cycle(hub: &Arc<Hub>, view: Arc<View>, decider: Decider) -> Result<(), 
 }
 
 fn schedule(hub: &Hub, view: &View) -> Vec<Change> {
-    let now = hub.clock.now();
-    let intents = plan_without(view, now, &hub.config, &hub.closed_at(now)).into_iter();
+    let now = hub.clock.moment(view).now;
+    let intents = plan_without(view, now, &hub.config, &hub.closed()).into_iter();
     let change = |intent| match intent {
         Intent::Boot { job, cloud } => Change::Boot { job, cloud },
         Intent::Reason { job, reason } => Change::Reason { job, reason },
@@ -91,8 +91,7 @@ fn schedule(hub: &Hub, view: &View) -> Vec<Change> {
 }
 
 fn clean(hub: &Hub, view: &View) -> Vec<Change> {
-    let now = hub.clock.now();
-    cleanup_without(view, now, &hub.config, &hub.closed_at(now))
+    cleanup_without(view, hub.clock.moment(view), &hub.config, &hub.closed())
 }
 
 fn give_jobs(hub: &Hub, view: &View) -> Vec<Change> {

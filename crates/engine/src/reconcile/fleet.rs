@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use pileus_model::{Name, Time, View, Vm};
+use pileus_model::{Clock, Monotonic, Name, View, Vm};
 use tokio::{
     sync::watch,
     task::{AbortHandle, JoinSet},
@@ -85,7 +85,7 @@ struct Line {
 /// A driver that is being made, or could not be.
 #[derive(Clone)]
 struct Opening {
-    began: Time,
+    began: Monotonic,
     task: AbortHandle,
     problem: Arc<Mutex<String>>,
 }
@@ -137,7 +137,7 @@ impl Poller {
 
     /// Has a driver made; aside, because it may hang. Answers with what is known of it.
     fn open(&mut self, driver: &str) -> String {
-        let now = self.hub.clock.now();
+        let now = self.hub.clock.monotonic();
         if let Some(last) = self.opening.get(driver)
             && (!last.task.is_finished() || now.since(last.began) < OPEN_EVERY)
         {
@@ -175,7 +175,7 @@ pub fn todos(view: &View) -> HashMap<&str, Todo> {
 /// Has a driver destroy what this engine made and does not know any more. Not while a VM is being
 /// made: it could be younger than the list of those that are known.
 fn sweep(hub: &Arc<Hub>, driver: String, slot: &Arc<Slot>, sweeps: &mut JoinSet<()>) {
-    let now = hub.clock.now();
+    let now = hub.clock.monotonic();
     if lock(&slot.swept).is_some_and(|at| now.since(at) < SWEEP_EVERY) {
         return;
     }

@@ -18,6 +18,7 @@ pub use backoff::Backoff;
 pub use fleet::todos;
 use std::{num::NonZeroU64, sync::Arc, time::Duration};
 
+use pileus_model::Clock;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 

@@ -5,7 +5,7 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 use pileus_model::{BootFault, Name, Override, Time, View, Vm, VmState};
 
 use super::{rebalance, survey::Survey};
-use crate::{change::Change, command::surplus, config::SchedulerConfig};
+use crate::{change::Change, command::surplus, config::SchedulerConfig, timeline::Moment};
 
 /// Most jobs in one event.
 const FORGET_MAX: usize = 10_000;
@@ -19,27 +19,29 @@ pub fn cleanup(view: &View, now: Time, config: &SchedulerConfig) -> Vec<Change> 
 /// The same while no VM can be booted in the `closed` clouds, which are in back-off.
 pub fn cleanup_without(
     view: &View,
-    now: Time,
+    moment: impl Into<Moment>,
     config: &SchedulerConfig,
     closed: &HashSet<Name>,
 ) -> Vec<Change> {
+    let moment = moment.into();
+    let now = moment.now;
     let survey = Survey::new(view, now, config, closed);
     // Scheduled jobs for which there is no VM wait anew.
     let orphans = survey.orphans.iter();
     let mut changes: Vec<_> = orphans.map(|job| Change::Unschedule { job: job.id.clone() }).collect();
     for vm in view.vms.values().filter(|vm| vm.destroy.is_none()) {
-        if let Some((why, fault)) = broken(view, vm, now, config) {
+        if let Some((why, fault)) = broken(view, vm, moment, config) {
             changes.push(Change::Broken { seen: vm.clone(), why, fault });
         } else if vm.override_state == Some(Override::Retiring) {
             if vm.job.is_none() {
                 changes.push(Change::Destroy { seen: vm.clone(), why: "it was retired".into() });
             }
         } else if let Some(waits) = survey.needed.get(&*vm.id) {
-            if let Some(limit_s) = forsaken(vm, *waits, now, config) {
+            if let Some(limit_s) = forsaken(vm, *waits, moment, config) {
                 let why = format!("it idled for {limit_s} s though jobs wait for it");
                 changes.push(Change::Destroy { seen: vm.clone(), why });
             }
-        } else if idled(vm, now) {
+        } else if idled(vm, moment) {
             changes.push(Change::Retire { seen: vm.clone() });
         }
     }
@@ -54,7 +56,7 @@ pub fn cleanup_without(
     }
     changes.extend(rebalance::of(&survey, now, config));
     let kept = Duration::from_secs(config.job_retention_s);
-    let old = |finished: Option<Time>| finished.is_some_and(|at| now.since(at) >= kept);
+    let old = |finished: Option<Time>| finished.is_some_and(|at| moment.expiry.since(at) >= kept);
     let old = survey.ended.iter().filter(|job| old(job.finished));
     let old: Vec<Name> = old.map(|job| job.id.clone()).collect();
     changes.extend(old.chunks(FORGET_MAX).map(|jobs| Change::Forget { jobs: jobs.to_vec() }));
@@ -65,7 +67,7 @@ pub fn cleanup_without(
 fn broken(
     view: &View,
     vm: &Arc<Vm>,
-    now: Time,
+    moment: Moment,
     config: &SchedulerConfig,
 ) -> Option<(String, Option<BootFault>)> {
     if vm.error_count >= config.polling_error_threshold.get() {
@@ -74,7 +76,7 @@ fn broken(
         let fault = vm.registered.is_none().then_some(fault);
         return Some((format!("it failed {} times in a row: {error}", vm.error_count), fault));
     }
-    let over = |since: Time, limit: Duration| now.since(since) >= limit;
+    let over = |since: Time, limit: Duration| age(since, moment) >= limit;
     match vm.state {
         VmState::Starting => {
             let timeout = view.clouds.get(&vm.cloud)?.spec.boot_timeout_s?;
@@ -93,16 +95,21 @@ fn broken(
 
 /// Whether the VM has idled too long though a job has been `waiting` for it: then something is wrong
 /// with it that nobody sees.
-fn forsaken(vm: &Vm, waiting: Time, now: Time, config: &SchedulerConfig) -> Option<u64> {
+fn forsaken(vm: &Vm, waiting: Time, moment: Moment, config: &SchedulerConfig) -> Option<u64> {
     let limit_s = config.vm_idle_threshold_s?.get();
     let since = vm.idle_since.filter(|_| vm.job.is_none())?.max(waiting);
-    (now.since(since) >= Duration::from_secs(limit_s)).then_some(limit_s)
+    (age(since, moment) >= Duration::from_secs(limit_s)).then_some(limit_s)
 }
 
 /// Whether the VM has had no job for as long as it may.
-fn idled(vm: &Vm, now: Time) -> bool {
+fn idled(vm: &Vm, moment: Moment) -> bool {
     let since = vm.idle_since.filter(|_| vm.job.is_none());
-    since.is_some_and(|since| now.since(since) >= Duration::from_secs(vm.keep_alive_s))
+    since.is_some_and(|since| age(since, moment) >= Duration::from_secs(vm.keep_alive_s))
+}
+
+/// Time that a timer of a VM has run. It starts again with the process.
+fn age(since: Time, moment: Moment) -> Duration {
+    moment.now.since(since.max(moment.started))
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use pileus_model::{Actor, Command, Event, Kind, Receipt, Refusal, Time, View};
+use pileus_model::{Actor, Clock, Command, Event, Kind, Receipt, Refusal, Time, View};
 use tokio::sync::{mpsc, oneshot};
 use tracing::{debug, error, info, warn};
 
@@ -22,6 +22,7 @@ use crate::{
     owner::owner,
     state::apply,
     store::Batch,
+    timeline::{Moment, moved},
 };
 
 /// Pieces of work that may wait.
@@ -48,6 +49,10 @@ pub enum Work {
     Command(Command),
     /// Settled one after the other; a refused one does not keep the others from being done.
     Changes(Vec<Change>),
+    /// The engine's time is set, by so many milliseconds.
+    SetClock {
+        by_ms: i64,
+    },
     /// Nothing comes after this.
     Stop,
 }
@@ -92,14 +97,21 @@ async fn next(hub: &Hub, queue: &mut mpsc::Receiver<Item>, items: &mut Vec<Item>
 
 /// Writes a batch; answers with the number of events.
 async fn write(hub: &Hub, items: Vec<Item>, ids: &mut Ids) -> usize {
-    let now = hub.clock.now();
     let before = hub.view.load_full();
+    let mut moment = hub.clock.moment(&before);
+    let mut set = None;
     let mut view = View::clone(&before);
     let mut batch = Batch::default();
     let mut answers = Vec::with_capacity(items.len());
     for Item { work, by, answer } in items {
         let began = view.seq;
-        let done = perform(&mut view, &mut batch, work, by, now, ids, hub);
+        let by_ms = if let Work::SetClock { by_ms } = &work { Some(*by_ms) } else { None };
+        let done = perform(&mut view, &mut batch, work, by, moment, ids, hub);
+        if let Some(by_ms) = by_ms.filter(|_| done.is_ok()) {
+            moment = Moment::from(moved(moment.now, by_ms));
+            moment.expiry = Time(i64::MIN);
+            set = Some((view.seq, by_ms));
+        }
         answers.push((answer, began, done));
     }
     let events = batch.events.len();
@@ -114,6 +126,9 @@ async fn write(hub: &Hub, items: Vec<Item>, ids: &mut Ids) -> usize {
         written.map(|()| {
             batch.events.iter().for_each(|event| log(event.seq, &event.kind));
             // Before the view: whoever sees an event's number finds the event.
+            if let Some((seq, by_ms)) = set {
+                hub.clock.set(seq, by_ms);
+            }
             hub.tail.push(Arc::unwrap_or_clone(batch).events);
             let view = Arc::new(view);
             hub.view.store(view.clone());
@@ -145,11 +160,12 @@ fn perform(
     batch: &mut Batch,
     work: Work,
     mut by: Actor,
-    now: Time,
+    moment: Moment,
     ids: &mut Ids,
     hub: &Hub,
 ) -> Result<String, Refusal> {
     let key = by.key.take();
+    let Moment { now, expiry, .. } = moment;
     match work {
         Work::Command(command) => {
             if hub.store.is_tight() && growth::command_grows(&command) {
@@ -157,17 +173,22 @@ fn perform(
             }
             let hash = key.as_ref().map(|_| keys::hash(&command));
             if let (Some(key), Some(hash)) = (&key, &hash)
-                && let Some(id) = keys::done(view, key, hash, now)?
+                && let Some(id) = keys::done(view, key, hash, expiry)?
             {
                 return Ok(id);
             }
-            let mut kinds = guarded(|| decide(view, command, now, ids))?;
+            let mut kinds = guarded(|| match command {
+                Command::KeepAnswer { key, request, answer } => {
+                    keys::answered(view, key, request, answer, expiry)
+                }
+                command => decide(view, command, now, ids),
+            })?;
             let id = match kinds.first() {
                 Some(Kind::JobSubmitted(job)) => job.id.to_string(),
                 _ => String::new(),
             };
             if let (Some(key), Some(hash)) = (&key, hash) {
-                kinds.extend(keys::used(view, key, hash, &id, now));
+                kinds.extend(keys::used(view, key, hash, &id, expiry));
             }
             happen(view, batch, kinds.into(), &by, now).map(|()| id)
         }
@@ -186,6 +207,13 @@ fn perform(
                 }
             }
             answer
+        }
+        Work::SetClock { by_ms } => {
+            // Back: what other processes have stamped may be right, and must not become older. Ahead: it must
+            // not become older either, and moves along.
+            let since = (by_ms < 0).then(|| hub.clock.started());
+            let kinds = vec![Kind::ClockSet { by_ms, since }];
+            happen(view, batch, kinds.into(), &by, moved(now, by_ms)).map(|()| String::new())
         }
         Work::Stop => Ok(String::new()),
     }
@@ -265,6 +293,7 @@ fn log(seq: u64, kind: &Kind) {
         Kind::TokenRevoked { .. } => info!(seq, "token revoked"),
         Kind::KeyUsed { .. } => debug!(seq, "idempotency key used"),
         Kind::KeyAnswered { .. } => debug!(seq, "answer kept"),
+        Kind::ClockSet { by_ms, .. } => info!(seq, by_ms, "the engine's time was set to the wall clock"),
         Kind::KeysForgotten { keys } => debug!(seq, keys = keys.len(), "idempotency keys forgotten"),
     }
 }

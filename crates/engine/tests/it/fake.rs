@@ -3,7 +3,10 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, OnceLock},
+    sync::{
+        Arc, Mutex, OnceLock,
+        atomic::{AtomicI64, Ordering},
+    },
     time::Duration,
 };
 
@@ -132,6 +135,8 @@ pub struct Bench {
     pub engine: Arc<dyn Engine>,
     pub desk: Arc<dyn Desk>,
     pub clock: ManualClock,
+    /// Milliseconds by which the wall clock is ahead of the engine's time.
+    ahead_ms: AtomicI64,
 }
 
 pub fn spec(vm_slots: u32) -> CloudSpec {
@@ -196,7 +201,7 @@ impl Bench {
         let running = start(config, Arc::new(clock.clone()), factory).await?;
         let engine = running.engine();
         let desk = desk.get().expect("a cloud is configured").clone();
-        Ok(Self { running: Some(running), engine, desk, clock: clock.clone() })
+        Ok(Self { running: Some(running), engine, desk, clock: clock.clone(), ahead_ms: AtomicI64::new(0) })
     }
 
     pub async fn stop(mut self) {
@@ -246,13 +251,34 @@ impl Bench {
     pub async fn tick(&self, times: usize) {
         for _ in 0..times {
             self.clock.advance(Duration::from_secs(5));
-            let now = self.clock.now();
+            let now = Time(self.clock.now().0 - self.ahead_ms.load(Ordering::Relaxed));
             let all = || self.engine.beats().iter().all(|beat| beat.last == now);
             self.until_so("a cycle of every reconciler", all).await;
             // The store is another thread: what was to be written before is written then, however slow it is.
             let none = Command::RevokeToken { name: "none".into() };
             self.submit(none).await.unwrap_err();
         }
+    }
+
+    /// Has the wall clock jump. The engine's time does not, unless it lasts.
+    pub fn jump(&self, by_ms: i64) {
+        self.clock.jump(by_ms);
+        self.ahead_ms.fetch_add(by_ms, Ordering::Relaxed);
+    }
+
+    /// Lets time pass until the engine's time has followed the wall clock.
+    pub async fn follow(&self) {
+        for _ in 0..200 {
+            self.clock.advance(Duration::from_secs(5));
+            let wall = self.clock.now();
+            let engine = Time(wall.0 - self.ahead_ms.load(Ordering::Relaxed));
+            let all = |time: Time| self.engine.beats().iter().all(|beat| beat.last == time);
+            self.until_so("a cycle of every reconciler", || all(engine) || all(wall)).await;
+            if all(wall) {
+                return self.ahead_ms.store(0, Ordering::Relaxed);
+            }
+        }
+        panic!("the wall clock was not followed");
     }
 
     /// Lets time pass until the view is so.

@@ -10,6 +10,7 @@
 
 mod crash;
 mod fake;
+mod jumps;
 mod life;
 mod proxies;
 mod rates;

@@ -17,7 +17,8 @@ use pileus_engine::{
     },
 };
 use pileus_model::{
-    BoxFuture, Job, ManualClock, Name, Output, OutputPart, OutputRange, Refusal, RunTimes, View, Vm, VmState,
+    BoxFuture, Clock, Job, ManualClock, Name, Output, OutputPart, OutputRange, Refusal, RunTimes, Time, View,
+    Vm, VmState,
 };
 use serde_json::json;
 use tempfile::TempDir;
@@ -43,6 +44,7 @@ pub struct Report {
 /// The engine's part.
 #[derive(Default)]
 pub struct FakeDesk {
+    pub clock: ManualClock,
     pub view: watch::Sender<Arc<View>>,
     pub reports: Mutex<Vec<Report>>,
     pub registered: Mutex<BTreeSet<String>>,
@@ -74,6 +76,10 @@ impl FakeDesk {
 impl Desk for FakeDesk {
     fn view(&self) -> Arc<View> {
         self.view.borrow().clone()
+    }
+
+    fn now(&self) -> Time {
+        self.clock.now()
     }
 
     fn changed_since(&self, seq: u64) -> BoxFuture<()> {
@@ -143,7 +149,7 @@ impl World {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let desk = Arc::new(FakeDesk::default());
-        let clock = ManualClock::default();
+        let clock = desk.clock.clone();
         let mut world = Self { runtime, desk, clock, local: None, shared, state_dir, _dir: dir };
         world.start();
         world

@@ -285,7 +285,7 @@ impl Fleet {
         let Ok(results) = self.state.vm(id).map(|folder| folder.join(RESULTS)) else { return Ok(()) };
         for (file, result) in blocking(move || kept_in(&results)).await.unwrap_or_default() {
             let span = result.span.map(Span::aged);
-            let (job, result) = Finished { span, ..result }.into_result(self.channel.clock.now());
+            let (job, result) = Finished { span, ..result }.into_result(self.channel.desk.now());
             match self.channel.desk.finished(id, &job, result).await {
                 Err(refusal) if session::passing(&refusal) => return Err(refusal),
                 Err(refusal) => warn!(vm.id = &**id, job.id = job, %refusal, "a late result was refused"),

@@ -179,7 +179,7 @@ impl<'a> Session<'a> {
                 }
             }
             FromWorker::Finished(result) => {
-                let (job, result) = result.into_result(self.channel.clock.now());
+                let (job, result) = result.into_result(self.channel.desk.now());
                 debug!(vm.id = &*self.vm, job.id = job, "a job ended");
                 if !self.deliver(&job, result).await {
                     return Ok(()); // the server stops; the worker will say it again
