@@ -33,6 +33,7 @@ mod http_edge;
 mod idempotency;
 mod job_exec;
 mod keystone;
+mod kills;
 mod lists;
 mod local_sockets;
 mod lost_files;
