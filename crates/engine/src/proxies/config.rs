@@ -61,6 +61,9 @@ pub struct UserCredentials {
     pub account: Option<String>,
     /// Which credential of that account; absent: its only one.
     pub credential_name: Option<String>,
+    /// Subject of the user's own certificate, as in `/O=Grid/CN=Ada`: proxies of another are refused. Absent: that of the
+    /// proxy that is replaced.
+    pub subject: Option<String>,
     /// What a proxy is asked to last, in hours.
     pub lifetime_h: Option<NonZeroU32>,
     /// A file that holds the passphrase and that nobody else may read; absent: the proxy that is there
@@ -123,6 +126,12 @@ impl CredentialsConfig {
                     place.clone(),
                     format!("`{place}` holds a control character, and names a part of a protocol"),
                 ));
+            }
+        }
+        for (name, user) in &self.users {
+            if user.subject.as_ref().is_some_and(|subject| !subject.trim_start().starts_with('/')) {
+                let problem = "`subject` begins with `/`, as in `/O=Grid/CN=Ada`";
+                return Some((format!("users.{name}.subject"), problem.into()));
             }
         }
         let homeless = self.users.iter().find(|(_, user)| self.server.is_none() && user.server.is_none());
@@ -196,6 +205,8 @@ mod tests {
             (r#"{"client_key": "c"}"#, Some("client_key")),
             (r#"{"myproxy_logon": ""}"#, Some("myproxy_logon")),
             (r#"{"server": "a\nb"}"#, Some("server")),
+            (r#"{"server": "a", "users": {"ada": {"subject": "/O=x/CN=Ada"}}}"#, None),
+            (r#"{"server": "a", "users": {"ada": {"subject": "CN=Ada,O=x"}}}"#, Some("users.ada.subject")),
             (r#"{"server": "a", "server_dn": "/CN=a\u0085"}"#, Some("server_dn")),
             (r#"{"server": "a", "users": {"ada\n": {}}}"#, Some("users.ada\n")),
             (

@@ -42,6 +42,8 @@ pub struct Login {
     pub credential_name: Option<String>,
     pub lifetime_h: u32,
     pub proof: Proof,
+    /// Subject of the user's own certificate; `None`: that of the proxy before.
+    pub subject: Option<String>,
     pub trusted_ca_dir: Option<PathBuf>,
     /// Certificate and key.
     pub client: Option<(PathBuf, PathBuf)>,

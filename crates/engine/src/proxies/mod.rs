@@ -7,9 +7,12 @@
 //! deployer says which servers Pileus speaks to ([why](../../../../docs/decisions/0006-proxies.md)).
 
 mod config;
-mod expiry;
 mod logon;
+mod pem;
+mod proxy_file;
+mod public_key;
 mod refresher;
+mod subject;
 
 use std::{
     collections::BTreeSet,
@@ -27,7 +30,10 @@ pub use refresher::run as refresh;
 use sha2::{Digest, Sha256};
 use tokio::sync::Semaphore;
 
-use self::logon::{Login, Proof};
+use self::{
+    logon::{Login, Proof},
+    proxy_file::ProxyFile,
+};
 use crate::{
     change::Change,
     command::valid,
@@ -94,6 +100,7 @@ impl Office {
             credential_name: own.credential_name.clone(),
             lifetime_h: own.lifetime_h.unwrap_or(config.lifetime_h).get(),
             proof,
+            subject: own.subject.clone(),
             trusted_ca_dir: config.trusted_ca_dir.clone(),
             client: config.client_cert.clone().zip(config.client_key.clone()),
         })
@@ -181,8 +188,8 @@ impl Hub {
                 return Err(format!("{server}:{port} gave no proxy within {seconds} s."));
             }
         }
-        let (now, file) = (self.clock.now(), file.to_path_buf());
-        blocking(move || settle(&new.0, &file, now)).await
+        let (now, file, subject) = (self.clock.now(), file.to_path_buf(), login.subject.clone());
+        blocking(move || settle(&new.0, &file, now, subject.as_deref())).await
     }
 }
 
@@ -215,17 +222,15 @@ fn make_room(new: &Path) -> Result<(), String> {
     }
 }
 
-/// Puts a proxy in its place and answers with its end. Readers see the old one or the new one, whole.
-fn settle(new: &Path, file: &Path, now: Time) -> Result<Time, String> {
+/// Puts a proxy in its place and answers with its end. Readers see the old one or the new one, whole. The new one is of
+/// the `subject` that the settings name; where they name none, of the old one's.
+fn settle(new: &Path, file: &Path, now: Time, subject: Option<&str>) -> Result<Time, String> {
     let wrong = |what: &dyn std::fmt::Display| format!("The proxy that came is of no use: {what}.");
-    let length = fs::metadata(new).map_err(|error| wrong(&error))?.len();
-    if length > PROXY_MAX {
-        return Err(wrong(&"it is longer than 1 MiB"));
-    }
-    let pem = fs::read_to_string(new).map_err(|error| wrong(&error))?;
-    let expires = expiry::expiry(&pem).map_err(|what| wrong(&what))?;
-    if expires <= now {
-        return Err(wrong(&"it has ended already"));
+    let it = ProxyFile::read(&text(new).map_err(|what| wrong(&what))?).map_err(|what| wrong(&what))?;
+    // What is there and no proxy names no user.
+    let before = text(file).ok().and_then(|text| ProxyFile::read(&text).ok());
+    if let Some(problem) = it.problem(now, subject, before.as_ref().map(|before| before.subject.as_str())) {
+        return Err(wrong(&problem));
     }
     let kept = || {
         fs::set_permissions(new, Permissions::from_mode(0o600))?;
@@ -234,7 +239,16 @@ fn settle(new: &Path, file: &Path, now: Time) -> Result<Time, String> {
         File::open(file.parent().unwrap_or(Path::new(".")))?.sync_all()
     };
     kept().map_err(|error| format!("{} cannot be written: {error}.", file.display()))?;
-    Ok(expires)
+    Ok(it.expires)
+}
+
+/// Reads a file of at most [`PROXY_MAX`] bytes.
+fn text(path: &Path) -> Result<String, String> {
+    let length = fs::metadata(path).map_err(|error| error.to_string())?.len();
+    if length > PROXY_MAX {
+        return Err("it is longer than 1 MiB".into());
+    }
+    fs::read_to_string(path).map_err(|error| error.to_string())
 }
 
 #[cfg(test)]

@@ -13,10 +13,10 @@ use pileus_model::{Clock, Command, ManualClock, ProxyUse, Refusal, Time};
 use crate::fake::{Bench, Fake, config};
 
 /// Ends with the year 2028.
-const EARLY: &str = include_str!("../../src/proxies/testdata/2029.pem");
+const EARLY: &str = include_str!("../../src/proxies/testdata/early.pem");
 const EARLY_ENDS: Time = Time(1_861_920_000_000);
 /// Ends with the year 2029.
-const LATE: &str = include_str!("../../src/proxies/testdata/2030.pem");
+const LATE: &str = include_str!("../../src/proxies/testdata/late.pem");
 const LATE_ENDS: Time = Time(1_893_456_000_000);
 const SECRET: &str = "correct horse";
 
@@ -28,6 +28,9 @@ fn scripted(dir: &Path, script: &str) -> Config {
     fs::set_permissions(&program, fs::Permissions::from_mode(0o700)).unwrap();
     fs::write(dir.join("early.pem"), EARLY).unwrap();
     fs::write(dir.join("late.pem"), LATE).unwrap();
+    fs::write(dir.join("other_key.pem"), include_str!("../../src/proxies/testdata/other_key.pem")).unwrap();
+    fs::write(dir.join("other_subject.pem"), include_str!("../../src/proxies/testdata/other_subject.pem"))
+        .unwrap();
     secret(&dir.join("passphrase"), 0o600);
     let mut config = config(dir, &[("c", 1)]);
     config.credentials.myproxy_logon = program;
@@ -108,6 +111,11 @@ async fn what_fails_is_said_and_leaves_the_proxy_that_was_there() {
             "The proxy that came is of no use: there is no certificate in it.".into(),
         ),
         (
+            "another key",
+            "cp ${0%/*}/other_key.pem $out".into(),
+            "The proxy that came is of no use: its certificate is for another key than the one in it.".into(),
+        ),
+        (
             "it has ended",
             "cp ${0%/*}/early.pem $out".into(),
             "The proxy that came is of no use: it has ended already.".into(),
@@ -128,6 +136,38 @@ async fn what_fails_is_said_and_leaves_the_proxy_that_was_there() {
         let names: Vec<_> =
             fs::read_dir(file.parent().unwrap()).unwrap().map(|it| it.unwrap().file_name()).collect();
         assert_eq!((fs::read_to_string(&file).unwrap().as_str(), names.len()), ("the old one", 1), "{what}");
+        bench.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn a_renewal_is_of_the_same_subject() {
+    let (ada, eve) = ("/O=Test/CN=Ada", "/O=Test/CN=Eve");
+    // The subject of the settings, what came first, what came then, and whether that was taken.
+    let cases = [
+        (None, "late", "early", true),
+        (None, "late", "other_subject", false),
+        (Some(eve), "other_subject", "other_subject", true),
+        (Some(eve), "other_subject", "late", false),
+        (Some(ada), "late", "other_key", false),
+    ];
+    for (subject, first, second, taken) in cases {
+        let dir = tempfile::tempdir().unwrap();
+        let script = "cp ${0%/*}/$(cat ${0%/*}/which).pem $out";
+        let mut config = scripted(dir.path(), script);
+        config.credentials.users.get_mut("ada").unwrap().subject = subject.map(Into::into);
+        let clock = ManualClock::at(Time(1_700_000_000_000));
+        let bench = Bench::try_start(config, &Fake::default(), &clock).await.unwrap();
+        fs::write(dir.path().join("which"), first).unwrap();
+        bench.submit(renew("ada")).await.unwrap();
+        let before = fs::read_to_string(kept(dir.path())).unwrap();
+        fs::write(dir.path().join("which"), second).unwrap();
+        let answer = bench.submit(renew("ada")).await.map(drop);
+        let after = fs::read_to_string(kept(dir.path())).unwrap();
+        assert_eq!(answer.is_ok(), taken, "{subject:?} {first} {second}: {answer:?}");
+        assert!(taken || matches!(&answer, Err(Refusal::Elsewhere(_))), "{answer:?}");
+        let now = fs::read_to_string(dir.path().join(format!("{second}.pem"))).unwrap();
+        assert_eq!(after, if taken { now } else { before }, "{subject:?} {first} {second}");
         bench.stop().await;
     }
 }
