@@ -36,6 +36,7 @@ pub mod tokens;
 use std::{
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use pileus_engine::{
@@ -378,6 +379,7 @@ fn drivers(config: &pileus_engine::Config, clock: Arc<dyn Clock>) -> Box<DriverF
         state_dir: config.state_dir.clone(),
         worker_exe: config.worker_exe.clone(),
         output_max: config.scheduler.job_output_max_kib.bytes(),
+        worker_timeout: Duration::from_secs(config.scheduler.worker_timeout_s.get()),
     };
     Box::new(move |name, desk| match name {
         "local" => {

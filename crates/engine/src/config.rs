@@ -87,6 +87,8 @@ pub struct SchedulerConfig {
     pub polling_error_threshold: NonZeroU32,
     /// A VM whose worker has not called home is destroyed after as long as `Running`, in seconds.
     pub register_timeout_s: NonZeroU64,
+    /// A VM whose worker is silent for longer is lost, in seconds.
+    pub worker_timeout_s: NonZeroU64,
     /// Longest keep-alive that a job or a cloud may ask for, in seconds.
     pub max_keep_alive_s: u64,
     /// How long a job that has ended, and its output, can still be read, in seconds.
@@ -219,6 +221,7 @@ impl Default for SchedulerConfig {
             ban_failrate_threshold_percent: const { NonZeroU32::new(100).unwrap() },
             polling_error_threshold: const { NonZeroU32::new(5).unwrap() },
             register_timeout_s: const { NonZeroU64::new(15 * 60).unwrap() },
+            worker_timeout_s: const { NonZeroU64::new(60).unwrap() },
             max_keep_alive_s: 60 * 60,
             job_retention_s: 24 * 60 * 60,
             max_job_attempts: const { NonZeroU32::new(5).unwrap() },

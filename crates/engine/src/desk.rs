@@ -9,8 +9,10 @@ use pileus_model::{BoxFuture, Exit, Output, Refusal, RunTimes, Time, View};
 pub enum End {
     /// It ran, and ended so.
     Exited(Exit),
-    /// It could not be started (no such program, …): final.
+    /// It could not be started by a fault of its own (no such program, …): final.
     NotStarted(String),
+    /// It could not be started by a fault of its host (no process, no space, …): it waits again.
+    HostFault(String),
     /// It went beyond a limit of its VM, and was ended: final.
     OverLimit(String),
 }

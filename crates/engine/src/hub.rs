@@ -31,6 +31,7 @@ use crate::{
     health::Health,
     insight, output,
     proxies::Office,
+    reconcile::Breaker,
     schedule::explain::explain,
     state::FILES,
     store::Store,
@@ -71,6 +72,8 @@ pub struct Hub {
     pub death: watch::Sender<Option<Death>>,
     /// Clouds in back-off, and until when.
     pub closed: Mutex<BTreeMap<Name, Monotonic>>,
+    /// Clouds whose VMs fail.
+    pub breaker: Breaker,
     /// What is wrong with clouds now.
     pub troubles: Mutex<BTreeMap<Name, String>>,
     /// What the last sweep of each driver found.
@@ -113,12 +116,13 @@ impl Hub {
         })
     }
 
-    /// Clouds that are in back-off now.
+    /// Clouds that take no VM now: in back-off, or because their VMs failed.
     pub fn closed(&self) -> HashSet<Name> {
         let now = self.clock.monotonic();
         let mut closed = lock(&self.closed);
         closed.retain(|_, until| *until > now);
-        closed.keys().cloned().collect()
+        let suspects = self.breaker.suspects(&self.view.load(), now);
+        closed.keys().cloned().chain(suspects.into_iter().map(|suspect| suspect.cloud)).collect()
     }
 
     /// Watches the wall clock, and follows it once a jump has lasted.

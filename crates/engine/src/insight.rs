@@ -58,6 +58,13 @@ pub fn holdings(hub: &Hub) -> Vec<Holding> {
         let left_s = until.since(now).as_secs();
         scheduler.push(format!("cloud {cloud} is left alone for another {left_s} s"));
     }
+    for suspect in hub.breaker.suspects(&view, hub.clock.monotonic()) {
+        let (cloud, why) = (suspect.cloud, suspect.why);
+        scheduler.push(match suspect.left {
+            Some(left) => format!("cloud {cloud} is left alone for another {} s: {why}", left.as_secs()),
+            None => format!("cloud {cloud} is tried with one VM: {why}"),
+        });
+    }
     let retiring = vms(&|vm| vm.override_state == Some(Override::Retiring) && vm.destroy.is_none());
     let mut cleanup = vec![
         format!("VMs that idle: {}", vms(&|vm| vm.idle_since.is_some() && vm.job.is_none())),

@@ -26,6 +26,7 @@ pub fn owner(view: &View, kind: &Kind) -> Owner {
         Kind::JobScheduled { job, .. }
         | Kind::JobStarted { job, .. }
         | Kind::JobFinished { job, .. }
+        | Kind::JobReturned { job, .. }
         | Kind::JobState { job, .. }
         | Kind::JobReason { job, .. } => of(view.jobs.get(job).map(|job| &job.project)),
         Kind::JobsForgotten { jobs } => {

@@ -358,6 +358,7 @@ fn name(kind: &Kind) -> &'static str {
         Kind::JobSubmitted(_) => "job_submitted",
         Kind::JobScheduled { .. } => "job_scheduled",
         Kind::JobStarted { .. } => "job_started",
+        Kind::JobReturned { .. } => "job_returned",
         Kind::JobFinished { .. } => "job_finished",
         Kind::JobState { .. } => "job_state",
         Kind::JobReason { .. } => "job_reason",

@@ -30,7 +30,7 @@ use crate::{
     hub::{Door, Hub, RECONCILERS},
     ids::Ids,
     proxies::{self, CredentialsConfig, Office},
-    reconcile::{self, decider::DECIDERS},
+    reconcile::{self, Breaker, decider::DECIDERS},
     state::FILES,
     store::{self, OpenError, Store},
     supervise::{supervise, vital},
@@ -165,6 +165,7 @@ impl Running {
             last: now,
             error: None,
         };
+        let breaker = Breaker::new(&view);
         let hub = Arc::new(Hub {
             clock: Arc::new(Timeline::new(clock, &view)),
             store,
@@ -184,6 +185,7 @@ impl Running {
             health: Health::default(),
             death: watch::Sender::new(None),
             closed: Mutex::default(),
+            breaker,
             troubles: Mutex::default(),
             strays: Mutex::default(),
             config: config.scheduler,

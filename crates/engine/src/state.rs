@@ -9,8 +9,8 @@ use std::{
 };
 
 use pileus_model::{
-    BlockedCloud, BootFailure, Event, ImageRecord, Job, JobState, Kind, Name, Proxy, RunTimes, Size, Time,
-    UsedKey, View, Vm, VmState,
+    BlockedCloud, BootFailure, CloudHealth, Event, FAILED_STARTS_MAX, ImageRecord, Job, JobState, Kind, Name,
+    Proxy, RunTimes, Size, Time, UsedKey, View, Vm, VmState,
 };
 
 use crate::{clock_set::move_times, hub::lock};
@@ -39,14 +39,18 @@ pub fn apply(view: &mut View, event: &Event) {
             let used = view.clouds.get(&cloud.name).map_or_else(Size::default, |old| old.used);
             let mut cloud = cloud.clone();
             cloud.used = used;
+            view.health.remove(&cloud.name);
             view.clouds.insert(cloud.name.clone(), Arc::new(cloud));
         }
         Kind::CloudRetired { cloud } => with(&mut view.clouds, cloud, |cloud| cloud.retired = true),
         Kind::CloudGone { cloud } => {
             view.clouds.remove(cloud);
             view.images.remove(cloud);
+            view.health.remove(cloud);
         }
         Kind::CloudEnabled { cloud, enabled } => {
+            // An administrator who enables a cloud has it tried at once.
+            view.health.remove(cloud);
             with(&mut view.clouds, cloud, |cloud| {
                 cloud.enabled_by_admin = Some(*enabled);
                 cloud.draining &= !enabled;
@@ -89,6 +93,7 @@ pub fn apply(view: &mut View, event: &Event) {
             if let Some(job) = job {
                 with(&mut view.jobs, job, |job| boot_failed(job, failure, *blocked_until, *banned_until));
             }
+            cloud_failed(view, failure, image.as_ref());
             if let Some(image) = image.as_ref().filter(|_| failure.fault.is_of_the_vm()) {
                 image_booted(view, &failure.cloud, image, Some(failure));
             }
@@ -109,10 +114,14 @@ pub fn apply(view: &mut View, event: &Event) {
                     (job.started, job.finished) = (Some(started), Some(finished));
                 }
             });
-            leave_vm(view, job, times.map_or(now, |times| times.finished), now);
+            if let Some(vm) = leave_vm(view, job, times.map_or(now, |times| times.finished), now) {
+                with(&mut view.vms, &vm, |vm| vm.failed_starts = 0);
+                job_ended(view, &vm);
+            }
         }
+        Kind::JobReturned { job, vm, error } => job_returned(view, job, vm, error, now),
         Kind::JobState { job, state, reason } => {
-            leave_vm(view, job, now, now);
+            let _ = leave_vm(view, job, now, now);
             with(&mut view.jobs, job, |job| {
                 (job.state, job.reason) = (*state, reason.clone());
                 job.finished = state.is_final().then_some(now);
@@ -243,8 +252,10 @@ fn vm_gone(view: &mut View, vm: &str, why: &str) {
     let Some(vm) = view.vms.remove(vm) else { return };
     with(&mut view.clouds, &vm.cloud, |cloud| cloud.used = minus(cloud.used, vm.size()));
     let Some(job) = &vm.job else { return };
+    let broke = matches!(vm.state, VmState::Error | VmState::Shutdown);
     with(&mut view.jobs, job, |job| {
         job.state = JobState::New;
+        job.breakages = job.breakages.saturating_add(u32::from(broke));
         job.reason = Some(format!("its VM was lost: {why}"));
         (job.vm, job.cloud) = (None, None);
     });
@@ -264,13 +275,60 @@ fn job_started(view: &mut View, job: &Name, vm: &str, now: Time) {
 
 fn vm_registered(view: &mut View, vm: &str, now: Time) {
     let Some(it) = view.vms.get(vm).filter(|vm| vm.registered.is_none()) else { return };
-    let booted = it.image.clone().map(|image| (it.cloud.clone(), image));
+    let (cloud, booted) = (it.cloud.clone(), it.image.clone().map(|image| (it.cloud.clone(), image)));
+    health(view, &cloud, |health| (health.unregistered, health.image) = (0, None));
     with(&mut view.vms, vm, |vm: &mut Vm| {
         vm.registered = Some(now);
         vm.idle_since = vm.job.is_none().then_some(now);
     });
     if let Some((cloud, image)) = booted {
         image_booted(view, &cloud, &image, None);
+    }
+}
+
+/// Changes what is known of a cloud's failures. A cloud without any has no entry.
+fn health(view: &mut View, cloud: &Name, change: impl FnOnce(&mut CloudHealth)) {
+    let old = view.health.get(cloud);
+    let mut new = old.cloned().unwrap_or_default();
+    change(&mut new);
+    if new == CloudHealth::default() || !view.clouds.contains_key(cloud) {
+        if old.is_some() {
+            view.health.remove(cloud);
+        }
+    } else if old != Some(&new) {
+        view.health.insert(cloud.clone(), new);
+    }
+}
+
+fn cloud_failed(view: &mut View, failure: &BootFailure, image: Option<&Name>) {
+    if failure.fault.is_of_the_vm() {
+        health(view, &failure.cloud, |health| {
+            let again = image.is_some() && health.image.as_ref() == image;
+            health.unregistered = health.unregistered.saturating_add(u32::from(!again));
+            health.image = image.cloned();
+        });
+    }
+}
+
+fn job_ended(view: &mut View, vm: &str) {
+    if let Some(cloud) = view.vms.get(vm).map(|vm| vm.cloud.clone()) {
+        health(view, &cloud, |health| health.jobless = 0);
+    }
+}
+
+fn job_returned(view: &mut View, job: &Name, vm: &Name, error: &str, now: Time) {
+    with(&mut view.jobs, job, |job| {
+        job.state = JobState::New;
+        job.reason = Some(format!("VM {vm} could not start it: {error}"));
+        (job.vm, job.cloud) = (None, None);
+    });
+    with(&mut view.vms, vm, |vm: &mut Vm| {
+        (vm.job, vm.idle_since) = (None, Some(now));
+        vm.failed_starts = vm.failed_starts.saturating_add(1);
+    });
+    let struck = view.vms.get(vm).filter(|vm| vm.failed_starts == FAILED_STARTS_MAX);
+    if let Some(cloud) = struck.map(|vm| vm.cloud.clone()) {
+        health(view, &cloud, |health| health.jobless = health.jobless.saturating_add(1));
     }
 }
 
@@ -308,11 +366,9 @@ fn push<T>(list: &mut Vec<T>, it: T, most: usize) {
     list.push(it);
 }
 
-/// Where `job` runs on a VM, that VM idles from now on. The job's process ended at `ended`.
-fn leave_vm(view: &mut View, job: &str, ended: Time, now: Time) {
-    let Some((vm, started)) = view.jobs.get(job).and_then(|it| Some((it.vm.clone()?, it.started))) else {
-        return;
-    };
+/// Where `job` runs on a VM, that VM idles from now on. The job's process ended at `ended`. Returns the VM.
+fn leave_vm(view: &mut View, job: &str, ended: Time, now: Time) -> Option<Name> {
+    let (vm, started) = view.jobs.get(job).and_then(|it| Some((it.vm.clone()?, it.started)))?;
     with(&mut view.vms, &vm, |vm: &mut Vm| {
         if vm.job.as_deref() != Some(job) {
             return;
@@ -320,6 +376,7 @@ fn leave_vm(view: &mut View, job: &str, ended: Time, now: Time) {
         (vm.job, vm.idle_since) = (None, Some(now));
         push(&mut vm.job_runs_s, started.map_or(0, |at| ended.since(at).as_secs()), RUNS_KEPT);
     });
+    Some(vm)
 }
 
 #[cfg(test)]

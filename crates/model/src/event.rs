@@ -119,6 +119,8 @@ pub enum Kind {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         times: Option<RunTimes>,
     },
+    /// A VM could not start a job by a fault of its host: the job waits again.
+    JobReturned { job: Name, vm: Name, error: String },
     /// A job waits again, is held, was removed, or failed.
     JobState { job: Name, state: JobState, reason: Option<String> },
     /// Why a job waits, for people.

@@ -226,8 +226,11 @@ pub struct Job {
     pub vm: Option<Name>,
     /// That VM's cloud.
     pub cloud: Option<Name>,
-    /// How often it was started; more than once where a VM was lost.
+    /// Number of starts; more than one where a VM was lost or given up.
     pub attempts: u32,
+    /// Number of VMs that broke under it. Orderly ends of a VM (a stop, rebalancing) do not count.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub breakages: u32,
     /// How it ended.
     pub exit: Option<Exit>,
     /// Boots for it that came to nothing since it ran last, the latest ones, in their order.
@@ -239,4 +242,9 @@ pub struct Job {
     /// Until when nothing is booted for it at all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub banned_until: Option<Time>,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+pub(crate) fn is_zero(number: &u32) -> bool {
+    *number == 0
 }

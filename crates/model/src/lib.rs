@@ -5,6 +5,7 @@
 
 mod clock;
 mod cloud;
+mod cloud_health;
 mod command;
 mod engine;
 mod event;
@@ -22,6 +23,7 @@ use std::{future::Future, pin::Pin, sync::Arc};
 
 pub use clock::{Clock, ManualClock, Monotonic, Time};
 pub use cloud::{Cloud, CloudSpec, ImageRecord, Origin, Size};
+pub use cloud_health::{CloudHealth, FAILED_STARTS_MAX, FAILED_VMS_MAX};
 pub use command::{Actor, Command, JobSpec, OPERATOR, Refusal};
 pub use engine::{Beat, Engine, Idle, Receipt};
 pub use event::{Event, History, Kind, Owner};

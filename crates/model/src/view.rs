@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use imbl::{OrdMap, OrdSet};
 
-use crate::{Cloud, ImageRecord, Job, Name, Proxies, Token, UsedKey, Vm};
+use crate::{Cloud, CloudHealth, ImageRecord, Job, Name, Proxies, Token, UsedKey, Vm};
 
 /// The state after an event. The engine folds events into it; everybody else reads.
 ///
@@ -33,6 +33,8 @@ pub struct View {
     pub tokens: OrdMap<Name, Arc<Token>>,
     /// How boots from the images that jobs name went: by cloud, then by image.
     pub images: OrdMap<Name, Arc<BTreeMap<Name, ImageRecord>>>,
+    /// Failures in a row of the VMs of a cloud, by cloud; absent: none.
+    pub health: OrdMap<Name, CloudHealth>,
     /// Idempotency keys that were used of late.
     pub keys: OrdMap<Name, Arc<UsedKey>>,
     /// The same by their age, the oldest first.

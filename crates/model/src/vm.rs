@@ -97,6 +97,9 @@ pub struct Vm {
     pub idle_since: Option<Time>,
     /// The job that it runs now.
     pub job: Option<Name>,
+    /// Jobs in a row that it could not start by a fault of its host.
+    #[serde(default, skip_serializing_if = "crate::job::is_zero")]
+    pub failed_starts: u32,
     /// Run times of its last ten jobs, in seconds.
     pub job_runs_s: Vec<u64>,
     /// Its host name; empty until known.

@@ -60,7 +60,7 @@ impl<'a> Document<'a> {
 }
 
 /// Every kind, in the order of what it is about.
-pub const KINDS: [&str; 32] = [
+pub const KINDS: [&str; 33] = [
     "cloud_set",
     "cloud_retired",
     "cloud_gone",
@@ -80,6 +80,7 @@ pub const KINDS: [&str; 32] = [
     "job_scheduled",
     "job_started",
     "job_finished",
+    "job_returned",
     "job_state",
     "job_reason",
     "jobs_forgotten",
@@ -160,6 +161,9 @@ pub fn told(kind: &Kind) -> (&'static str, Value) {
                 "started": stamp(Some(times.started)), "finished": stamp(Some(times.finished)),
             }),
         ),
+        Kind::JobReturned { job, vm, error } => {
+            ("job_returned", json!({ "job": job, "vm": vm, "error": error }))
+        }
         Kind::JobState { job, state, reason } => {
             ("job_state", json!({ "job": job, "state": state, "reason": reason }))
         }

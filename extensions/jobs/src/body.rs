@@ -65,8 +65,10 @@ pub struct Full<'a> {
     /// The VM that runs it, or ran it last.
     vm: Option<&'a str>,
     cloud: Option<&'a str>,
-    /// How often it was started.
+    /// Number of starts.
     attempts: u32,
+    /// Number of VMs that broke under it.
+    breakages: u32,
     /// 0 to 255; null: it did not end by itself.
     exit_code: Option<i32>,
     /// Null: no signal ended it.
@@ -99,6 +101,7 @@ impl<'a> Full<'a> {
             vm: job.vm.as_deref(),
             cloud: job.cloud.as_deref(),
             attempts: job.attempts,
+            breakages: job.breakages,
             exit_code,
             signal,
             links: Links { collection, id: &job.id },

@@ -141,7 +141,7 @@ async fn a_job_is_shown_with_its_units() {
         "vm_type": "vmt", "cpu_cores": 1, "memory_mib": 512, "storage_gib": 0, "priority": 0,
         "high_priority": false, "keep_alive_s": null, "target_clouds": [], "state": "running",
         "reason": null, "submitted": "2026-01-31T11:00:00Z", "started": "2026-01-31T11:00:01.5Z",
-        "finished": null, "vm": "local-1", "cloud": "local", "attempts": 1, "exit_code": null,
+        "finished": null, "vm": "local-1", "cloud": "local", "attempts": 1, "breakages": 0, "exit_code": null,
         "signal": null, "links": [{ "rel": "self", "href": "http://api.example:8774/v2/p1/jobs/2" }],
     } });
     assert_eq!(bench.send(get("/p1/jobs/2")).await.json(), expected);
@@ -228,7 +228,7 @@ async fn a_job_needs_a_command_alone() {
         let job = reply.json()["job"].take();
         assert_eq!((reply.status, &job["id"]), (202, &json!("a/b")), "{}", reply.text);
         assert_eq!((&job["user"], &job["command"]), (&json!(&*spec.user), &json!(["sh", "-c", "exit 3"])));
-        assert_eq!((&job["state"], job.as_object().unwrap().len()), (&json!("new"), 24));
+        assert_eq!((&job["state"], job.as_object().unwrap().len()), (&json!("new"), 25));
         assert_eq!(reply.header(header::LOCATION), "http://api.example:8774/v2/p1/jobs/a%2Fb");
         assert_eq!(bench.engine.commands(), [Command::SubmitJob(Box::new(spec))]);
     }

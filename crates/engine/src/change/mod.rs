@@ -6,8 +6,8 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use pileus_model::{
-    BootFailure, BootFault, Cloud, CloudSpec, Job, JobState, Kind, Name, Origin, Output, Override, ProxyUse,
-    Refusal, RunTimes, Size, Time, View, Vm, VmState,
+    BootFailure, BootFault, Cloud, CloudSpec, FAILED_STARTS_MAX, Job, JobState, Kind, Name, Origin, Output,
+    Override, ProxyUse, Refusal, RunTimes, Size, Time, View, Vm, VmState,
 };
 
 use crate::{
@@ -280,6 +280,11 @@ fn boot(
     let job = view.jobs.get(job).filter(|job| job.state == JobState::New)?;
     let cloud = view.clouds.get(cloud)?;
     Room::of(cloud, false).score(&Needs::of(job), 0)?;
+    // A cloud whose VMs failed is probed with one.
+    let health = view.health.get(&cloud.name).filter(|health| health.is_suspect());
+    if health.is_some_and(|health| view.vms_of(&cloud.name).any(|vm| health.is_unproven(vm))) {
+        return None;
+    }
     if let Some(limit) = view.user_limits.get(&job.user) {
         let has = view.vms.values().filter(|vm| vm.user == job.user).count();
         if has >= usize::try_from(*limit).unwrap_or(usize::MAX) {
@@ -315,6 +320,7 @@ fn boot(
         registered: None,
         idle_since: None,
         job: None,
+        failed_starts: 0,
         job_runs_s: Vec::new(),
         hostname: String::new(),
         address: String::new(),
@@ -438,6 +444,7 @@ fn finished(view: &View, vm: &str, job: Name, result: JobResult, now: Time) -> S
     }
     let given = it.and_then(|it| it.started).unwrap_or(now).min(now);
     let kind = match end {
+        End::HostFault(error) => return returned(view, vm, job, error).into(),
         End::Exited(exit) => {
             let times = times.map(|RunTimes { started, finished }| {
                 let finished = finished.clamp(given, now);
@@ -452,6 +459,19 @@ fn finished(view: &View, vm: &str, job: Name, result: JobResult, now: Time) -> S
     Settled { kinds: vec![kind], output: Some((job, output)) }
 }
 
+/// A job that its host did not start waits again. A VM that fails several in a row is destroyed.
+fn returned(view: &View, vm: &str, job: Name, error: String) -> Vec<Kind> {
+    let Some(it) = view.vms.get(vm) else { return Vec::new() };
+    let (vm, failed) = (it.id.clone(), it.failed_starts.saturating_add(1));
+    let struck = failed >= FAILED_STARTS_MAX && it.destroy.is_none();
+    let why = format!("it could not start {failed} jobs in a row: {error}");
+    let count = it.error_count.saturating_add(1);
+    let noted = Kind::VmFailed { vm: vm.clone(), error: error.clone(), error_count: count };
+    let mut kinds = vec![Kind::JobReturned { job, vm: vm.clone(), error }, noted];
+    kinds.extend(struck.then_some(Kind::VmDestroy { vm, why }));
+    kinds
+}
+
 /// The job of a VM that broke waits again, but not for ever.
 fn gone(view: &View, vm: Name, config: &SchedulerConfig) -> Vec<Kind> {
     let Some(it) = view.vms.get(&vm) else { return Vec::new() };
@@ -459,8 +479,9 @@ fn gone(view: &View, vm: Name, config: &SchedulerConfig) -> Vec<Kind> {
     let mut kinds = vec![Kind::VmGone { vm, why: why.clone() }];
     let broke = matches!(it.state, VmState::Error | VmState::Shutdown);
     let job = it.job.as_ref().and_then(|job| view.jobs.get(job)).filter(|_| broke);
-    if let Some(job) = job.filter(|job| job.attempts >= config.max_job_attempts.get()) {
-        let reason = Some(format!("its VM broke in attempt {}: {why}", job.attempts));
+    let breakages = |job: &Job| job.breakages.saturating_add(1);
+    if let Some(job) = job.filter(|job| breakages(job) >= config.max_job_attempts.get()) {
+        let reason = Some(format!("{} VMs broke under it, the last one: {why}", breakages(job)));
         kinds.push(Kind::JobState { job: job.id.clone(), state: JobState::Error, reason });
     }
     kinds

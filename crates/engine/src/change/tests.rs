@@ -149,22 +149,6 @@ fn what_is_no_longer_true_changes_nothing() {
 }
 
 #[test]
-fn a_job_whose_vm_breaks_too_often_is_given_up() {
-    for (state, attempts, wanted) in [
-        (VmState::Error, 5, JobState::Error),
-        (VmState::Error, 4, JobState::New),
-        (VmState::Running, 5, JobState::New),
-    ] {
-        let mut view = testing::view([cloud("c", 9)]);
-        let running = Job { state: JobState::Running, attempts, vm: Some("v".into()), ..job("j") };
-        testing::add(&mut view, [running], [Vm { state, job: Some("j".into()), ..idle_vm("v", "c") }]);
-        done(&mut view, "", Change::Gone { vm: "v".into() });
-        assert_eq!(view.jobs["j"].state, wanted, "{state:?} after {attempts}");
-        assert!(view.vms.is_empty());
-    }
-}
-
-#[test]
 fn a_worker_that_calls_home_makes_its_vm_run() {
     let mut view = testing::view([cloud("c", 9)]);
     testing::add(&mut view, [], [vm("v", "c")]);
@@ -275,5 +259,101 @@ fn a_job_ran_when_its_worker_says_within_what_the_server_saw() {
         assert_eq!((it.started, it.finished), (Some(Time(started)), Some(Time(finished))), "{said:?}");
         let ran = u64::try_from((finished - started) / 1000).unwrap();
         assert_eq!((vm.idle_since, &*vm.job_runs_s), (Some(now), &[ran][..]), "{said:?}");
+    }
+}
+
+/// A job on a VM of a cloud with room for more.
+fn running_job(failed_starts: u32, breakages: u32) -> View {
+    let mut view = testing::view([cloud("c", 9)]);
+    let waiting = Job { breakages, ..job("j") };
+    testing::add(&mut view, [waiting], [Vm { failed_starts, ..idle_vm("v", "c") }]);
+    testing::happen(&mut view, Time(1), [Kind::JobStarted { job: "j".into(), vm: "v".into() }]);
+    view
+}
+
+#[test]
+fn a_fault_of_the_host_counts_against_the_vm_and_its_cloud() {
+    let host = || End::HostFault("no space left".into());
+    let job = || End::NotStarted("no such program".into());
+    // Failed starts before; the end; then the job's state, failed starts, VM destroyed, cloud's failures.
+    let cases = [
+        (0, host(), JobState::New, 1, false, 0),
+        (1, host(), JobState::New, 2, false, 0),
+        (2, host(), JobState::New, 3, true, 1),
+        (2, job(), JobState::Error, 2, false, 0),
+        (2, End::Exited(Exit::Code(1)), JobState::Complete, 0, false, 0),
+    ];
+    for (before, end, state, failed, destroyed, jobless) in cases {
+        let what = format!("{end:?} after {before}");
+        let mut view = running_job(before, 0);
+        let result = Box::new(JobResult::new(end, Output::default()));
+        done(&mut view, "", Change::Finished { vm: "v".into(), job: "j".into(), result });
+        let (vm, it) = (&view.vms["v"], &view.jobs["j"]);
+        let health = view.health.get("c").map_or(0, |health| health.jobless);
+        let got = (it.state, vm.failed_starts, vm.destroy.is_some(), health, vm.job.as_deref());
+        assert_eq!(got, (state, failed, destroyed, jobless, None), "{what}");
+        assert_eq!((it.attempts, it.breakages), (1, 0), "{what}");
+    }
+}
+
+#[test]
+fn only_vms_that_broke_count_against_a_job() {
+    // Breakages before, the VM's state at its end; then the job's state and its breakages.
+    let cases = [
+        (0, VmState::Running, JobState::New, 0),
+        (4, VmState::Running, JobState::New, 4),
+        (0, VmState::Error, JobState::New, 1),
+        (3, VmState::Shutdown, JobState::New, 4),
+        (4, VmState::Error, JobState::Error, 5),
+    ];
+    for (before, state, ends, breakages) in cases {
+        let mut view = running_job(0, before);
+        let why = "it broke".to_owned();
+        let vm = Name::from("v");
+        let kinds = [Kind::VmState { vm: vm.clone(), state }, Kind::VmDestroy { vm: vm.clone(), why }];
+        testing::happen(&mut view, Time(2), kinds);
+        done(&mut view, "", Change::Gone { vm });
+        let it = &view.jobs["j"];
+        assert_eq!((it.state, it.breakages, it.attempts), (ends, breakages, 1), "{before} {state:?}");
+    }
+}
+
+#[test]
+fn a_cloud_whose_vms_fail_is_tried_with_one() {
+    let failed = |image: Option<&str>| Kind::BootFailed {
+        vm: "x".into(),
+        job: None,
+        image: image.map(Into::into),
+        failure: BootFailure {
+            fault: BootFault::NotRegistered,
+            detail: String::new(),
+            cloud: "c".into(),
+            at: Time(0),
+        },
+        blocked_until: None,
+        banned_until: None,
+    };
+    let registered = || Kind::VmRegistered { vm: "v".into() };
+    let enabled = || Kind::CloudEnabled { cloud: "c".into(), enabled: true };
+    let cases = [
+        ("two failed", vec![failed(None), failed(None)], 2),
+        ("three failed", vec![failed(None), failed(None), failed(None)], 1),
+        ("one image fails", vec![failed(Some("i")), failed(Some("i")), failed(Some("i"))], 2),
+        ("three images fail", vec![failed(Some("a")), failed(Some("b")), failed(Some("c"))], 1),
+        ("one registered", vec![failed(None), failed(None), failed(None), registered()], 2),
+        ("an administrator enables it", vec![failed(None), failed(None), failed(None), enabled()], 2),
+    ];
+    for (what, kinds, vms) in cases {
+        let mut view = testing::view([cloud("c", 9)]);
+        testing::add(&mut view, [job("j"), job("k")], []);
+        if what == "one registered" {
+            testing::add(&mut view, [], [vm("v", "c")]);
+        }
+        let before = view.vms.len();
+        testing::happen(&mut view, Time(0), kinds);
+        for id in ["j", "k"] {
+            done(&mut view, "", Change::Boot { job: id.into(), cloud: "c".into() });
+        }
+        assert_eq!(view.vms.len() - before, vms, "{what}");
     }
 }

@@ -33,6 +33,7 @@ pub fn submit(spec: JobSpec, now: Time, ids: &mut Ids) -> Result<Vec<Kind>, Refu
         vm: None,
         cloud: None,
         attempts: 0,
+        breakages: 0,
         exit: None,
         failures: Vec::new(),
         blocked_clouds: Vec::new(),

@@ -8,9 +8,12 @@
 
 mod agent;
 mod backoff;
+mod breaker;
 pub mod decider;
 pub mod fleet;
 pub mod jobs;
+
+pub use breaker::Breaker;
 
 #[cfg(test)]
 pub use backoff::Backoff;

@@ -182,7 +182,9 @@ fn said(unfit: Unfit, room: &Room<'_>, needs: &Needs) -> (&'static str, String) 
             ("draining", "it is being drained; `enable` of the cloud ends that".into())
         }
         Unfit::Disabled => ("enabled", "it is disabled".into()),
-        Unfit::Closed => ("answers", "it failed to take VMs, and is left alone for a while".into()),
+        Unfit::Closed => {
+            ("answers", "it failed to take VMs, or they failed; it is left alone for a while".into())
+        }
         Unfit::SlotsFree => ("slots_free", format!("all of its {} slots are taken", cloud.vm_slots())),
         Unfit::MemoryFree => ("memory_free", more("free memory", needs.memory_mib, free.memory_mib, " MiB")),
         Unfit::StorageFree => {

@@ -2,13 +2,13 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use pileus_model::{Cloud, ImageRecord, Job, Name, Proxies, Token, UsedKey, View, Vm};
+use pileus_model::{Cloud, CloudHealth, ImageRecord, Job, Name, Proxies, Token, UsedKey, View, Vm};
 use serde::{Deserialize, Serialize};
 
 use crate::state::{job_sharing, vm_sharing};
 
 /// To be raised whenever the fold or the shape below changes, so that old snapshots are not used.
-pub const FORMAT: u32 = 5;
+pub const FORMAT: u32 = 6;
 
 #[derive(Serialize, Deserialize)]
 struct Snapshot<V, J> {
@@ -23,6 +23,7 @@ struct Snapshot<V, J> {
     proxies: Vec<(Name, Arc<Proxies>)>,
     tokens: Vec<Arc<Token>>,
     images: Vec<(Name, Arc<BTreeMap<Name, ImageRecord>>)>,
+    health: Vec<(Name, CloudHealth)>,
     keys: Vec<(Name, Arc<UsedKey>)>,
 }
 
@@ -40,6 +41,7 @@ pub fn encode(view: &View) -> serde_json::Result<Vec<u8>> {
         proxies,
         tokens,
         images,
+        health,
         keys,
         keys_by_age: _,
     } = view;
@@ -55,6 +57,7 @@ pub fn encode(view: &View) -> serde_json::Result<Vec<u8>> {
         proxies: proxies.iter().map(|(user, proxies)| (user.clone(), proxies.clone())).collect(),
         tokens: tokens.values().cloned().collect(),
         images: images.iter().map(|(cloud, images)| (cloud.clone(), images.clone())).collect(),
+        health: health.iter().map(|(cloud, health)| (cloud.clone(), health.clone())).collect(),
         keys: keys.iter().map(|(key, used)| (key.clone(), used.clone())).collect(),
     })
 }
@@ -73,6 +76,7 @@ pub fn decode(bytes: &[u8]) -> serde_json::Result<View> {
         proxies: it.proxies.into_iter().collect(),
         tokens: it.tokens.into_iter().map(|token| (token.sha256.clone(), token)).collect(),
         images: it.images.into_iter().collect(),
+        health: it.health.into_iter().collect(),
         keys_by_age: it.keys.iter().map(|(key, used)| (used.seq, key.clone())).collect(),
         keys: it.keys.into_iter().collect(),
     })

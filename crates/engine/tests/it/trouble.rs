@@ -2,8 +2,11 @@
 
 use std::time::Duration;
 
-use pileus_engine::StartError;
-use pileus_model::{Command, JobSpec, JobState, ManualClock, Refusal, VmState};
+use pileus_engine::{
+    StartError,
+    desk::{End, JobResult},
+};
+use pileus_model::{Command, JobSpec, JobState, ManualClock, Output, Refusal, VmState};
 
 use crate::fake::{Bench, Fake, Mood, config, job, spec};
 
@@ -227,5 +230,38 @@ async fn every_reconciler_gives_signs_of_life() {
     assert_eq!(names, ["Scheduler", "Cleanup", "VMPoller", "JobPoller", "MachinePoller"]);
     assert!(beats.iter().all(|beat| beat.error.is_none() && beat.interval_s == 5), "{beats:?}");
     bench.clock.advance(Duration::from_secs(1));
+    bench.stop().await;
+}
+
+#[tokio::test]
+async fn vms_that_start_no_job_are_destroyed_and_their_cloud_is_probed() {
+    let dir = tempfile::tempdir().unwrap();
+    let cloud = Fake::default();
+    let bench = Bench::start(config(dir.path(), &[("bad", 1)]), &cloud).await;
+    let id = bench.submit_job(job()).await;
+    let fault = || JobResult::new(End::HostFault("no space left on device".into()), Output::default());
+    for vms in 0..3 {
+        let view = bench.tick_until("a vm", |view| view.vms.values().any(|vm| vm.destroy.is_none())).await;
+        let vm = view.vms.values().find(|vm| vm.destroy.is_none()).unwrap().id.clone();
+        bench.boot(&cloud, &vm).await;
+        for _ in 0..3 {
+            bench.until("the start", |view| view.vms[&vm].job.is_some()).await;
+            bench.desk.finished(&vm, &id, fault()).await.unwrap();
+        }
+        let view = bench.engine.view();
+        assert_eq!(view.health["bad"].jobless, vms + 1);
+        assert!(view.jobs[&id].reason.is_some(), "{:?}", view.jobs[&id]);
+        bench.until("its end", |view| !view.vms.contains_key(&vm)).await;
+    }
+    // 5 min without a VM, then one; its success ends the suspicion.
+    bench.tick(58).await;
+    assert!(bench.engine.view().vms.is_empty(), "{:?}", bench.engine.view().vms);
+    let view = bench.tick_until("a probe", |view| !view.vms.is_empty()).await;
+    let vm = view.vms.values().next().unwrap().id.clone();
+    bench.boot(&cloud, &vm).await;
+    bench.until("the start", |view| view.jobs[&id].state == JobState::Running).await;
+    bench.finish(&vm, &id, b"").await.unwrap();
+    let view = bench.engine.view();
+    assert!(view.health.is_empty() && view.jobs[&id].state == JobState::Complete, "{:?}", view.health);
     bench.stop().await;
 }

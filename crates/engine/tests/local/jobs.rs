@@ -25,6 +25,7 @@ pub const TESTS: &[Test] = &[
     ("jobs::limits_hold", limits_hold),
     ("jobs::files_go_with_their_job", files_go_with_their_job),
     ("jobs::storage_is_bounded_for_the_vm", storage_is_bounded_for_the_vm),
+    ("jobs::a_fault_of_the_host_is_not_the_jobs", a_fault_of_the_host_is_not_the_jobs),
     ("jobs::a_result_waits_for_a_full_disk", a_result_waits_for_a_full_disk),
 ];
 
@@ -375,4 +376,15 @@ fn a_result_waits_for_a_full_disk() {
         !world.reports("j").is_empty()
     });
     assert_eq!(world.reports("j")[0].output.stdout.bytes, b"kept\n");
+}
+
+fn a_fault_of_the_host_is_not_the_jobs() {
+    let world = World::new();
+    world.boot("here-fault");
+    fs::remove_dir_all(world.folder("here-fault").join("jobs")).unwrap();
+    for job in ["one", "two"] {
+        world.give("here-fault", job, &["true"]);
+        let end = world.report(job).end;
+        assert!(matches!(&end, End::HostFault(why) if why.contains("folders")), "{end:?}");
+    }
 }

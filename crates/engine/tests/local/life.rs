@@ -1,13 +1,16 @@
 //! How VMs come, are found again, and go.
 
-use std::{fs, process::Command, sync::Arc};
+use std::{fs, process::Command, sync::Arc, time::Duration};
 
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
-use pileus_engine::{desk::End, drivers::Driver};
-use pileus_model::{Exit, Vm, VmState};
+use pileus_engine::{
+    desk::End,
+    drivers::{Driver, Seen},
+};
+use pileus_model::{Exit, Time, Vm, VmState};
 use serde_json::json;
 
 use crate::{
@@ -23,6 +26,7 @@ pub const TESTS: &[Test] = &[
     ("life::a_vm_is_made_once", a_vm_is_made_once),
     ("life::a_vm_that_is_told_to_end_at_once_was_made", a_vm_that_is_told_to_end_at_once_was_made),
     ("life::a_vm_without_its_worker_is_broken", a_vm_without_its_worker_is_broken),
+    ("life::a_silent_worker_loses_its_vm", a_silent_worker_loses_its_vm),
     ("life::nothing_of_a_destroyed_vm_is_left", nothing_of_a_destroyed_vm_is_left),
     ("life::nothing_outlives_its_vm", nothing_outlives_its_vm),
     ("life::a_worker_that_nobody_knows_ends", a_worker_that_nobody_knows_ends),
@@ -301,4 +305,30 @@ fn a_worker_that_cannot_start_says_why() {
     world.destroy(&vm);
     let bad = world.name_vm("../here");
     assert!(world.runtime.block_on(world.local().create(bad)).is_err());
+}
+
+/// A worker that is stopped, idle or with a job, is given up after its time-out, and ends for certain.
+fn a_silent_worker_loses_its_vm() {
+    for (id, busy) in [("here-silent", false), ("here-silent-busy", true)] {
+        let mut world = World::new();
+        let vm = world.boot(id);
+        if busy {
+            world.give_shell(id, "j", &job_until_told(&world, "j"));
+            world.until("it runs", || runs_of(&world, "j") == 1);
+        }
+        kill(Pid::from_raw(world.worker(id)), Signal::SIGSTOP).unwrap();
+        // As the engine has it once the worker registered.
+        let vm = Arc::new(Vm { registered: Some(Time(0)), ..Vm::clone(&vm) });
+        let lost = |seen: Seen| seen.lost.unwrap_or_default();
+        assert_eq!(lost(world.listen(&vm, 59)), "", "{id}");
+        assert_eq!(lost(world.listen(&vm, 2)), "its worker has been silent for 61 s", "{id}");
+        // A server that starts, or was stopped, has not listened.
+        world.stop();
+        world.start();
+        assert_eq!(lost(world.listen(&vm, 59)), "", "{id}");
+        world.clock.advance(Duration::from_secs(3600));
+        assert_eq!(lost(world.listen(&vm, 59)), "", "{id}");
+        assert_eq!(lost(world.listen(&vm, 2)), "its worker has been silent for 61 s", "{id}");
+        world.destroy(&vm);
+    }
 }

@@ -12,7 +12,7 @@ use std::{
 use pileus_engine::{
     desk::{Desk, End, JobResult},
     drivers::{
-        Driver,
+        Driver, Seen,
         local::{Local, LocalConfig},
     },
 };
@@ -27,6 +27,8 @@ use tokio::{runtime::Runtime, sync::watch};
 /// Conditions are looked at so often, and so many times: 60 s, for a busy machine.
 const LOOK: Duration = Duration::from_millis(10);
 const LOOKS: u32 = 6000;
+/// Time-out of workers, as by default.
+const WORKER_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Most that is kept of a stream.
 pub const OUTPUT_MAX: usize = 2 << 20;
@@ -165,6 +167,7 @@ impl World {
             state_dir: self.state_dir.clone(),
             worker_exe: std::env::current_exe().unwrap(),
             output_max: OUTPUT_MAX,
+            worker_timeout: WORKER_TIMEOUT,
         };
         let started = Local::start(config, self.desk.clone(), Arc::new(self.clock.clone()));
         self.runtime.block_on(started).unwrap()
@@ -205,6 +208,17 @@ impl World {
         let seen = self.runtime.block_on(self.local().poll(vec![vm.clone()])).unwrap();
         assert_eq!((&*seen[0].hostname, &*seen[0].address), (&*vm.id, "127.0.0.1"));
         seen[0].state
+    }
+
+    /// Lets time pass while the server listens; returns what the driver says of the VM then.
+    pub fn listen(&self, vm: &Arc<Vm>, seconds: u64) -> Seen {
+        let poll = || self.runtime.block_on(self.local().poll(vec![vm.clone()])).unwrap().remove(0);
+        let mut seen = poll();
+        for _ in 0..seconds {
+            self.clock.advance(Duration::from_secs(1));
+            seen = poll();
+        }
+        seen
     }
 
     /// Gives a VM a job, as the scheduler would.
@@ -332,6 +346,7 @@ pub fn serve(state_dir: &Path) -> ! {
         state_dir: state_dir.to_owned(),
         worker_exe: std::env::current_exe().unwrap(),
         output_max: OUTPUT_MAX,
+        worker_timeout: WORKER_TIMEOUT,
     };
     runtime.block_on(async {
         let local = Local::start(config, desk, Arc::new(ManualClock::default())).await.unwrap();

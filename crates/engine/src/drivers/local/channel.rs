@@ -26,6 +26,7 @@ use tracing::{debug, info, warn};
 use super::{
     folder::StateFolder,
     session::{ReadRequest, Session},
+    silence::{HEARTBEAT, Silence},
     wire::{self, Answer, Challenge, Lines, Question, Welcome},
 };
 use crate::{desk::Desk, supervise::outcome};
@@ -47,6 +48,7 @@ pub(super) struct Channel {
     state: Arc<StateFolder>,
     pub(super) desk: Arc<dyn Desk>,
     pub(super) clock: Arc<dyn Clock>,
+    pub(super) silence: Silence,
     stop: CancellationToken,
     tasks: TaskTracker,
     callers: Mutex<Callers>,
@@ -86,6 +88,7 @@ impl Channel {
             address: listener.local_addr()?,
             state,
             desk,
+            silence: Silence::new(clock.clone()),
             clock,
             stop: CancellationToken::new(),
             tasks: TaskTracker::new(),
@@ -97,6 +100,7 @@ impl Channel {
                 accepting.desk.ended("the channel of workers", panic);
             }
         });
+        channel.tasks.spawn(channel.clone().listen());
         Ok(channel)
     }
 
@@ -114,6 +118,7 @@ impl Channel {
     pub(super) fn forget(&self, vm: &str) {
         let mut callers = self.callers();
         callers.seen.remove(vm);
+        self.silence.forget(vm);
         if let Some(caller) = callers.sessions.remove(vm) {
             caller.end.cancel();
         }
@@ -157,6 +162,17 @@ impl Channel {
         self.callers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Records that the server listens, until the channel closes.
+    async fn listen(self: Arc<Self>) {
+        loop {
+            self.silence.beat();
+            tokio::select! {
+                () = self.clock.sleep(HEARTBEAT) => {}
+                () = self.stop.cancelled() => return,
+            }
+        }
+    }
+
     async fn accept(self: Arc<Self>, listener: TcpListener) {
         let greetings = Arc::new(Semaphore::new(GREETINGS));
         let next = async || {
@@ -198,6 +214,7 @@ impl Channel {
         let (number, end) = {
             let mut callers = self.callers();
             callers.seen.insert(vm.clone());
+            self.silence.heard(&vm);
             callers.next += 1;
             let (number, end) = (callers.next, CancellationToken::new());
             let caller = Caller { number, end: end.clone(), reads };

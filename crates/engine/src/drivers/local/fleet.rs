@@ -27,7 +27,7 @@ use super::{
     process::{Hunt, Process, STATE_VARIABLE, VM_VARIABLE},
     session,
     users::Users,
-    wire::{Finished, FromWorker, RESULT_MAX, Span},
+    wire::{self, Finished, FromWorker, RESULT_MAX, Span},
     worker,
 };
 use crate::drivers::{DriverError, Seen};
@@ -44,6 +44,8 @@ const STOP_LOOKS: u32 = 200;
 const END_LOOKS: u32 = 250;
 /// Looks in a row that must find nothing, where it is not sure: who forks and ends may be missed.
 const NOTHING_LOOKS: u32 = 3;
+/// Signs of life within the time-out of a worker: one that is late or lost does not end its VM.
+const SIGNS: u64 = 3;
 /// Looks at all of `/proc` at a time.
 const SCANS: usize = 2;
 
@@ -58,6 +60,7 @@ pub(super) struct Fleet {
     /// VMs that are being made or destroyed: one step at a time for each.
     busy: Mutex<HashMap<Name, Arc<tokio::sync::Mutex<()>>>>,
     scans: Semaphore,
+    worker_timeout: Duration,
 }
 
 impl Fleet {
@@ -67,10 +70,21 @@ impl Fleet {
         worker_exe: PathBuf,
         users: Option<Users>,
         output_max: usize,
+        worker_timeout: Duration,
     ) -> Self {
         let scans = Semaphore::new(SCANS);
         let cpus = Mutex::new(Cpus::of_this_host());
-        Self { state, channel, worker_exe, users, output_max, cpus, busy: Mutex::default(), scans }
+        Self {
+            state,
+            channel,
+            worker_exe,
+            users,
+            output_max,
+            cpus,
+            busy: Mutex::default(),
+            scans,
+            worker_timeout,
+        }
     }
 
     /// Tells the workers that are there already where the server is now.
@@ -130,6 +144,7 @@ impl Fleet {
             cgroup: None,
             output_max: self.output_max,
             lease_s: LEASE.as_secs(),
+            alive_s: (self.worker_timeout.as_secs() / SIGNS).clamp(1, wire::ALIVE_S),
         };
         let folder = self.state.lay_out(&orders, &self.home())?;
         folder::remove_file(&folder.join(PID))?;
@@ -156,6 +171,12 @@ impl Fleet {
             if state == VmState::Error && self.salvage(&vm.id).await.is_err() {
                 state = vm.state; // as long as its last result is not safe, it is not gone
             }
+            let silent = (state == VmState::Running).then(|| self.silent(&vm.id)).flatten();
+            if let Some(lost) = silent {
+                let (state, hostname) = (VmState::Error, vm.id.to_string());
+                seen.push(Seen { state, hostname, address: "127.0.0.1".into(), lost: Some(lost) });
+                continue;
+            }
             let lost = (state == VmState::Error).then(|| {
                 let words = last_words(&self.state.vm(&vm.id).map(|it| it.join(LOG)).unwrap_or_default());
                 format!("its worker has ended: {words}")
@@ -163,6 +184,18 @@ impl Fleet {
             seen.push(Seen { state, hostname: vm.id.to_string(), address: "127.0.0.1".into(), lost });
         }
         Ok(seen)
+    }
+
+    /// Reason why a VM with a silent worker is lost; `None`: it is not.
+    fn silent(&self, id: &str) -> Option<String> {
+        let silent = self.channel.silence.of(id);
+        if silent <= self.worker_timeout {
+            return None;
+        }
+        // A worker that was started under a longer time-out speaks less often.
+        let alive_s = self.state.orders(id).map_or(wire::ALIVE_S, |orders| orders.alive_s);
+        (silent > Duration::from_secs(alive_s.saturating_mul(SIGNS)))
+            .then(|| format!("its worker has been silent for {} s", silent.as_secs()))
     }
 
     fn state_of(&self, vm: &Vm) -> VmState {

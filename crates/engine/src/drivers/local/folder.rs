@@ -25,7 +25,11 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::{process::Marker, room, wire::Secret};
+use super::{
+    process::Marker,
+    room,
+    wire::{self, Secret},
+};
 
 pub(super) const ORDERS: &str = "worker.json";
 pub(super) const SECRET: &str = "secret";
@@ -59,6 +63,13 @@ pub(super) struct Orders {
     pub(super) output_max: usize,
     /// How long it lives without a server while no job runs, in seconds.
     pub(super) lease_s: u64,
+    /// Pause between two signs of life, in seconds.
+    #[serde(default = "alive_s")]
+    pub(super) alive_s: u64,
+}
+
+fn alive_s() -> u64 {
+    wire::ALIVE_S
 }
 
 /// The driver's part of a state folder.

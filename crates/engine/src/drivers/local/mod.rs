@@ -25,6 +25,7 @@ pub mod job_exec;
 mod process;
 mod room;
 mod session;
+mod silence;
 mod users;
 mod wire;
 pub mod worker;
@@ -55,6 +56,8 @@ pub struct LocalConfig {
     /// Most that is kept of each of a job's two streams, in bytes; half of it is the head, half the tail. At most
     /// 4 MiB count.
     pub output_max: usize,
+    /// Longest silence of a worker before its VM is lost.
+    pub worker_timeout: Duration,
 }
 
 /// The driver.
@@ -77,6 +80,7 @@ impl Local {
         clock: Arc<dyn Clock>,
     ) -> Result<Arc<Self>, DriverError> {
         let output_max = config.output_max.min(wire::OUTPUT_MAX);
+        let worker_timeout = config.worker_timeout;
         let opened = blocking(move || {
             let users = Users::available();
             let state = StateFolder::open(&config.state_dir, users.is_some())?;
@@ -92,7 +96,7 @@ impl Local {
         }
         let channel = Channel::open(state.clone(), desk, clock).await;
         let channel = channel.map_err(|error| failed("channel was not opened", &error))?;
-        let fleet = Arc::new(Fleet::new(state, channel, worker_exe, users, output_max));
+        let fleet = Arc::new(Fleet::new(state, channel, worker_exe, users, output_max, worker_timeout));
         let adopting = fleet.clone();
         let adopted = blocking(move || adopting.adopt()).await?;
         if let Err(error) = adopted {

@@ -142,6 +142,7 @@ impl<'a> Session<'a> {
                 message = lines.hear() => match message? {
                     Some(message) => {
                         heard = self.channel.clock.monotonic();
+                        self.channel.silence.heard(&self.vm);
                         self.hear(message).await?;
                     }
                     None => return Ok(()),
@@ -159,6 +160,8 @@ impl<'a> Session<'a> {
     async fn register(&self) {
         while let Err(refusal) = self.channel.desk.registered(&self.vm).await {
             debug!(vm.id = &*self.vm, %refusal, "the worker could not be registered");
+            // While the state cannot be written, the worker is not listened to.
+            self.channel.silence.heard(&self.vm);
             if !passing(&refusal) || !self.channel.pause().await {
                 return;
             }
@@ -202,6 +205,7 @@ impl<'a> Session<'a> {
             match self.channel.desk.finished(&self.vm, job, result.clone()).await {
                 Ok(()) => return true,
                 Err(refusal) if passing(&refusal) => {
+                    self.channel.silence.heard(&self.vm);
                     debug!(vm.id = &*self.vm, job.id = job, %refusal, "the result waits");
                 }
                 Err(refusal) => {

@@ -261,6 +261,7 @@ pub(super) enum WireEnd {
     Code(i32),
     Signal(i32),
     NotStarted(String),
+    HostFault(String),
     OverLimit(String),
 }
 
@@ -271,6 +272,7 @@ impl Finished {
             WireEnd::Code(code) => End::Exited(Exit::Code(code)),
             WireEnd::Signal(signal) => End::Exited(Exit::Signal(signal)),
             WireEnd::NotStarted(why) => End::NotStarted(why),
+            WireEnd::HostFault(why) => End::HostFault(why),
             WireEnd::OverLimit(why) => End::OverLimit(why),
         };
         let times = self.span.map(|Span { ran_ms, ended_ago_ms, .. }| {

@@ -169,10 +169,13 @@ pub(super) fn start(
 
 /// Returns the end of a job whose program was not executed.
 pub(super) fn not_started(fault: &StartFault) -> WireEnd {
-    if fault.kind == FaultKind::Host {
-        note(&format!("this host did not start a job: {fault}"));
+    match fault.kind {
+        FaultKind::Host => {
+            note(&format!("this host did not start a job: {fault}"));
+            WireEnd::HostFault(fault.to_string())
+        }
+        FaultKind::Job => WireEnd::NotStarted(fault.to_string()),
     }
-    WireEnd::NotStarted(fault.to_string())
 }
 
 /// Waits for the job's first process; ends it when told to.

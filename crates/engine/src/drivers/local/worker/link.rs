@@ -26,7 +26,8 @@ const GREETING_TIME: Duration = Duration::from_secs(10);
 const WRITE_TIME: Duration = Duration::from_secs(60);
 
 /// Calls home for ever.
-pub(super) async fn keep(secret: Secret, vm: String, events: UnboundedSender<Event>) {
+/// A sign of life is sent every `alive`.
+pub(super) async fn keep(secret: Secret, vm: String, alive: Duration, events: UnboundedSender<Event>) {
     let (mut pause, longest) = PAUSE;
     let mut problem = String::new();
     while !events.is_closed() {
@@ -36,7 +37,7 @@ pub(super) async fn keep(secret: Secret, vm: String, events: UnboundedSender<Eve
                 pause = PAUSE.0;
                 let (out, says) = unbounded_channel();
                 let _ = events.send(Event::Linked(out));
-                let ended = talk(lines, writer, says, &events).await;
+                let ended = talk(lines, writer, says, alive, &events).await;
                 let _ = events.send(Event::Unlinked);
                 ended
             }
@@ -80,10 +81,11 @@ async fn talk(
     mut lines: Lines<OwnedReadHalf>,
     mut writer: OwnedWriteHalf,
     mut says: UnboundedReceiver<Vec<u8>>,
+    alive: Duration,
     events: &UnboundedSender<Event>,
 ) -> io::Result<()> {
+    let mut ticks = interval(alive);
     let alive = wire::line(&FromWorker::Alive)?;
-    let mut ticks = interval(Duration::from_secs(wire::ALIVE_S));
     ticks.tick().await; // the first is due at once, and hello says the same
     loop {
         let line = tokio::select! {

@@ -104,7 +104,8 @@ async fn work(ready: Ready) -> io::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let lease = Duration::from_secs(ready.orders.lease_s);
-    tokio::spawn(link::keep(ready.secret.clone(), ready.orders.vm.clone(), events.clone()));
+    let alive = Duration::from_secs(ready.orders.alive_s.max(1));
+    tokio::spawn(link::keep(ready.secret.clone(), ready.orders.vm.clone(), alive, events.clone()));
     let mut host = Host { held: held()?, ready, events, server: None, running: None, stopping: false };
     let mut expiry: Option<Pin<Box<Sleep>>> = None;
     loop {
