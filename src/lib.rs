@@ -10,6 +10,7 @@ pub mod client;
 pub mod commands;
 pub mod config;
 pub mod config_file;
+mod confinement;
 pub mod convert;
 pub mod diagnostic;
 pub mod extensions;
@@ -43,7 +44,7 @@ use pileus_engine::{
     CredentialsConfig, DriverFactory, FileError, Running, SchedulerConfig, StartError, SystemClock,
     drivers::{
         Driver, DriverError,
-        local::{Local, LocalConfig},
+        local::{Confinement, Local, LocalConfig},
     },
 };
 use pileus_model::{Clock, Engine, Idle, JobDefaults, ManualClock, Refusal};
@@ -72,6 +73,8 @@ pub struct Checked {
     pub scheduler: SchedulerConfig,
     /// Its `[credentials]`.
     pub credentials: CredentialsConfig,
+    /// Bounds of the jobs of the driver `local`: its `[local]`, and what has to be kept from them.
+    pub confinement: Confinement,
     /// Its `[job_defaults]`.
     pub job_defaults: Arc<JobDefaults>,
     /// `api-paste.toml`.
@@ -189,10 +192,12 @@ pub fn check(options: &Options, report: &mut Report) -> Option<Checked> {
     paths.extend(deps.watched.paths());
     report.extend(deps.watched.warnings());
     let (scheduler, credentials) = (scheduler?, credentials?);
+    let confinement = confinement::confinement(&config, &credentials, &paths, &options, report)?;
     Some(Checked {
         config,
         scheduler,
         credentials,
+        confinement,
         job_defaults,
         plan,
         policy,
@@ -296,6 +301,7 @@ impl Checked {
             cloud_aliases: self.config.cloud_aliases.as_ref().map(|said| said.value.clone()),
             user_limits: self.config.user_limits.as_ref().map(|said| said.value.clone()),
             credentials: self.credentials.clone(),
+            confinement: self.confinement.clone(),
         };
         let drivers = drivers(&config, clock.clone());
         pileus_engine::start(config, clock, drivers).await
@@ -380,6 +386,7 @@ fn drivers(config: &pileus_engine::Config, clock: Arc<dyn Clock>) -> Box<DriverF
         worker_exe: config.worker_exe.clone(),
         output_max: config.scheduler.job_output_max_kib.bytes(),
         worker_timeout: Duration::from_secs(config.scheduler.worker_timeout_s.get()),
+        confinement: config.confinement.clone(),
     };
     Box::new(move |name, desk| match name {
         "local" => {

@@ -10,6 +10,7 @@
 //! | `[credentials]` | no server | read by the engine's own type: [`Config::credentials`] |
 //! | `[job_defaults]` | | read by the model's own type: [`Config::job_defaults`] |
 //! | `[policy]` | | read by the policy's own type: [`Config::policy`] |
+//! | `[local]` | | read by the engine's own type: [`Config::local`] |
 //! | `[clouds.NAME]` | one, `local` | see [`CloudSpec`]; with any, `local` is not added |
 //!
 //! Which words there are for drivers, stores and extensions is told by whoever asks ([`Known`]):
@@ -89,6 +90,7 @@ pub struct Config {
     credentials: Section,
     job_defaults: Section,
     policy: Section,
+    local: Section,
     /// What its relative paths start from.
     pub folder: PathBuf,
 }
@@ -138,6 +140,7 @@ impl Config {
             credentials: part("credentials"),
             job_defaults: part("job_defaults"),
             policy: part("policy"),
+            local: part("local"),
             folder: folder.to_path_buf(),
         })
     }
@@ -167,6 +170,11 @@ impl Config {
     pub fn policy(&self) -> &Section {
         &self.policy
     }
+
+    /// `[local]`, likewise.
+    pub fn local(&self) -> &Section {
+        &self.local
+    }
 }
 
 /// What may stand at the top. Its values are read one by one, so that one mistake hides none.
@@ -191,6 +199,8 @@ struct Top {
     _job_defaults: Option<BTreeMap<String, IgnoredAny>>,
     #[serde(rename = "policy")]
     _policy: Option<BTreeMap<String, IgnoredAny>>,
+    #[serde(rename = "local")]
+    _local: Option<BTreeMap<String, IgnoredAny>>,
     #[serde(rename = "clouds")]
     _clouds: Option<BTreeMap<String, BTreeMap<String, IgnoredAny>>>,
 }

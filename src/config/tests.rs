@@ -102,7 +102,7 @@ cycle = 1
             format!("{} {}{help}", it.place.as_ref().map_or(0, Place::line), it.message)
         })
         .collect();
-    let top = "expected `auth_strategy`, `extensions`, `store`, `cloud_aliases`, `user_limits`, `scheduler`, `credentials`, `job_defaults`, `policy` or `clouds`";
+    let top = "expected `auth_strategy`, `extensions`, `store`, `cloud_aliases`, `user_limits`, `scheduler`, `credentials`, `job_defaults`, `policy`, `local` or `clouds`";
     let cloud = "expected `driver`, `enabled`, `vm_slots`, `cpu_cores`, `memory_mib`, `storage_gib`, `priority`, `keep_alive_s`, `boot_timeout_s` or `max_vm_memory_mib`";
     let expected = [
         "2 expected a string, found `1`",

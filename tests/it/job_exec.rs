@@ -25,6 +25,8 @@ fn every_command_starts_or_has_the_right_reason_without_root() {
 
 fn commands(place: &Place) {
     let files = tempfile::tempdir().expect("a folder");
+    let config = fs::read_to_string(place.path().join("pileus.toml")).expect("a file");
+    place.write("pileus.toml", &format!("{config}\n[local]\nreadable = [{:?}]\n", files.path()));
     fs::set_permissions(files.path(), PermissionsExt::from_mode(0o755)).expect("its mode");
     let file = |name: &str, mode, text: &str| {
         let path = files.path().join(name);

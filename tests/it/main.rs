@@ -31,6 +31,7 @@ mod http1;
 mod http2;
 mod http_edge;
 mod idempotency;
+mod isolation;
 mod job_exec;
 mod keystone;
 mod kills;

@@ -9,7 +9,7 @@ use std::{
 use pileus_model::CloudSpec;
 use serde::Deserialize;
 
-use crate::proxies::CredentialsConfig;
+use crate::{drivers::local::Confinement, proxies::CredentialsConfig};
 
 /// Everything that the engine needs to start.
 #[derive(Debug, Clone)]
@@ -30,6 +30,8 @@ pub struct Config {
     pub user_limits: Option<PathBuf>,
     /// Where users' proxies come from.
     pub credentials: CredentialsConfig,
+    /// Bounds of the jobs of the driver `local`.
+    pub confinement: Confinement,
 }
 
 /// The `[scheduler]` table. Every line may be left out.

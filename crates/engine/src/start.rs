@@ -106,6 +106,7 @@ pub async fn open(state_dir: PathBuf, store: String, clock: Arc<dyn Clock>) -> R
         cloud_aliases: None,
         user_limits: None,
         credentials: CredentialsConfig::default(),
+        confinement: crate::drivers::local::Confinement::default(),
     };
     let (store, view) = blocking(move || store::open(&store, &state_dir)).await?;
     let none: Box<DriverFactory> = Box::new(|name, _| {

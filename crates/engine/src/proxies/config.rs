@@ -107,6 +107,13 @@ impl CredentialsConfig {
         }
     }
 
+    /// Returns the files and folders that are named, but for the program.
+    pub fn files(&self) -> impl Iterator<Item = &Path> {
+        let places = [&self.directory, &self.trusted_ca_dir, &self.client_cert, &self.client_key];
+        let of_users = self.users.values().map(|user| &user.passphrase_file);
+        places.into_iter().chain(of_users).flatten().map(PathBuf::as_path)
+    }
+
     /// What makes no sense together: the setting, and why.
     pub fn problem(&self) -> Option<(String, String)> {
         if self.myproxy_logon.as_os_str().is_empty() {

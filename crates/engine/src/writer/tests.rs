@@ -123,6 +123,7 @@ async fn start(store: &Arc<Moody>) -> (ManualClock, Running) {
         cloud_aliases: None,
         user_limits: None,
         credentials: Default::default(),
+        confinement: Default::default(),
     };
     let none: Box<crate::DriverFactory> =
         Box::new(|_, _| Box::pin(async { Err(DriverError::Failed("no cloud, no driver".into())) }));

@@ -164,6 +164,7 @@ pub fn config(dir: &Path, clouds: &[(&str, u32)]) -> Config {
         cloud_aliases: None,
         user_limits: None,
         credentials: Default::default(),
+        confinement: Default::default(),
     }
 }
 

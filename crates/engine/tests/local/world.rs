@@ -13,7 +13,7 @@ use pileus_engine::{
     desk::{Desk, End, JobResult},
     drivers::{
         Driver, Seen,
-        local::{Local, LocalConfig},
+        local::{Confinement, Kernel, Local, LocalConfig, LocalSettings},
     },
 };
 use pileus_model::{
@@ -127,16 +127,27 @@ pub struct World {
     /// Where jobs may leave something for the test to see.
     pub shared: PathBuf,
     pub state_dir: PathBuf,
+    /// Features of the kernel that the driver uses.
+    pub kernel: Kernel,
     _dir: TempDir,
 }
 
 impl World {
     pub fn new() -> Self {
-        Self::below(0o755)
+        Self::of(0o755, Kernel::probe())
+    }
+
+    /// A world on a kernel without Landlock: its jobs may signal their worker.
+    pub fn unconfined() -> Self {
+        Self::of(0o755, Kernel::default())
     }
 
     /// A world whose state folder lies below a folder of this mode.
     pub fn below(mode: u32) -> Self {
+        Self::of(mode, Kernel::probe())
+    }
+
+    fn of(mode: u32, kernel: Kernel) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let chmod = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
         // Nobody promised a short, plain path.
@@ -152,7 +163,7 @@ impl World {
             tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let desk = Arc::new(FakeDesk::default());
         let clock = desk.clock.clone();
-        let mut world = Self { runtime, desk, clock, local: None, shared, state_dir, _dir: dir };
+        let mut world = Self { runtime, desk, clock, local: None, shared, state_dir, kernel, _dir: dir };
         world.start();
         world
     }
@@ -163,11 +174,13 @@ impl World {
     }
 
     fn try_start(&self) -> Arc<Local> {
+        let settings = LocalSettings { writable: vec![self.shared.clone()], ..LocalSettings::default() };
         let config = LocalConfig {
             state_dir: self.state_dir.clone(),
             worker_exe: std::env::current_exe().unwrap(),
             output_max: OUTPUT_MAX,
             worker_timeout: WORKER_TIMEOUT,
+            confinement: Confinement { settings, hidden: Vec::new(), kernel: self.kernel },
         };
         let started = Local::start(config, self.desk.clone(), Arc::new(self.clock.clone()));
         self.runtime.block_on(started).unwrap()
@@ -347,6 +360,7 @@ pub fn serve(state_dir: &Path) -> ! {
         worker_exe: std::env::current_exe().unwrap(),
         output_max: OUTPUT_MAX,
         worker_timeout: WORKER_TIMEOUT,
+        confinement: Confinement::default(),
     };
     runtime.block_on(async {
         let local = Local::start(config, desk, Arc::new(ManualClock::default())).await.unwrap();

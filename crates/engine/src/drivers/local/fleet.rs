@@ -21,9 +21,11 @@ use tokio::{
 use tracing::{debug, info, warn};
 
 use super::{
+    Confinement,
     channel::Channel,
     cpus::Cpus,
     folder::{self, HOME, LOG, Orders, PID, RESULTS, SUPERVISOR, StateFolder},
+    job_exec::Sandbox,
     process::{Hunt, Process, STATE_VARIABLE, VM_VARIABLE},
     session,
     users::Users,
@@ -56,6 +58,7 @@ pub(super) struct Fleet {
     users: Option<Users>,
     /// Most that is kept of each of a job's two streams, in bytes.
     output_max: usize,
+    confinement: Confinement,
     cpus: Mutex<Cpus>,
     /// VMs that are being made or destroyed: one step at a time for each.
     busy: Mutex<HashMap<Name, Arc<tokio::sync::Mutex<()>>>>,
@@ -71,6 +74,7 @@ impl Fleet {
         users: Option<Users>,
         output_max: usize,
         worker_timeout: Duration,
+        confinement: Confinement,
     ) -> Self {
         let scans = Semaphore::new(SCANS);
         let cpus = Mutex::new(Cpus::of_this_host());
@@ -80,6 +84,7 @@ impl Fleet {
             worker_exe,
             users,
             output_max,
+            confinement,
             cpus,
             busy: Mutex::default(),
             scans,
@@ -145,6 +150,7 @@ impl Fleet {
             output_max: self.output_max,
             lease_s: LEASE.as_secs(),
             alive_s: (self.worker_timeout.as_secs() / SIGNS).clamp(1, wire::ALIVE_S),
+            sandbox: self.sandbox(user.is_some()),
         };
         let folder = self.state.lay_out(&orders, &self.home())?;
         folder::remove_file(&folder.join(PID))?;
@@ -160,6 +166,18 @@ impl Fleet {
         command.env("USER", name.unwrap_or_else(|| "pileus".into()));
         command.env(VM_VARIABLE, &*vm.id).env(STATE_VARIABLE, &self.state.marker.0);
         command.spawn()
+    }
+
+    /// Files and processes that jobs may reach. `None`: this kernel has no Landlock.
+    fn sandbox(&self, own_user: bool) -> Option<Sandbox> {
+        let Confinement { settings, hidden, kernel } = &self.confinement;
+        (kernel.landlock > 0).then(|| Sandbox {
+            landlock: kernel.landlock,
+            readable: settings.readable.clone(),
+            writable: settings.writable.clone(),
+            hidden: hidden.clone(),
+            common: own_user,
+        })
     }
 
     /// What is known of these VMs.

@@ -26,6 +26,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use super::{
+    job_exec::Sandbox,
     process::Marker,
     room,
     wire::{self, Secret},
@@ -66,6 +67,9 @@ pub(super) struct Orders {
     /// Pause between two signs of life, in seconds.
     #[serde(default = "alive_s")]
     pub(super) alive_s: u64,
+    /// Files and processes that its jobs may reach. `None`: all that its user may reach.
+    #[serde(default)]
+    pub(super) sandbox: Option<Sandbox>,
 }
 
 fn alive_s() -> u64 {

@@ -22,9 +22,11 @@ mod cpus;
 mod fleet;
 mod folder;
 pub mod job_exec;
+mod kernel;
 mod process;
 mod room;
 mod session;
+mod settings;
 mod silence;
 mod users;
 mod wire;
@@ -40,6 +42,10 @@ use self::{
     fleet::{Fleet, blocking, failed},
     folder::StateFolder,
     users::Users,
+};
+pub use self::{
+    kernel::Kernel,
+    settings::{Isolation, LocalSettings},
 };
 use super::{Driver, DriverError, Seen};
 use crate::desk::Desk;
@@ -58,6 +64,19 @@ pub struct LocalConfig {
     pub output_max: usize,
     /// Longest silence of a worker before its VM is lost.
     pub worker_timeout: Duration,
+    /// Bounds of jobs.
+    pub confinement: Confinement,
+}
+
+/// Bounds of jobs.
+#[derive(Debug, Clone, Default)]
+pub struct Confinement {
+    /// `[local]` of the settings.
+    pub settings: LocalSettings,
+    /// Paths that no job may read, beside the state folder.
+    pub hidden: Vec<PathBuf>,
+    /// Features of the kernel that are used.
+    pub kernel: Kernel,
 }
 
 /// The driver.
@@ -84,9 +103,13 @@ impl Local {
         let opened = blocking(move || {
             let users = Users::available();
             let state = StateFolder::open(&config.state_dir, users.is_some())?;
-            Ok((users, Arc::new(state), std::path::absolute(config.worker_exe)?))
+            let mut confinement = config.confinement;
+            confinement.hidden.push(config.state_dir);
+            // Those that are not there hide nothing.
+            confinement.hidden.retain_mut(|path| path.canonicalize().map(|real| *path = real).is_ok());
+            Ok((users, Arc::new(state), std::path::absolute(config.worker_exe)?, confinement))
         });
-        let (users, state, worker_exe) =
+        let (users, state, worker_exe, confinement) =
             opened.await?.map_err(|error| failed("state folder was not opened", &error))?;
         if users.is_none() && nix::unistd::geteuid().is_root() {
             warn!("this root has no other users to give: all VMs run as it");
@@ -96,7 +119,8 @@ impl Local {
         }
         let channel = Channel::open(state.clone(), desk, clock).await;
         let channel = channel.map_err(|error| failed("channel was not opened", &error))?;
-        let fleet = Arc::new(Fleet::new(state, channel, worker_exe, users, output_max, worker_timeout));
+        let fleet = Fleet::new(state, channel, worker_exe, users, output_max, worker_timeout, confinement);
+        let fleet = Arc::new(fleet);
         let adopting = fleet.clone();
         let adopted = blocking(move || adopting.adopt()).await?;
         if let Err(error) = adopted {

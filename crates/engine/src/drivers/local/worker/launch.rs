@@ -14,7 +14,7 @@ use tokio::{io::AsyncReadExt, net::unix::pipe::Receiver, time::timeout};
 
 use super::setup::Ready;
 use crate::drivers::local::{
-    job_exec::{EXECUTING, Limits, StartFault},
+    job_exec::{EXECUTING, Limits, Spec, StartFault},
     process::{STATE_VARIABLE, VM_VARIABLE},
 };
 
@@ -66,20 +66,21 @@ pub(super) fn launch(
     command: &[String],
     surroundings: Surroundings<'_>,
 ) -> Result<(Pid, StartReport), StartFault> {
+    let orders = &ready.orders;
     let limits = Limits {
-        memory_mib: ready.orders.memory_mib,
-        file_gib: ready.orders.storage_gib,
-        own_user: ready.orders.user.is_some(),
+        memory_mib: orders.memory_mib,
+        file_gib: orders.storage_gib,
+        own_user: orders.user.is_some(),
     };
-    let limits = serde_json::to_string(&limits)
-        .map_err(|error| StartFault::host("limits were not written", &error.into()))?;
+    let spec = serde_json::to_string(&Spec { limits, sandbox: orders.sandbox.clone() })
+        .map_err(|error| StartFault::host("the job's bounds were not written", &error.into()))?;
     let opened = io::pipe().and_then(|(reader, writer)| {
         // The runtime reads it without blocking; `job-exec` writes less than a pipe has room for.
         Ok((Receiver::from_owned_fd(reader.into())?, writer))
     });
     let (report, report_end) = opened.map_err(|error| StartFault::host("a pipe was not opened", &error))?;
     let mut process = Command::new(PROGRAM);
-    process.args(["job-exec", "--", &limits]).args(command);
+    process.args(["job-exec", "--", &spec]).args(command);
     process.current_dir(surroundings.folder).process_group(0);
     process.stdin(Stdio::from(report_end)).stdout(surroundings.stdout).stderr(surroundings.stderr);
     process.env_clear();

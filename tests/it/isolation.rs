@@ -1,0 +1,91 @@
+//! Jobs of the driver `local` against the service that runs them, as root and not as root.
+
+use std::{fs, os::unix::fs::PermissionsExt};
+
+use pileus_engine::drivers::local::Kernel;
+
+use crate::support::{Place, Server, is_root};
+
+/// Output of a job that runs `script`, both streams in one.
+fn output(server: &Server<'_>, script: &str) -> String {
+    let id = server.submit(&format!("exec 2>&1; {script}"));
+    server.await_job(&id, "complete");
+    let output = server.get(&format!("/v2/default/jobs/{id}/output")).json()["output"].clone();
+    output["stdout"].as_str().unwrap_or_default().to_owned()
+}
+
+#[test]
+fn a_job_reads_no_file_of_the_service() {
+    files(&Place::quick(30), is_root());
+}
+
+#[test]
+fn a_job_reads_no_file_of_the_service_without_root() {
+    if is_root() {
+        files(&Place::quick(30).without_root(), false);
+    }
+}
+
+fn files(place: &Place, root: bool) {
+    let kernel = Kernel::probe();
+    eprintln!("root: {root}, {kernel:?}");
+    if !root && kernel.landlock == 0 {
+        return eprintln!(
+            "this kernel has no Landlock: nothing protects the files of a service without root"
+        );
+    }
+    fs::create_dir(place.path().join("read")).expect("a folder");
+    place.write("read/file", "readable\n");
+    let config = fs::read_to_string(place.path().join("pileus.toml")).expect("a file");
+    if !root {
+        // The folder of the settings is hidden, although a setting names a folder in it.
+        fs::set_permissions(place.path(), PermissionsExt::from_mode(0o700)).expect("its mode");
+    }
+    let readable = place.path().join("read");
+    place.write("pileus.toml", &format!("{config}\n[local]\nreadable = [{readable:?}, \"/srv\"]\n"));
+    let server = place.serve();
+    let state = place.state();
+    let state = state.display();
+    let pid = server.pid();
+    let own = place.path().join("pileus.toml");
+    // Command of a job, `true` if it succeeds.
+    let cases = [
+        ("cat ../../../../admin-token".to_owned(), false),
+        (format!("cat {state}/admin-token"), false),
+        (format!("cat {state}/pileus.db"), false),
+        (format!("cat {state}/channel-key"), false),
+        (format!("ls {state}"), false),
+        (format!("touch {state}/x"), false),
+        (format!("ls {state}/vms"), false),
+        ("cat ../../secret".to_owned(), false),
+        ("cat ../../worker.json".to_owned(), false),
+        // As root, /tmp is open to jobs, and this state folder lies there.
+        ("ls ..".to_owned(), root),
+        (format!("cat {}", own.display()), root),
+        (format!("cat {}", readable.join("file").display()), root),
+        (format!("cat /proc/{pid}/environ"), false),
+        (format!("cat /proc/{pid}/root{state}/admin-token"), false),
+        (format!("cat /proc/{pid}/mem"), false),
+        (format!("kill -CONT {pid}"), false),
+        ("kill -CONT $PPID".to_owned(), root && kernel.landlock < 6),
+        ("sleep 100 & kill -9 $!".to_owned(), true),
+        (
+            "echo x > file && cat file ~/file && mv file \"$TMPDIR\"/file && rm \"$TMPDIR/file\"".to_owned(),
+            true,
+        ),
+        ("cat \"$(mktemp)\"".to_owned(), true),
+        ("mkdir a && cd a && echo > b && ls .. && rm -r ../a".to_owned(), true),
+        (
+            "ls / /usr/bin > /dev/null && cat /etc/passwd && head -c 9 /dev/urandom > /dev/null".to_owned(),
+            kernel.landlock == 0,
+        ),
+        ("ls /usr/bin > /dev/null && cat /etc/passwd && head -c 9 /dev/urandom > /dev/null".to_owned(), true),
+        ("echo x > /dev/null && echo 600 > /proc/self/oom_score_adj".to_owned(), true),
+        ("echo x > /tmp/pileus-$$ && rm /tmp/pileus-$$".to_owned(), root),
+        ("echo x > /dev/shm/pileus-$$ && rm /dev/shm/pileus-$$".to_owned(), root),
+    ];
+    for (script, succeeds) in cases {
+        let said = output(&server, &format!("({script}) && echo could || echo failed"));
+        assert_eq!(said.ends_with("could\n"), succeeds, "root: {root}: {script}: {said}");
+    }
+}
