@@ -28,6 +28,7 @@ pub const TESTS: &[Test] = &[
     ("life::a_vm_without_its_worker_is_broken", a_vm_without_its_worker_is_broken),
     ("life::a_silent_worker_loses_its_vm", a_silent_worker_loses_its_vm),
     ("life::nothing_of_a_destroyed_vm_is_left", nothing_of_a_destroyed_vm_is_left),
+    ("life::a_vm_has_a_control_group", a_vm_has_a_control_group),
     ("life::nothing_outlives_its_vm", nothing_outlives_its_vm),
     ("life::a_worker_that_nobody_knows_ends", a_worker_that_nobody_knows_ends),
     ("life::a_worker_without_a_server_ends", a_worker_without_a_server_ends),
@@ -188,6 +189,38 @@ fn nothing_of_a_destroyed_vm_is_left() {
     assert_eq!(world.state(&other), VmState::Running);
     world.runtime.block_on(world.local().forget(other.clone())).unwrap();
     assert_eq!(world.processes("here-stays"), NOTHING);
+}
+
+fn a_vm_has_a_control_group() {
+    let mut world = World::new();
+    let vm = world.boot("here-group");
+    let orders = fs::read_to_string(world.folder("here-group").join("worker.json")).unwrap();
+    let orders: serde_json::Value = serde_json::from_str(&orders).unwrap();
+    let Some(group) = orders["cgroup"].as_str() else {
+        println!("no cgroup v2 that this user can write: VMs are ended without it");
+        return;
+    };
+    let group = std::path::Path::new(group);
+    let name = group.file_name().unwrap().to_str().unwrap();
+    world.give_shell("here-group", "j", "env -i setsid -f sleep 38001.TAG; sleep 38002.TAG");
+    world.until("it runs", || !running("38001.TAG").is_empty() && !running("38002.TAG").is_empty());
+    let job = [running("38001.TAG"), running("38002.TAG")].concat();
+    for pid in world.idle("here-group").into_iter().chain(job) {
+        let text = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
+        assert!(text.lines().any(|line| line.starts_with("0::") && line.ends_with(name)), "{pid}: {text}");
+    }
+    if !group.join("memory.max").exists() {
+        println!("no memory controller of cgroup v2: memory is bounded for each process");
+    }
+    // Also after a server, a supervisor and a worker that were killed.
+    world.stop();
+    for pid in [world.supervisor("here-group"), world.worker("here-group")] {
+        kill(Pid::from_raw(pid), Signal::SIGKILL).unwrap();
+    }
+    world.start();
+    world.destroy(&vm);
+    assert_eq!((running("38001.TAG"), running("38002.TAG")), (vec![], vec![]));
+    assert!(!group.exists());
 }
 
 fn nothing_outlives_its_vm() {

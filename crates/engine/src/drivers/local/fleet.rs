@@ -22,6 +22,7 @@ use tracing::{debug, info, warn};
 
 use super::{
     Confinement,
+    cgroup::{self, Cgroups},
     channel::Channel,
     cpus::Cpus,
     folder::{self, HOME, LOG, Orders, PID, RESULTS, SUPERVISOR, StateFolder},
@@ -60,6 +61,7 @@ pub(super) struct Fleet {
     output_max: usize,
     confinement: Confinement,
     cpus: Mutex<Cpus>,
+    cgroups: Cgroups,
     /// VMs that are being made or destroyed: one step at a time for each.
     busy: Mutex<HashMap<Name, Arc<tokio::sync::Mutex<()>>>>,
     scans: Semaphore,
@@ -78,6 +80,11 @@ impl Fleet {
     ) -> Self {
         let scans = Semaphore::new(SCANS);
         let cpus = Mutex::new(Cpus::of_this_host());
+        let cgroups = Cgroups::of_this_host();
+        match cgroups.bounds_memory {
+            true => info!("memory is bounded for each VM as a whole"),
+            false => info!("no memory controller of cgroup v2: memory is bounded for each process of a VM"),
+        }
         Self {
             state,
             channel,
@@ -86,6 +93,7 @@ impl Fleet {
             output_max,
             confinement,
             cpus,
+            cgroups,
             busy: Mutex::default(),
             scans,
             worker_timeout,
@@ -139,6 +147,13 @@ impl Fleet {
 
     fn spawn(&self, vm: &Vm) -> io::Result<Child> {
         let user = self.users.as_ref().map(|users| users.take(&self.state.marker, &vm.id)).transpose()?;
+        let cgroup = match self.cgroups.make(&self.state.marker, &vm.id, vm.memory_mib) {
+            Err(error) if !self.cgroups.bounds_memory => {
+                warn!(vm.id = &*vm.id, %error, "the VM has no control group");
+                None
+            }
+            made => made?,
+        };
         let orders = Orders {
             vm: vm.id.to_string(),
             cpus: self.cpus().take(&vm.id, vm.cpu_cores),
@@ -146,7 +161,7 @@ impl Fleet {
             // Jobs of older versions ask for none where they do not say it.
             storage_gib: Some(vm.storage_gib.max(1)),
             user,
-            cgroup: None,
+            cgroup,
             output_max: self.output_max,
             lease_s: LEASE.as_secs(),
             alive_s: (self.worker_timeout.as_secs() / SIGNS).clamp(1, wire::ALIVE_S),
@@ -238,6 +253,9 @@ impl Fleet {
         let fleet = self.clone();
         let vm = id.clone();
         let removed = blocking(move || {
+            if let Some(cgroup) = fleet.cgroup(&vm) {
+                cgroup::remove(&cgroup)?;
+            }
             fleet.state.remove(&vm)?;
             Users::give_back(&fleet.state.marker, &vm)
         });
@@ -254,6 +272,7 @@ impl Fleet {
             let mut found: BTreeSet<String> = fleet.state.ids()?.into_iter().collect();
             found.extend(fleet.state.marker.vms());
             found.extend(Users::vms(&fleet.state.marker));
+            found.extend(fleet.cgroups.vms(&fleet.state.marker));
             Ok(found)
         });
         let mut strays = found.await?.map_err(|error| failed("VMs were not listed", &error))?;
@@ -296,16 +315,22 @@ impl Fleet {
         }
         let user = self.user(id);
         let jobs = self.state.jobs(id);
+        let cgroup = self.cgroup(id);
         let (mut hunt, mut nothing) = (Hunt::default(), 0);
         for _ in 0..END_LOOKS {
             let sure = match user {
                 Some(user) => self.end_user(user).await,
                 None => false,
             };
-            let (state, vm, jobs) = (self.state.clone(), id.clone(), jobs.clone());
+            let (state, vm, jobs, cgroup) = (self.state.clone(), id.clone(), jobs.clone(), cgroup.clone());
             let left = {
                 let _scan = self.scans.acquire().await;
-                blocking(move || state.marker.processes_of(&vm, user, &jobs)).await?
+                let look = move || {
+                    let mut left = cgroup.map_or_else(Vec::new, |cgroup| cgroup::kill(&cgroup));
+                    left.extend(state.marker.processes_of(&vm, user, &jobs));
+                    left
+                };
+                blocking(look).await?
             };
             nothing = if hunt.round(&left) { nothing + 1 } else { 0 };
             if nothing == NOTHING_LOOKS || (nothing > 0 && sure) {
@@ -364,6 +389,12 @@ impl Fleet {
         let marker = &self.state.marker;
         let ordered = self.state.orders(id).and_then(|orders| orders.user);
         ordered.filter(|user| Users::has(marker, id, *user)).or_else(|| Users::of(marker, id))
+    }
+
+    /// The VM's control group, made or not. An older server may have made it elsewhere.
+    fn cgroup(&self, id: &str) -> Option<PathBuf> {
+        let ordered = self.state.orders(id).and_then(|orders| orders.cgroup);
+        ordered.or_else(|| self.cgroups.of(&self.state.marker, id))
     }
 
     /// For people: the state folder knows it too, and finds the VM by its name.

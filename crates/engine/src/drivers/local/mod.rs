@@ -1,7 +1,7 @@
 //! `local`: a VM is a supervised worker process on this host. The embedded default; Linux alone.
 //!
 //! ```text
-//! Local ── Fleet ── worker processes, one per VM, each with a folder, limits and, under root, a user
+//! Local ── Fleet ── supervisors ── workers, one per VM, each with a folder and, under root, a user
 //!   └──── Channel ── Session per call ◄── loopback TCP, proved by HMAC ──► worker ── its job
 //! ```
 //!
@@ -10,13 +10,13 @@
 //! neither side needs to remember what was said.
 //!
 //! **What it protects.** Under root every VM has a user of its own: it reads neither another VM's
-//! files nor the server's, and nothing of it survives it. Without root all VMs are this server's
-//! user, and trust each other; a job that empties its environment *and* whose worker was killed is
-//! then beyond our reach, and nothing limits how many processes a job starts. Memory is limited per
-//! process, not per VM. The network is the host's.
+//! files nor the server's. Without root all VMs are this server's user. A supervisor, a control group
+//! where there is one, and a scan end all processes of a VM; memory is bounded for the VM by the
+//! group, else for each process (decisions 0023 and 0024). The network is the host's.
 //!
 //! A service manager must end the server alone, not its whole group (systemd: `KillMode=process`).
 
+mod cgroup;
 mod channel;
 mod cpus;
 mod fleet;

@@ -51,6 +51,12 @@ impl Process {
         Ok(Self { pid, start: stat.start })
     }
 
+    /// The living process of this number.
+    pub(super) fn running(pid: i32) -> Option<Self> {
+        let stat = stat(pid).filter(|stat| !stat.zombie && pid > 1)?;
+        Some(Self { pid, start: stat.start })
+    }
+
     /// What a worker wrote into its folder: `<pid> <start>`.
     pub(super) fn read(file: &Path) -> Option<Self> {
         let text = fs::read_to_string(file).ok()?;

@@ -27,6 +27,7 @@ use super::{
     stream::{Kept, LiveStream, Stream},
 };
 use crate::drivers::local::{
+    cgroup,
     folder::{self, CURRENT, JOBS},
     job_exec::{FaultKind, StartFault},
     process,
@@ -128,6 +129,7 @@ pub(super) fn start(
     let (kill, killed) = watch::channel(None);
     let ender = Ender::of(ready);
     let storage = Storage::of(ready);
+    let memory = Memory::of(ready);
     let over_limit = kill.clone();
     let running = Running {
         job: job.to_owned(),
@@ -157,7 +159,8 @@ pub(super) fn start(
         let asked = asked.borrow().is_some();
         let end = match report.fault().await {
             Some(fault) if !asked => not_started(&fault),
-            _ => end,
+            _ if asked => end,
+            _ => memory.judge(end),
         };
         let (stdout, stderr) = (stdout.finish().await, stderr.finish().await);
         // Before the result is written: it may need the room.
@@ -165,6 +168,36 @@ pub(super) fn start(
         let _ = events.send(Event::Ended(Ended { job, number, end, stdout, stderr, span }));
     });
     Ok(running)
+}
+
+/// Memory of the VM while a job runs.
+struct Memory {
+    cgroup: Option<PathBuf>,
+    limit_mib: u64,
+    /// Processes that had ended for lack of memory when the job began.
+    kills: u64,
+}
+
+impl Memory {
+    fn of(ready: &Ready) -> Self {
+        let cgroup = ready.orders.cgroup.clone();
+        let kills = cgroup.as_deref().map_or(0, cgroup::memory_kills);
+        Self { cgroup, limit_mib: ready.orders.memory_mib, kills }
+    }
+
+    /// The end of the job, with the reason where the kernel ended it for lack of memory.
+    fn judge(&self, end: WireEnd) -> WireEnd {
+        let kills = self.cgroup.as_deref().map_or(0, cgroup::memory_kills);
+        match end {
+            WireEnd::Signal(signal) if signal == Signal::KILL.as_raw() && kills > self.kills => {
+                let mib = self.limit_mib;
+                WireEnd::OverLimit(format!(
+                    "the kernel ended it: its VM had used all of its {mib} MiB of memory"
+                ))
+            }
+            end => end,
+        }
+    }
 }
 
 /// Returns the end of a job whose program was not executed.

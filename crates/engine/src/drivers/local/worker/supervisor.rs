@@ -90,7 +90,12 @@ fn run(folder: &Path) -> io::Result<WireEnd> {
     doing("give up privileges", prctl::set_no_new_privs())?;
     if let Some(cgroup) = &orders.cgroup {
         // `0` is the writer. All that it starts is in its group too.
-        doing("enter the control group", fs::write(cgroup.join("cgroup.procs"), "0"))?;
+        match fs::write(cgroup.join("cgroup.procs"), "0") {
+            // Its memory would not be bounded, as was promised.
+            Err(error) if cgroup.join("memory.max").exists() => doing("enter the control group", Err(error))?,
+            Err(error) => note(&format!("not in the control group {cgroup:?}: {error}")),
+            Ok(()) => {}
+        }
     }
     if orders.user.is_some()
         && let Err(error) = unshare(CloneFlags::CLONE_NEWIPC)
