@@ -1,6 +1,7 @@
 //! The command line: words and options, and what `--help` teaches.
 
 mod explain;
+mod state;
 mod token;
 
 use std::{
@@ -16,6 +17,7 @@ use clap::{
 use self::explain::EXPLAIN;
 pub use self::{
     explain::{ExplainCommand, ExplainJob, ExplainRequest},
+    state::{Compact, StateCommand, StateFile},
     token::{CreateToken, TokenAccess, TokenCommand},
 };
 use crate::convert::FileKind;
@@ -42,6 +44,7 @@ const EXAMPLES: &str = "Examples:
   pileus explain job ID                   tell why a job waits, by the server of this host
   pileus convert api-paste.ini            turn Nova's or Cloud Scheduler's files into Pileus's own
   pileus token create laptop --user ada   make a token, and print its secret
+  pileus state backup FILE                copy the whole state into one file, also of a server that runs
   pileus policy list                      show every rule, where it comes from, who asks it
   pileus policy test tests/*.json         decide vectors, show why a decision differs
 
@@ -126,6 +129,16 @@ pub enum Command {
         /// Subcommand
         #[command(subcommand)]
         command: TokenCommand,
+    },
+    /// Back up, restore, compact and export the state folder
+    #[command(mut_arg("policy", |arg| arg.hide(true)), mut_arg("paste", |arg| arg.hide(true)))]
+    State {
+        /// Files of the server, and its state folder.
+        #[command(flatten)]
+        options: Options,
+        /// Subcommand
+        #[command(subcommand)]
+        command: StateCommand,
     },
     /// Turn files of Cloud Scheduler or of Nova into Pileus's own, and say what could not be carried over
     #[command(after_help = CONVERT)]
@@ -302,6 +315,10 @@ impl Cli {
             },
             Some(Command::Token { options, command }) => {
                 (vec![top, options, &mut command.access().options], TOKENS, "token")
+            }
+            Some(Command::State { options, command }) => {
+                let (own, uses, word) = command.options();
+                (vec![top, options, own], uses, word)
             }
             Some(Command::Convert(_)) => (vec![top], &[], "convert"),
             Some(Command::Worker { .. }) => (vec![top], &[], "worker"),

@@ -26,7 +26,7 @@ use tokio_rustls::rustls::{self, InvalidMessage, pki_types::ServerName};
 use tokio_util::task::AbortOnDropHandle;
 
 pub use self::{
-    call::{ClientError, Target, call},
+    call::{ClientError, Target, call, download},
     pool::{Failure, Patience, Pool, Reply},
     tls::{File, Files, Tls},
 };

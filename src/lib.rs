@@ -227,6 +227,16 @@ pub(crate) fn store_of(options: &Options) -> Result<String, Report> {
     Ok(config.map_or_else(default, |config| config.store.value))
 }
 
+/// `[scheduler]` of `pileus.toml`, for commands that work on a state folder.
+pub(crate) fn scheduler_of(options: &Options) -> Result<SchedulerConfig, Report> {
+    let (aliases, mut report) = (extensions::aliases(), Report::default());
+    let Some(source) = Files::read_config(options, &mut report) else { return Err(report) };
+    let (name, text) = (&source.name, &source.text);
+    let config = Config::from_text(name, text, Path::new(""), &known(&aliases), &mut report);
+    let scheduler = config.and_then(|config| report.take(config.scheduler::<SchedulerConfig>()));
+    scheduler.ok_or(report)
+}
+
 /// The rules of these files alone, as `[policy]` of the settings has it.
 pub(crate) fn policy_of(files: &[Arc<Source>], options: &Options, report: &mut Report) -> Policy {
     let aliases = extensions::aliases();

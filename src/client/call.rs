@@ -3,12 +3,15 @@
 
 use std::{
     fmt,
+    fs::File,
+    os::unix::fs::FileExt,
     path::{Path, PathBuf},
     time::Duration,
 };
 
 use bytes::Bytes;
 use http::{Method, Request, Uri, header};
+use http_body_util::BodyExt;
 use tokio::{net::UnixStream, time::timeout};
 
 use super::{Connection, Endpoint, Tls, read};
@@ -138,6 +141,38 @@ pub async fn call(
         Ok((status, read(response.into_body(), ANSWER_MAX).await?))
     };
     timeout(PATIENCE, exchange).await.map_err(late)?.map_err(lost)
+}
+
+/// Writes the answer to a GET into a file, from its beginning. `Some`: status and body of a refusal. An answer that
+/// breaks off is an error. [`PATIENCE`] bounds the time without a piece.
+pub async fn download(
+    target: &Target,
+    path: &str,
+    token: &str,
+    file: &File,
+) -> Result<Option<(u16, Bytes)>, ClientError> {
+    let lost = |cause: String| ClientError::Unreachable { server: target.to_string(), cause };
+    let late = |_| lost(format!("nothing within {} s", PATIENCE.as_secs()));
+    let connection = timeout(PATIENCE, target.connect()).await.map_err(late)?;
+    let mut connection = connection.map_err(lost)?;
+    let request = Request::builder().uri(format!("{}{path}", target.mount)).header("x-auth-token", token);
+    let response = timeout(PATIENCE, connection.ask(request, Bytes::new())).await.map_err(late)?;
+    let response = response.map_err(lost)?;
+    let status = response.status().as_u16();
+    let mut body = response.into_body();
+    if status != 200 {
+        return Ok(Some((status, read(body, ANSWER_MAX).await.map_err(lost)?)));
+    }
+    let mut at = 0;
+    while let Some(frame) = timeout(PATIENCE, body.frame()).await.map_err(late)? {
+        let frame = frame.map_err(|error| lost(error.to_string()))?;
+        if let Ok(piece) = frame.into_data() {
+            file.write_all_at(&piece, at)
+                .map_err(|error| lost(format!("the file is not written: {error}")))?;
+            at += piece.len() as u64;
+        }
+    }
+    Ok(None)
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ mod explain_time;
 mod listing;
 mod policy;
 mod serve;
+mod state;
 mod token;
 
 use std::{
@@ -52,6 +53,7 @@ pub fn run(cli: Cli) -> ExitCode {
             PolicyCommand::Test { files } => policy::test(&files),
         },
         Some(Command::Token { command, .. }) => token::run(&command),
+        Some(Command::State { command, .. }) => state::run(&command),
         Some(Command::Convert(options)) => convert::run(&options),
         Some(Command::Worker { folder }) => return pileus_engine::drivers::local::worker::main(&folder),
         Some(Command::JobExec { words }) => return pileus_engine::drivers::local::job_exec::main(&words),

@@ -53,6 +53,7 @@ mod queries;
 mod reload;
 mod service;
 mod slow_http2;
+mod state_commands;
 mod state_folder;
 mod support;
 mod systemd;

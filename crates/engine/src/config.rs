@@ -95,6 +95,10 @@ pub struct SchedulerConfig {
     pub max_keep_alive_s: u64,
     /// How long a job that has ended, and its output, can still be read, in seconds.
     pub job_retention_s: u64,
+    /// Age up to which events are kept, in days before the newest one. Older ones that a snapshot covers are deleted.
+    pub history_keep_days: u64,
+    /// Size up to which events are kept, in MiB. The oldest beyond it that a snapshot covers are deleted.
+    pub history_keep_mib: u64,
     /// A job whose VM broke under it as often is not tried again.
     pub max_job_attempts: NonZeroU32,
     /// Most that is kept of each of a job's two streams, in KiB: half of it from the start, half from the end.
@@ -226,6 +230,8 @@ impl Default for SchedulerConfig {
             worker_timeout_s: const { NonZeroU64::new(60).unwrap() },
             max_keep_alive_s: 60 * 60,
             job_retention_s: 24 * 60 * 60,
+            history_keep_days: 90,
+            history_keep_mib: 1024,
             max_job_attempts: const { NonZeroU32::new(5).unwrap() },
             job_output_max_kib: OutputLimit::default(),
             keep_vms_on_stop: false,

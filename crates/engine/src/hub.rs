@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, HashSet},
+    os::unix::fs::FileExt,
     path::PathBuf,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -12,8 +13,8 @@ use std::{
 
 use arc_swap::ArcSwap;
 use pileus_model::{
-    Actor, Beat, BoxFuture, Clock, Command, Engine, Explanation, History, Holding, Monotonic, Name, Output,
-    OutputPart, OutputRange, Receipt, Refusal, Shares, Stray, Time, View,
+    Actor, Backup, Beat, BoxFuture, Clock, Command, Engine, Explanation, History, Holding, Monotonic, Name,
+    Output, OutputPart, OutputRange, Receipt, Refusal, Shares, Stray, Time, View,
 };
 use tokio::{
     runtime::Handle,
@@ -42,6 +43,9 @@ use crate::{
 
 /// The reconcilers, in the old wire's order.
 pub const RECONCILERS: [&str; 5] = ["Scheduler", "Cleanup", "VMPoller", "JobPoller", "MachinePoller"];
+
+/// Bytes of a backup that are read at a time.
+const BACKUP_PART: usize = 64 << 10;
 
 /// The shared parts. `Arc<Hub>` is the engine's door and the workers' desk.
 pub struct Hub {
@@ -300,6 +304,31 @@ impl Engine for Door {
             problems.push("the disk of the state folder is full".into());
         }
         problems
+    }
+
+    fn compacted(&self) -> u64 {
+        self.0.store.compacted()
+    }
+
+    fn backup(&self) -> BoxFuture<Result<Backup, Refusal>> {
+        let made = self.0.store.backup();
+        Box::pin(async move {
+            let file = Arc::new(made.await?);
+            let bytes = file.metadata().map_err(|_| Refusal::Unavailable)?.len();
+            let read = move |offset| -> BoxFuture<std::io::Result<Vec<u8>>> {
+                let file = file.clone();
+                let read = move || {
+                    let mut part = vec![0; BACKUP_PART];
+                    let length = file.read_at(&mut part, offset)?;
+                    part.truncate(length);
+                    Ok(part)
+                };
+                Box::pin(
+                    async move { tokio::task::spawn_blocking(read).await.map_err(std::io::Error::other)? },
+                )
+            };
+            Ok(Backup { bytes, read: Box::new(read) })
+        })
     }
 
     fn shares(&self) -> BoxFuture<Result<Shares, Refusal>> {

@@ -15,6 +15,7 @@ pub mod drivers;
 mod files;
 mod fleet;
 mod health;
+mod history;
 mod hub;
 mod ids;
 mod insight;
@@ -59,4 +60,4 @@ pub use schedule::{
 };
 pub use start::{Running, StartError, open, start};
 pub use state::apply;
-pub use store::{OpenError, STORES};
+pub use store::{OpenError, STORES, backup};

@@ -27,12 +27,13 @@ use crate::{
     files::{self, FileError},
     fleet::{DriverFactory, Fleet},
     health::Health,
+    history,
     hub::{Door, Hub, RECONCILERS},
     ids::Ids,
     proxies::{self, CredentialsConfig, Office},
     reconcile::{self, Breaker, decider::DECIDERS},
     state::FILES,
-    store::{self, OpenError, Store},
+    store::{self, OpenError, Store, compact::Bounds},
     supervise::{supervise, vital},
     timeline::Timeline,
     writer::{self, Work},
@@ -290,6 +291,10 @@ impl Running {
                 () = hub.watch_clock() => (),
             }
         });
+        let (hub, stop) = (self.hub.clone(), self.stop_deciders.clone());
+        deciders.spawn(supervise(hub.clone(), "the compaction of events", None, stop.clone(), move || {
+            history::run(hub.clone(), stop.clone())
+        }));
         self.deciders = Some(deciders);
         info!(jobs = view.jobs.len(), vms = view.vms.len(), clouds = view.clouds.len(), "engine started");
         Ok(())
@@ -324,6 +329,17 @@ impl Running {
         }
         self.close().await;
         info!("engine stopped");
+    }
+
+    /// Deletes the events beyond these bounds, and gives their space back. Returns their number.
+    pub async fn compact(&self, keep_days: u64, keep_mib: u64) -> Result<u64, Refusal> {
+        let store = &self.hub.store;
+        store.snapshot(self.hub.view.load_full()).await?;
+        let last = store.deletable(Bounds { days: keep_days, mib: keep_mib }).await?;
+        let first = store.compacted();
+        while !store.compact(last).await? {}
+        store.shrink().await?;
+        Ok(store.compacted() - first)
     }
 
     /// Ends the writer and the store.

@@ -30,6 +30,20 @@ pub struct Beat {
     pub error: Option<String>,
 }
 
+/// Copy of the state, read in parts.
+pub struct Backup {
+    /// Size in bytes.
+    pub bytes: u64,
+    /// Reads the part at an offset; empty at the end.
+    pub read: Box<dyn Fn(u64) -> BoxFuture<std::io::Result<Vec<u8>>> + Send + Sync>,
+}
+
+impl std::fmt::Debug for Backup {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Backup").field("bytes", &self.bytes).finish_non_exhaustive()
+    }
+}
+
 /// The engine as everybody above it sees it. Reading never waits.
 pub trait Engine: Send + Sync {
     /// A consistent picture: for every GET.
@@ -78,6 +92,16 @@ pub trait Engine: Send + Sync {
     /// life. Empty: nothing does.
     fn problems(&self) -> Vec<String> {
         Vec::new()
+    }
+
+    /// Number of the last event that was deleted, because the history is long; 0: none was.
+    fn compacted(&self) -> u64 {
+        0
+    }
+
+    /// A consistent copy of the whole state. Needs as much disk as the state, until it is dropped.
+    fn backup(&self) -> BoxFuture<Result<Backup, Refusal>> {
+        Box::pin(async { Err(Refusal::Unavailable) })
     }
 
     /// The shares by which the scheduler would decide now. Costs as an [`explain`](Engine::explain).

@@ -25,7 +25,7 @@ pub use clock::{Clock, ManualClock, Monotonic, Time};
 pub use cloud::{Cloud, CloudSpec, ImageRecord, Origin, Size};
 pub use cloud_health::{CloudHealth, FAILED_STARTS_MAX, FAILED_VMS_MAX};
 pub use command::{Actor, Command, JobSpec, OPERATOR, Refusal};
-pub use engine::{Beat, Engine, Idle, Receipt};
+pub use engine::{Backup, Beat, Engine, Idle, Receipt};
 pub use event::{Event, History, Kind, Owner};
 pub use explain::{Bounded, CloudTest, Explanation, FailedBoot, QueueOf, QueuePlace, Share};
 pub use imbl::OrdMap;

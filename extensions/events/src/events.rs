@@ -13,7 +13,7 @@ use crate::{
     ALL,
     document::{KINDS, told},
     follow::Follow,
-    list::list,
+    list::{list, oldest},
 };
 
 pub struct Events {
@@ -83,7 +83,7 @@ impl Events {
         let standing = Standing::of(call, self.clock.clone(), also);
         let follow = Follow::new(self.engine.clone(), self.clock.clone(), ask, after, draining, standing);
         let reply = Reply::stream("text/event-stream", pieces(follow, Follow::next))?;
-        let reply = reply.header(header::CACHE_CONTROL, "no-cache");
+        let reply = oldest(reply.header(header::CACHE_CONTROL, "no-cache"), &*self.engine);
         // Proxies that gather answers would keep events from people.
         Ok(reply.header(header::HeaderName::from_static("x-accel-buffering"), "no"))
     }

@@ -33,6 +33,15 @@ const WINDOW_MAX: u64 = 1 << 16;
 /// Members of a page, and the number that the next one follows.
 type Part = (Vec<Arc<Event>>, Option<u64>);
 
+/// Names the oldest event that is kept, where older ones were deleted. A list or stream from before it begins
+/// there.
+pub fn oldest(reply: Reply, engine: &dyn Engine) -> Reply {
+    match engine.compacted() {
+        0 => reply,
+        last => reply.header(header::HeaderName::from_static("pileus-oldest-event"), &(last + 1).to_string()),
+    }
+}
+
 /// `{"events": […], "events_links": […]}`.
 pub async fn list(
     engine: &dyn Engine,
@@ -56,7 +65,7 @@ pub async fn list(
         reply["events_links"] = json!([{ "rel": "next", "href": href }]);
     }
     // `Accept` chooses between the list and the stream.
-    Ok(Reply::ok(&reply)?.header(header::VARY, "accept"))
+    Ok(oldest(Reply::ok(&reply)?.header(header::VARY, "accept"), engine))
 }
 
 async fn forwards(engine: &dyn Engine, ask: &Ask, limit: usize, mut after: u64) -> Result<Part, Fault> {

@@ -48,6 +48,7 @@ fn resources(deps: &Deps) -> Vec<Resource> {
         Action::new("failures", get.clone(), CollectionAction, "service:failures", "Shows why jobs got no VM, and which VM types do not come up where", &it, Service::failures),
         Action::new("strays", get.clone(), CollectionAction, "service:strays", "Shows machines that no VM matched when their driver looked last", &it, Service::strays).pages(STRAY_COLUMNS),
         Action::new("timings", get.clone(), CollectionAction, "service:timings", "Shows how long requests took in each filter, of those that were timed", &it, Service::timings),
+        Action::new("backup", get.clone(), CollectionAction, "service:backup", "Sends a consistent copy of the whole state", &it, Service::backup),
         Action::new("reconfig", post.clone(), BulkVerb, "service:reconfig", "Reads the configured clouds again, all or nothing", &it, Service::reconfig),
         Action::new("reload", post.clone(), BulkVerb, "service:reload", "Reads all files again and goes on with what they say, all or nothing", &it, Service::reload),
         Action::new("quick_shutdown", post.clone(), BulkVerb, "service:quick_shutdown", "Says whether VMs live on when the service stops", &it, Service::quick_shutdown),

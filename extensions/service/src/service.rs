@@ -4,9 +4,11 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use pileus_sdk::{
     Call, Column, Deps, Fault, Page, Reply, SortValue, StatusCode,
+    body::pieces,
+    header,
     host::LogLevel,
     json,
-    model::{Actor, Command, ImageRecord, Job, Name, Receipt, Refusal, Stray, View},
+    model::{Actor, Backup, Command, ImageRecord, Job, Name, Receipt, Refusal, Stray, View},
 };
 
 use crate::body::{
@@ -66,6 +68,21 @@ impl Service {
     /// `{"timings": {"servers": […], "stages": [{"pipeline", "stage", "count", "own", "total"}]}}`.
     pub async fn timings(self: Arc<Self>, _: Call) -> Result<Reply, Fault> {
         Reply::member(StatusCode::OK, "timings", &self.deps.host.timings())
+    }
+
+    /// A copy of the state: an SQLite database. 507: the disk is full. The length is in the head, so that a copy
+    /// that breaks off is noticed.
+    pub async fn backup(self: Arc<Self>, _: Call) -> Result<Reply, Fault> {
+        let backup = self.deps.engine.backup().await?;
+        let length = backup.bytes.to_string();
+        let next = |(backup, at): (Backup, u64)| async move {
+            let part = (backup.read)(at).await.ok().filter(|part| !part.is_empty())?;
+            let at = at + part.len() as u64;
+            Some((part, (backup, at)))
+        };
+        let reply = Reply::stream("application/vnd.sqlite3", pieces((backup, 0), next))?;
+        let reply = reply.header(header::CONTENT_LENGTH, &length).header(header::CACHE_CONTROL, "no-store");
+        Ok(reply.header(header::CONTENT_DISPOSITION, "attachment; filename=\"pileus.backup\""))
     }
 
     /// `{"reconfig": null}`: 200 with the names of the clouds. 409: the file is broken, and where;

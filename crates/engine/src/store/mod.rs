@@ -1,7 +1,9 @@
 //! The store: one table of events is the truth; snapshots only save time at start.
 
 mod acknowledged;
+pub mod backup;
 mod claim;
+pub mod compact;
 mod folder;
 mod outputs;
 mod reserve;
@@ -74,6 +76,34 @@ pub trait Store: Send + Sync {
     /// Reason why nothing can be written now, seen without a write; `None` while there is none.
     fn trouble(&self) -> Option<String> {
         None
+    }
+
+    /// Last event that may be deleted by these bounds; 0: none.
+    fn deletable(&self, bounds: compact::Bounds) -> BoxFuture<Result<u64, StoreError>> {
+        let _ = bounds;
+        Box::pin(async { Ok(0) })
+    }
+
+    /// Deletes some events up to `last`; `true`: none is left to delete. `last` comes from
+    /// [`deletable`](Store::deletable).
+    fn compact(&self, last: u64) -> BoxFuture<Result<bool, StoreError>> {
+        let _ = last;
+        Box::pin(async { Ok(true) })
+    }
+
+    /// Gives all free space back to the file system. Nothing else is written meanwhile.
+    fn shrink(&self) -> BoxFuture<Result<(), StoreError>> {
+        Box::pin(async { Ok(()) })
+    }
+
+    /// Sequence number of the last event that was deleted; 0: none was.
+    fn compacted(&self) -> u64 {
+        0
+    }
+
+    /// Makes a consistent copy of the state in one file that has no name. One at a time.
+    fn backup(&self) -> BoxFuture<Result<std::fs::File, StoreError>> {
+        Box::pin(async { Err(StoreError::Unavailable) })
     }
 
     /// `true` while the disk is full: there is room for what ends or removes something alone.

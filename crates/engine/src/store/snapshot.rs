@@ -1,4 +1,5 @@
-//! A view as bytes. A snapshot in another format than this is ignored: the events are all there.
+//! A view as bytes. A snapshot in another format than this is ignored where the events are all there; where they
+//! were compacted, an older one is read.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -9,6 +10,10 @@ use crate::state::{job_sharing, vm_sharing};
 
 /// To be raised whenever the fold or the shape below changes, so that old snapshots are not used.
 pub const FORMAT: u32 = 6;
+
+/// The oldest format that [`decode`] reads. Where events were compacted, a snapshot of an older program is all that
+/// there is: fields are added with `#[serde(default)]`, and this number stays.
+pub const OLDEST: u32 = 6;
 
 #[derive(Serialize, Deserialize)]
 struct Snapshot<V, J> {

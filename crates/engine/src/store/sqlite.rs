@@ -5,18 +5,18 @@
 //!
 //! | table | holds |
 //! | --- | --- |
-//! | `events` | all that ever happened; never changed |
+//! | `events` | what happened; never changed, the oldest are deleted once the history is long |
 //! | `snapshots` | the newest picture |
 //! | `outputs` | what jobs wrote, until the jobs are forgotten |
-//! | `meta` | single values: when and by which version it was made |
+//! | `meta` | single values: the version that made it, the last event that was deleted |
 
 use std::{
     io,
     panic::{AssertUnwindSafe, catch_unwind},
-    path::Path,
+    path::{Path, PathBuf},
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
         mpsc,
     },
     thread,
@@ -34,7 +34,9 @@ use tracing::{error, warn};
 use super::{
     Batch, OpenError, Store, StoreError,
     acknowledged::Acknowledged,
+    backup,
     claim::Claim,
+    compact::{self, Bounds},
     folder, outputs,
     reserve::Reserve,
     snapshot, upgrade,
@@ -43,10 +45,10 @@ use super::{
 use crate::{death::Death, state::apply, supervise::said};
 
 /// The version of the tables below, in `PRAGMA user_version`.
-const SCHEMA: u32 = 3;
+pub const SCHEMA: u32 = 3;
 
 /// Says in the file's header whose it is: `PILE`.
-const APPLICATION: u32 = 0x5049_4c45;
+pub const APPLICATION: u32 = 0x5049_4c45;
 
 const TABLES: &str = "
     CREATE TABLE events (
@@ -84,11 +86,19 @@ pub struct Sqlite {
     death: watch::Receiver<Option<Death>>,
     trouble: Trouble,
     is_tight: Arc<AtomicBool>,
+    /// Last event that was deleted.
+    compacted: Arc<AtomicU64>,
+    dir: PathBuf,
+    /// Held while a backup is made: one at a time.
+    backing_up: Arc<Mutex<()>>,
 }
 
 #[derive(Debug)]
 pub enum Request {
     Append(Arc<Batch>, oneshot::Sender<Result<(), StoreError>>),
+    /// Deletes some events up to this one; `true`: it was the last step.
+    Compact(u64, oneshot::Sender<Result<bool, StoreError>>),
+    Shrink(oneshot::Sender<Result<(), StoreError>>),
     Snapshot(u64, Vec<u8>, oneshot::Sender<Result<(), StoreError>>),
     Probe(oneshot::Sender<Result<(), StoreError>>),
     Close(oneshot::Sender<()>),
@@ -136,6 +146,8 @@ impl Sqlite {
         let (died, death) = watch::channel(None);
         let trouble = Trouble::default();
         let is_tight = Arc::new(AtomicBool::new(false));
+        let compacted = compact::compacted(&db).map_err(|cause| refused(dir, &cause))?;
+        let compacted = Arc::new(AtomicU64::new(compacted));
         let reserve =
             Reserve::open(dir, &path.with_extension("db-wal"), is_tight.clone()).map_err(unusable)?;
         let thread = Writer {
@@ -146,6 +158,7 @@ impl Sqlite {
             acknowledged,
             reserve,
             is_tight: is_tight.clone(),
+            compacted: compacted.clone(),
             died: died.clone(),
             trouble: trouble.clone(),
         };
@@ -156,10 +169,18 @@ impl Sqlite {
         };
         thread::Builder::new().name("store".into()).spawn(serve).map_err(unusable)?;
         let shared = |db| Arc::new(Mutex::new(Some(db)));
-        Ok((
-            Self { writer, reader: shared(reader), history: shared(history), death, trouble, is_tight },
-            view,
-        ))
+        let store = Self {
+            writer,
+            reader: shared(reader),
+            history: shared(history),
+            death,
+            trouble,
+            is_tight,
+            compacted,
+            dir: dir.to_owned(),
+            backing_up: Arc::default(),
+        };
+        Ok((store, view))
     }
 
     fn ask<T: Send + 'static>(
@@ -265,6 +286,55 @@ impl Store for Sqlite {
         })
     }
 
+    fn deletable(&self, bounds: Bounds) -> BoxFuture<Result<u64, StoreError>> {
+        let history = self.history.clone();
+        let read = move || {
+            let db = history.lock().unwrap_or_else(PoisonError::into_inner);
+            let Some(db) = &*db else { return Err(StoreError::Unavailable) };
+            compact::last_deletable(db, bounds).map_err(|cause| {
+                error!(error = cause, "history not measured");
+                StoreError::Unavailable
+            })
+        };
+        Box::pin(
+            async move { tokio::task::spawn_blocking(read).await.unwrap_or(Err(StoreError::Unavailable)) },
+        )
+    }
+
+    fn compact(&self, last: u64) -> BoxFuture<Result<bool, StoreError>> {
+        let answer = self.ask(|answer| Request::Compact(last, answer));
+        Box::pin(async move { answer.await.unwrap_or(Err(StoreError::Unavailable)) })
+    }
+
+    fn shrink(&self) -> BoxFuture<Result<(), StoreError>> {
+        let answer = self.ask(Request::Shrink);
+        Box::pin(async move { answer.await.unwrap_or(Err(StoreError::Unavailable)) })
+    }
+
+    fn compacted(&self) -> u64 {
+        self.compacted.load(Relaxed)
+    }
+
+    fn backup(&self) -> BoxFuture<Result<std::fs::File, StoreError>> {
+        let (dir, turn, is_tight) = (self.dir.clone(), self.backing_up.clone(), self.is_tight());
+        let make = move || {
+            let _turn = turn.lock().unwrap_or_else(PoisonError::into_inner);
+            if is_tight {
+                return Err(StoreError::Full);
+            }
+            backup::make(&dir).map_err(|cause| match cause {
+                backup::Failure::Sql(cause) => failed("backup not made", &cause),
+                backup::Failure::Io(cause) => {
+                    error!(error = %cause, "backup not made");
+                    StoreError::Unavailable
+                }
+            })
+        };
+        Box::pin(
+            async move { tokio::task::spawn_blocking(make).await.unwrap_or(Err(StoreError::Unavailable)) },
+        )
+    }
+
     fn is_tight(&self) -> bool {
         self.is_tight.load(Relaxed)
     }
@@ -285,6 +355,8 @@ impl Store for Sqlite {
 }
 
 fn prepare(db: Connection) -> rusqlite::Result<Connection> {
+    // Holds for a database that is made now: what is deleted goes back to the file system step by step.
+    db.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
     db.pragma_update(None, "journal_mode", "WAL")?;
     db.pragma_update(None, "synchronous", "FULL")?;
     // Not beside other people's files, and not on a full disk.
@@ -294,7 +366,7 @@ fn prepare(db: Connection) -> rusqlite::Result<Connection> {
     Ok(db)
 }
 
-fn version(db: &Connection) -> rusqlite::Result<u32> {
+pub fn version(db: &Connection) -> rusqlite::Result<u32> {
     db.pragma_query_value(None, "user_version", |row| row.get(0))
 }
 
@@ -311,7 +383,7 @@ fn create(db: &mut Connection) -> rusqlite::Result<()> {
 }
 
 /// The newest picture, and what happened after it.
-fn load(db: &Connection) -> Result<View, String> {
+pub fn load(db: &Connection) -> Result<View, String> {
     let text = |cause: rusqlite::Error| cause.to_string();
     let snapshot: Option<Vec<u8>> = db
         .query_one(
@@ -328,6 +400,13 @@ fn load(db: &Connection) -> Result<View, String> {
         }),
         None => View::default(),
     };
+    let compacted = compact::compacted(db).map_err(text)?;
+    if view.seq < compacted {
+        view = compact::newest_snapshot(db)?.unwrap_or_default();
+    }
+    if view.seq < compacted {
+        return Err(format!("events up to {compacted} were compacted, and the snapshot cannot be read"));
+    }
     let mut query =
         db.prepare(&format!("SELECT {EVENT} FROM events WHERE seq > ?1 ORDER BY seq")).map_err(text)?;
     let mut rows = query.query(params![view.seq.cast_signed()]).map_err(text)?;

@@ -4,7 +4,7 @@ use std::{fs, os::unix::fs::PermissionsExt, path::Path, sync::Arc};
 
 use pileus_model::{Actor, Event, Exit, Gap, Kind, Output, Owner, StreamOutput, Time, View};
 
-use super::{Batch, OpenError, Store, StoreError, open, sqlite::Sqlite};
+use super::{Batch, OpenError, Store, StoreError, backup, compact::Bounds, open, sqlite::Sqlite};
 use crate::{
     simulation::Simulation,
     state::apply,
@@ -553,4 +553,130 @@ async fn history_is_read_in_parts_by_whose_it_is() {
     }
     store.close().await;
     assert_eq!(store.events(0, 9, 9, None).await, Err(StoreError::Unavailable));
+}
+
+fn time(mut event: Event, time_ms: i64) -> Event {
+    event.time = Time(time_ms);
+    event
+}
+
+#[tokio::test]
+async fn old_events_go_where_a_snapshot_covers_them() {
+    const DAY: i64 = 24 * 60 * 60 * 1000;
+    // Bounds in days and MiB, the event of the snapshot, the last event that is deleted.
+    let cases = [
+        ("all young", 100, 1024, 100, 0),
+        ("older than ten days", 10, 1024, 100, 89),
+        ("older than ten days, half of them covered", 10, 1024, 50, 50),
+        ("no snapshot", 10, 1024, 0, 0),
+        ("none is to be kept", 0, 1024, 100, 99),
+        ("too large", 90, 0, 100, 99),
+        ("the newest megabyte", 100, 1, 100, 48),
+    ];
+    for (case, days, mib, snapshot, last) in cases {
+        let dir = tempfile::tempdir().unwrap();
+        let (store, mut view) = Sqlite::open(dir.path()).unwrap();
+        let long = "x".repeat(19_700);
+        for seq in 1..=100_u64 {
+            let alias = format!("{long}{seq}");
+            let event =
+                time(event(seq, Kind::AliasGone { alias: alias.as_str().into() }), seq.cast_signed() * DAY);
+            store.append(batch([event.clone()])).await.unwrap();
+            apply(&mut view, &event);
+            if seq == snapshot {
+                store.snapshot(Arc::new(view.clone())).await.unwrap();
+            }
+        }
+        let found = store.deletable(Bounds { days, mib }).await.unwrap();
+        assert_eq!(found, last, "{case}");
+        while !store.compact(found).await.unwrap() {}
+        assert_eq!(store.compacted(), last, "{case}");
+        let left = store.events(0, 200, 1000, None).await.unwrap();
+        assert_eq!(left.events.first().map(|event| event.seq), Some(last + 1), "{case}");
+        store.append(batch([event(101, Kind::JobSubmitted(job("1")))])).await.unwrap();
+        apply(&mut view, &event(101, Kind::JobSubmitted(job("1"))));
+        store.close().await;
+        assert_eq!(reopened(dir.path()), view, "{case}");
+        // A real gap is still found, before and after the snapshot.
+        if snapshot == 100 && last == 89 {
+            let db = rusqlite::Connection::open(dir.path().join("pileus.db")).unwrap();
+            db.execute("UPDATE snapshots SET format = 0", []).unwrap();
+            drop(db);
+            let error = Sqlite::open(dir.path()).map(drop).unwrap_err();
+            assert!(error.to_string().contains("events up to 89 were compacted"), "{error}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn space_of_deleted_events_goes_back_to_the_file_system() {
+    for is_old in [false, true] {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("pileus.db");
+        if is_old {
+            // As an older version made it.
+            drop(Sqlite::open(dir.path()).unwrap());
+            closed(dir.path());
+            let db = rusqlite::Connection::open(&path).unwrap();
+            db.execute_batch("PRAGMA auto_vacuum = NONE; PRAGMA journal_mode = DELETE; VACUUM").unwrap();
+        }
+        let (store, mut view) = Sqlite::open(dir.path()).unwrap();
+        let events =
+            (1..=2000).map(|seq| event(seq, Kind::AliasGone { alias: "x".repeat(4000).as_str().into() }));
+        let events: Vec<_> = events.collect();
+        events.iter().for_each(|event| apply(&mut view, event));
+        store.append(batch(events)).await.unwrap();
+        store.snapshot(Arc::new(view.clone())).await.unwrap();
+        while !store.compact(1900).await.unwrap() {}
+        if is_old {
+            store.shrink().await.unwrap();
+        }
+        store.close().await;
+        let size = fs::metadata(&path).unwrap().len();
+        assert!(size < 2_000_000, "{is_old}: {size}");
+        assert_eq!(reopened(dir.path()), view);
+    }
+}
+
+#[tokio::test]
+async fn a_backup_is_the_state_and_comes_back_into_an_empty_folder_alone() {
+    use std::io::Read;
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    let (store, mut view) = Sqlite::open(&at("home")).unwrap();
+    let first = event(1, Kind::JobSubmitted(job("1")));
+    apply(&mut view, &first);
+    store.append(batch([first])).await.unwrap();
+    let mut bytes = Vec::new();
+    store.backup().await.unwrap().read_to_end(&mut bytes).unwrap();
+    assert!(!at("home/pileus.backup").exists());
+    fs::write(at("file"), &bytes).unwrap();
+    fs::write(at("cut"), &bytes[..bytes.len() - 4096]).unwrap();
+    fs::write(at("text"), "not a backup").unwrap();
+    fs::write(at("nothing"), "").unwrap();
+    fs::create_dir(at("full")).unwrap();
+    fs::write(at("full/admin-token"), "x").unwrap();
+    let cases = [
+        ("cut", "new", Some("cut: ")),
+        ("text", "new", Some("not a backup of a state")),
+        ("nothing", "new", Some("not a backup of a state")),
+        ("missing", "new", Some("No such file")),
+        ("file", "home", Some("in use by another process")),
+        ("file", "full", Some("admin-token is there")),
+        ("file", "new", None),
+        ("file", "new", Some("pileus.db is there")),
+    ];
+    for (file, folder, problem) in cases {
+        let done = backup::restore(&at(file), &at(folder));
+        match (&done, problem) {
+            (Ok(seq), None) => assert_eq!(*seq, 1),
+            (Err(error), Some(problem)) => {
+                assert!(error.to_string().contains(problem), "{file} to {folder}: {error}");
+            }
+            _ => panic!("{file} to {folder}: {done:?}"),
+        }
+        assert!(!at(folder).join("pileus.backup").exists());
+    }
+    assert_eq!(reopened(&at("new")), view);
+    assert_eq!(fs::metadata(at("new/pileus.db")).unwrap().permissions().mode() & 0o777, 0o600);
 }

@@ -4,7 +4,7 @@ use std::{
     fmt,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
         mpsc,
     },
     time::Duration,
@@ -19,7 +19,7 @@ use super::{
     Batch, StoreError,
     acknowledged::Acknowledged,
     claim::Claim,
-    outputs,
+    compact, outputs,
     reserve::Reserve,
     snapshot,
     sqlite::{EVENT, Request, event, failed, owner_text},
@@ -47,6 +47,8 @@ pub struct Writer {
     pub reserve: Reserve,
     /// Set by the reserve.
     pub is_tight: Arc<AtomicBool>,
+    /// Last event that was deleted.
+    pub compacted: Arc<AtomicU64>,
     pub died: watch::Sender<Option<Death>>,
     /// Result of the last check of the folder.
     pub trouble: Trouble,
@@ -100,7 +102,22 @@ impl Writer {
                     drop(batch);
                     let _ = answer.send(done);
                 }
-                Request::Snapshot(..) if is_fenced => {}
+                Request::Snapshot(..) | Request::Compact(..) | Request::Shrink(..) if is_fenced => {}
+                Request::Compact(last, answer) => {
+                    let done = self.check().map_err(|_| StoreError::Unavailable);
+                    let done = done.and_then(|()| {
+                        let done = compact::step(&mut self.db, last);
+                        done.map_err(|cause| failed("history not compacted", &cause))
+                    });
+                    if let Ok(compacted) = compact::compacted(&self.db) {
+                        self.compacted.store(compacted, Relaxed);
+                    }
+                    let _ = answer.send(done);
+                }
+                Request::Shrink(answer) => {
+                    let done = compact::shrink(&self.db);
+                    let _ = answer.send(done.map_err(|cause| failed("file not shrunk", &cause)));
+                }
                 Request::Snapshot(seq, bytes, answer) => {
                     let done = match self.check() {
                         Ok(()) => {
