@@ -29,7 +29,8 @@ pub fn confinement(
     if let Some((key, problem)) = settings.problem(&hidden) {
         report.push(config.local().wrong(key, problem));
     }
-    Some(Confinement { settings, hidden, kernel: Kernel::probe() })
+    // The ports are those that are really bound: a start adds them.
+    Some(Confinement { settings, hidden, kernel: Kernel::probe(), closed_ports: Vec::new() })
 }
 
 /// Real paths of what no job may read: the state folder, folders and files that are not for all users.

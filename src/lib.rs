@@ -91,6 +91,8 @@ pub struct Checked {
     pub options: Options,
     /// All files that were read, or would have been, if they were there.
     pub paths: Vec<PathBuf>,
+    /// `true` for each server of the plan with an app that does not authenticate its callers.
+    pub open: Vec<bool>,
     /// Of each server of the plan that speaks TLS.
     pub keys: Vec<Option<serve::Keys>>,
 }
@@ -193,6 +195,7 @@ pub fn check(options: &Options, report: &mut Report) -> Option<Checked> {
     report.extend(deps.watched.warnings());
     let (scheduler, credentials) = (scheduler?, credentials?);
     let confinement = confinement::confinement(&config, &credentials, &paths, &options, report)?;
+    let open = paste::open_servers(&plan, catalog);
     Some(Checked {
         config,
         scheduler,
@@ -206,6 +209,7 @@ pub fn check(options: &Options, report: &mut Report) -> Option<Checked> {
         host,
         options,
         paths,
+        open,
         keys,
     })
 }
@@ -301,7 +305,13 @@ impl Checked {
     }
 
     /// Starts the engine in a state folder, which it owns from here on.
-    pub async fn start_engine(&self, state: &Path, clock: Arc<dyn Clock>) -> Result<Running, StartError> {
+    /// `closed_ports` are the ports of the servers that do not authenticate their callers.
+    pub async fn start_engine(
+        &self,
+        state: &Path,
+        clock: Arc<dyn Clock>,
+        closed_ports: Vec<u16>,
+    ) -> Result<Running, StartError> {
         let config = pileus_engine::Config {
             state_dir: state.to_path_buf(),
             store: self.config.store.value.clone(),
@@ -311,7 +321,7 @@ impl Checked {
             cloud_aliases: self.config.cloud_aliases.as_ref().map(|said| said.value.clone()),
             user_limits: self.config.user_limits.as_ref().map(|said| said.value.clone()),
             credentials: self.credentials.clone(),
-            confinement: self.confinement.clone(),
+            confinement: Confinement { closed_ports, ..self.confinement.clone() },
         };
         let drivers = drivers(&config, clock.clone());
         pileus_engine::start(config, clock, drivers).await
@@ -339,12 +349,12 @@ impl Checked {
         if report.errors() > 0 || built.len() != self.plan.servers.len() {
             return Err(report);
         }
-        let keys = self.keys.iter().cloned();
-        let answering = |(server, keys): (paste::BuiltServer, _)| {
+        let kinds = self.keys.iter().cloned().zip(self.open.iter().copied());
+        let answering = |(server, (keys, open)): (paste::BuiltServer, _)| {
             let paste::BuiltServer { app, timed, counts, .. } = server;
-            Answering { app, timed, counts, keys }
+            Answering { app, timed, counts, keys, open }
         };
-        Ok(built.into_iter().zip(keys).map(answering).collect())
+        Ok(built.into_iter().zip(kinds).map(answering).collect())
     }
 }
 

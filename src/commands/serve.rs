@@ -83,7 +83,9 @@ async fn start(checked: Checked, options: &Options) -> u8 {
     // Before the first signal can come: one that comes while the engine starts is not lost.
     let Ok(mut stop) = Stop::new() else { return fail(SOFTWARE, "signals cannot be heard") };
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let running = match checked.start_engine(options.state(), clock.clone()).await {
+    let open = bound.iter().zip(&checked.open).filter(|(_, open)| **open);
+    let closed_ports = open.filter_map(|(listener, _)| listener.address.port()).collect();
+    let running = match checked.start_engine(options.state(), clock.clone(), closed_ports).await {
         Ok(running) => running,
         Err(error) => return fail(code(&error), &error.to_string()),
     };

@@ -49,6 +49,7 @@ static METRICS: &[(Metric, Fill)] = &[
     (metric("pileus_connections_open", Gauge, &["server"], "Connections that are open."), connections_open),
     (metric("pileus_connections_over_limit_total", Counter, &["server", "limit"], "Connections above a limit, answered 503 or closed, by the setting that is the limit."), over_limit),
     (metric("pileus_connections_dropped_total", Counter, &["server"], "Connections above a limit and above overflow_connections: closed without an answer."), dropped),
+    (metric("pileus_job_connections_refused_total", Counter, &["server"], "Connections of jobs of this host to a server that does not authenticate its callers: closed."), refused_jobs),
     (metric("pileus_request_duration_seconds", Histogram, &["server"], "Time until the answer begins, of a sample: one of time_one_in requests."), request_duration),
     (metric("pileus_filter_duration_seconds", Histogram, &["pipeline", "filter"], "Time in a filter or app without those below it, of a sample: one of time_one_in requests."), filter_duration),
     (metric("pileus_reloads_total", Counter, &["result"], "Times that the files were read again: success, or failure, which changed nothing."), reloads),
@@ -129,6 +130,12 @@ fn over_limit(metric: &Metric, from: &Sources, text: &mut Text) {
 fn dropped(metric: &Metric, from: &Sources, text: &mut Text) {
     for (server, counts) in from.host.metrics.servers.all() {
         text.sample(metric, &[&server], counts.dropped());
+    }
+}
+
+fn refused_jobs(metric: &Metric, from: &Sources, text: &mut Text) {
+    for (server, counts) in from.host.metrics.servers.all() {
+        text.sample(metric, &[&server], counts.refused_jobs());
     }
 }
 

@@ -47,6 +47,7 @@ pub struct ServerCounts {
     closed: AtomicU64,
     over_limit: [AtomicU64; Limit::ALL.len()],
     dropped: AtomicU64,
+    jobs: AtomicU64,
     /// From the first stage until there was an answer, in requests that were timed.
     pub times: Arc<Stage>,
 }
@@ -61,6 +62,7 @@ impl ServerCounts {
             closed: AtomicU64::default(),
             over_limit: Default::default(),
             dropped: AtomicU64::default(),
+            jobs: AtomicU64::default(),
             times: Arc::new(Stage::new(clock)),
         }
     }
@@ -96,6 +98,16 @@ impl ServerCounts {
     /// Counts a connection that is closed at once.
     pub fn drop_connection(&self) {
         self.dropped.fetch_add(1, Relaxed);
+    }
+
+    /// Counts a connection of a job that is refused.
+    pub fn refuse_job(&self) {
+        self.jobs.fetch_add(1, Relaxed);
+    }
+
+    /// Connections of jobs that were refused.
+    pub fn refused_jobs(&self) -> u64 {
+        self.jobs.load(Relaxed)
     }
 
     /// Connections above each limit.

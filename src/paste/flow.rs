@@ -48,6 +48,18 @@ pub fn check(plan: &Plan, orphans: &[(AppId, Place)], catalog: &Catalog, report:
     }
 }
 
+/// Returns, for each server of a plan, `true` if an app is reached without a filter that authenticates callers.
+pub fn open_servers(plan: &Plan, catalog: &Catalog) -> Vec<bool> {
+    let mut report = Report::default();
+    let open = plan.servers.iter().map(|server| {
+        let (seen, open) = (BTreeSet::new(), BTreeSet::new());
+        let mut walk = Walk { plan, catalog, report: &mut report, seen, open };
+        walk.app(server.app, &server.app_place, Facts::default(), false);
+        !walk.open.is_empty()
+    });
+    open.collect()
+}
+
 /// Another host may call what asks nobody who he is.
 fn unauthenticated(server: &ServerPlan, catalog: &Catalog, open: &BTreeSet<&str>) -> Diagnostic {
     let open: Vec<_> = open.iter().collect();

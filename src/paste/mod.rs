@@ -72,6 +72,7 @@ pub use build::{BuiltServer, build};
 pub use check::{Catalog, Strategy, check};
 pub(crate) use describe::short;
 pub use describe::{describe, to_dot, to_json, way_to_json};
+pub use flow::open_servers;
 pub use interpolate::Environment;
 pub use listen::Listen;
 pub(crate) use parse::whole_table;

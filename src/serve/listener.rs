@@ -25,7 +25,7 @@ use super::{
     edge::{self, Line},
     guard::{Busy, Guard, Patience},
     http1::{HeadLimits, Http1Stream, RAW_HEAD},
-    overflow,
+    job_peers, overflow,
     slots::{Slot, Slots},
     socket::{Socket, Stream},
     tls,
@@ -127,6 +127,11 @@ impl Bound {
                     continue;
                 }
             };
+            if front.load().answering.open && job_peers::is_job(&stream, peer) {
+                front.load().answering.counts.refuse_job();
+                debug!(server = self.name, %peer, "connection of a job refused");
+                continue;
+            }
             let limit = match slots.take(peer, settings.max_connections.get(), settings.per_address()) {
                 Ok(slot) => {
                     connections.spawn(connection(

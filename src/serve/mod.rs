@@ -11,6 +11,7 @@ mod glance;
 mod guard;
 mod http1;
 mod incoming;
+mod job_peers;
 mod listener;
 mod overflow;
 mod slots;
@@ -80,6 +81,8 @@ pub struct Answering {
     pub counts: Arc<ServerCounts>,
     /// Of a listener that speaks TLS.
     pub keys: Option<Keys>,
+    /// `true` if an app of it does not authenticate its callers: jobs of this host are refused.
+    pub open: bool,
 }
 
 /// Starts to accept on all of them, each with what answers there.

@@ -89,3 +89,52 @@ fn files(place: &Place, root: bool) {
         assert_eq!(said.ends_with("could\n"), succeeds, "root: {root}: {script}: {said}");
     }
 }
+
+#[test]
+fn a_job_reaches_no_port_that_asks_for_no_token() {
+    ports(&Place::quick(30), is_root());
+}
+
+#[test]
+fn a_job_reaches_no_port_that_asks_for_no_token_without_root() {
+    if is_root() {
+        ports(&Place::quick(30).without_root(), false);
+    }
+}
+
+fn ports(place: &Place, root: bool) {
+    let kernel = Kernel::probe();
+    eprintln!("root: {root}, {kernel:?}");
+    if !root && kernel.landlock < 4 {
+        return eprintln!(
+            "this Landlock denies no connections: nothing protects the ports of a service without root"
+        );
+    }
+    let server = place.serve();
+    let (api, info, admin) = (server.api, server.info, server.admin);
+    let (host, port) = (admin.ip(), admin.port());
+    let curl = "curl -s -o /dev/null -w '%{http_code}' --max-time 10";
+    let disable = "PUT /clouds/local?action=disable HTTP/1.1\\r\\nHost: x\\r\\nContent-Length: 0\\r\\n\\r\\n";
+    // Command of a job, what it prints.
+    let cases = [
+        (format!("{curl} -X PUT {admin}/clouds/local -d action=disable"), "000"),
+        (format!("{curl} --interface 127.0.0.9 -X PUT {admin}/clouds/local -d action=disable"), "000"),
+        (format!("{curl} {info}/vms"), "000"),
+        // Closed before it is accepted: it has no owner any more.
+        (
+            format!(
+                "for n in 1 2 3; do bash -c 'exec 3<>/dev/tcp/{host}/{port} && printf \"{disable}\" >&3' 2>/dev/null; done; echo sent"
+            ),
+            "sent\n",
+        ),
+        (format!("{curl} {api}/v2/default/jobs"), "401"),
+    ];
+    for (script, prints) in cases {
+        let said = output(&server, &script);
+        assert_eq!(said, prints, "root: {root}: {script}");
+        let cloud = server.get("/v2/default/clouds/local").json()["cloud"]["enabled"].clone();
+        assert_eq!(cloud, true, "root: {root}: {script}");
+    }
+    assert_eq!(server.info("/vms").status, 200, "the ports answer others");
+    assert_eq!(server.admin("PUT", "/clouds/local", "action=disable").text, "Cloud: local disabled.");
+}

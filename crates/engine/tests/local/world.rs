@@ -180,7 +180,7 @@ impl World {
             worker_exe: std::env::current_exe().unwrap(),
             output_max: OUTPUT_MAX,
             worker_timeout: WORKER_TIMEOUT,
-            confinement: Confinement { settings, hidden: Vec::new(), kernel: self.kernel },
+            confinement: Confinement { settings, kernel: self.kernel, ..Confinement::default() },
         };
         let started = Local::start(config, self.desk.clone(), Arc::new(self.clock.clone()));
         self.runtime.block_on(started).unwrap()

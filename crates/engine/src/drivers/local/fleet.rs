@@ -49,6 +49,8 @@ const END_LOOKS: u32 = 250;
 const NOTHING_LOOKS: u32 = 3;
 /// Signs of life within the time-out of a worker: one that is late or lost does not end its VM.
 const SIGNS: u64 = 3;
+/// First version of Landlock that denies connections by TCP: Linux 6.7.
+const LANDLOCK_PORTS: u8 = 4;
 /// Looks at all of `/proc` at a time.
 const SCANS: usize = 2;
 
@@ -166,6 +168,7 @@ impl Fleet {
             lease_s: LEASE.as_secs(),
             alive_s: (self.worker_timeout.as_secs() / SIGNS).clamp(1, wire::ALIVE_S),
             sandbox: self.sandbox(user.is_some()),
+            closed_ports: self.closed_ports(user.is_some()),
         };
         let folder = self.state.lay_out(&orders, &self.home())?;
         folder::remove_file(&folder.join(PID))?;
@@ -183,9 +186,15 @@ impl Fleet {
         command.spawn()
     }
 
+    /// Ports that jobs may not connect to. Callers with a user of their own are refused by the listener.
+    fn closed_ports(&self, own_user: bool) -> Vec<u16> {
+        let enforced = !own_user && self.confinement.kernel.landlock >= LANDLOCK_PORTS;
+        if enforced { self.confinement.closed_ports.clone() } else { Vec::new() }
+    }
+
     /// Files and processes that jobs may reach. `None`: this kernel has no Landlock.
     fn sandbox(&self, own_user: bool) -> Option<Sandbox> {
-        let Confinement { settings, hidden, kernel } = &self.confinement;
+        let Confinement { settings, hidden, kernel, .. } = &self.confinement;
         (kernel.landlock > 0).then(|| Sandbox {
             landlock: kernel.landlock,
             readable: settings.readable.clone(),

@@ -70,6 +70,9 @@ pub(super) struct Orders {
     /// Files and processes that its jobs may reach. `None`: all that its user may reach.
     #[serde(default)]
     pub(super) sandbox: Option<Sandbox>,
+    /// TCP ports that it and its jobs may not connect to.
+    #[serde(default)]
+    pub(super) closed_ports: Vec<u16>,
 }
 
 fn alive_s() -> u64 {

@@ -29,6 +29,7 @@ mod session;
 mod settings;
 mod silence;
 mod users;
+pub mod vm_users;
 mod wire;
 pub mod worker;
 
@@ -77,6 +78,9 @@ pub struct Confinement {
     pub hidden: Vec<PathBuf>,
     /// Features of the kernel that are used.
     pub kernel: Kernel,
+    /// TCP ports of the service that do not authenticate their callers. Jobs of VMs without a user of their own do
+    /// not reach them, where the kernel can deny it.
+    pub closed_ports: Vec<u16>,
 }
 
 /// The driver.

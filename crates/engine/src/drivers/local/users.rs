@@ -23,11 +23,11 @@ use super::{
 };
 
 /// Where users are taken.
-const WIDE: Range<u32> = 2_100_000_000..2_101_000_000;
+pub(super) const WIDE: Range<u32> = 2_100_000_000..2_101_000_000;
 /// Where they are taken if root is one of a container that maps no more than 65536 users.
-const NARROW: Range<u32> = 60_706..61_184;
+pub(super) const NARROW: Range<u32> = 60_706..61_184;
 
-const TAKEN: &str = "/run/pileus-users";
+pub(super) const TAKEN: &str = "/run/pileus-users";
 /// Folders in which anybody may leave something.
 const COMMON: [&str; 3] = ["/tmp", "/var/tmp", "/dev/shm"];
 

@@ -12,6 +12,7 @@
 mod job;
 mod launch;
 mod link;
+mod ports;
 mod setup;
 mod storage;
 mod stream;

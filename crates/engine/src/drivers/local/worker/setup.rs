@@ -22,7 +22,7 @@ use nix::{
     unistd::{self, Gid, Pid, Uid},
 };
 
-use super::note;
+use super::{note, ports};
 use crate::drivers::local::{
     folder::{self, CURRENT, JOBS, LOCK, ORDERS, Orders, PID, RESULTS, SECRET},
     process::Process,
@@ -93,6 +93,9 @@ pub(super) fn enter(folder: &Path) -> io::Result<Option<Ready>> {
     let jobs = doing("find the jobs' folder", fs::canonicalize(JOBS))?;
     if let Some(user) = orders.user {
         doing("become the VM's user", become_user(user))?;
+    }
+    if !orders.closed_ports.is_empty() {
+        doing("close ports", ports::close(&orders.closed_ports))?;
     }
     let number = doing("look at former jobs", former_jobs())?;
     doing("reach the jobs' folder", fs::metadata(&jobs))?;
