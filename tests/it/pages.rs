@@ -358,5 +358,8 @@ fn the_page_on_systemd_shows_the_shipped_files() {
         return;
     };
     let said = String::from_utf8_lossy(&verify.stderr);
+    // A setting of systemd 254, which older ones ignore.
+    let newer = "Unknown key 'DelegateSubgroup'";
+    let said: String = said.lines().filter(|line| !line.contains(newer)).collect();
     assert!(verify.status.success() && !said.contains("units/pileus"), "{said}");
 }
