@@ -104,6 +104,9 @@ fn told(it: &Value) -> String {
     };
     let part = |key: &str| it["share"][key].as_f64().unwrap_or_default() * 100.0;
     let mut out = format!("Job {} is {}. {}\n\n", text("job"), text("state"), text("why"));
+    if it["remedy"].is_string() {
+        writeln!(out, "  help: {}\n", text("remedy")).ok();
+    }
     if it["queue"].is_object() {
         let (position, length) = (&it["queue"]["position"], &it["queue"]["length"]);
         let whose =
@@ -153,6 +156,7 @@ mod tests {
     fn people_read_the_sentence_first() {
         let it = json!({
             "job": "j-1", "state": "new", "why": "It waits: every cloud that could run it is full.", "seq": 9,
+            "remedy": "Allow one more VM on cloud b.",
             "clouds": [
                 {"cloud": "a", "fits": true, "failed": null, "detail": null},
                 {"cloud": "b", "fits": false, "failed": "slots_free", "detail": "all of its 2 slots are taken"},
@@ -167,6 +171,8 @@ mod tests {
         });
         let wanted = "\
 Job j-1 is new. It waits: every cloud that could run it is full.
+
+  help: Allow one more VM on cloud b.
 
   queue      2 of 7 of the jobs of its user and type that want a VM
   share      has 25.0 % of all VMs, should have 50.0 %: -25.0

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use pileus_model::{Job, Name, OrdMap, Time, View, Vm};
+use pileus_model::{Job, JobIndex, Name, OrdMap, Time, View, Vm};
 
 use crate::timeline::moved;
 
@@ -11,6 +11,7 @@ use crate::timeline::moved;
 pub fn move_times(view: &mut View, by_ms: i64, since: Option<Time>, now: Time) {
     let step = Step { by_ms, since, now };
     view.jobs = each(&view.jobs, |job: &mut Job| step.job(job));
+    view.index = JobIndex::of(view.jobs.values());
     view.vms = each(&view.vms, |vm: &mut Vm| step.vm(vm));
     view.keys = each(&view.keys, |key| step.past(&mut key.since));
     view.tokens = each(&view.tokens, |token| step.past(&mut token.created));

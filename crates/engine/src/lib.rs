@@ -4,6 +4,8 @@
 //! the floors above. Inside, every change takes one way: work for the writer → [`decide`] or
 //! the like → events → durable → [`apply`] → published → answered.
 
+#[cfg(test)]
+mod bounded_wait;
 mod change;
 mod clock;
 mod clock_set;

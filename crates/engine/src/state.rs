@@ -9,8 +9,8 @@ use std::{
 };
 
 use pileus_model::{
-    BlockedCloud, BootFailure, CloudHealth, Event, FAILED_STARTS_MAX, ImageRecord, Job, JobState, Kind, Name,
-    Proxy, RunTimes, Size, Time, UsedKey, View, Vm, VmState,
+    BlockedCloud, BootFailure, CloudHealth, Event, FAILED_STARTS_MAX, ImageRecord, Job, JobPlace, JobState,
+    Kind, Name, Proxy, RunTimes, Size, Time, UsedKey, View, Vm, VmState, reason::VM_LOST,
 };
 
 use crate::{clock_set::move_times, hub::lock};
@@ -91,7 +91,7 @@ pub fn apply(view: &mut View, event: &Event) {
         }),
         Kind::BootFailed { vm: _, job, image, failure, blocked_until, banned_until } => {
             if let Some(job) = job {
-                with(&mut view.jobs, job, |job| boot_failed(job, failure, *blocked_until, *banned_until));
+                with_job(view, job, |job| boot_failed(job, failure, *blocked_until, *banned_until));
             }
             cloud_failed(view, failure, image.as_ref());
             if let Some(image) = image.as_ref().filter(|_| failure.fault.is_of_the_vm()) {
@@ -100,14 +100,17 @@ pub fn apply(view: &mut View, event: &Event) {
         }
         Kind::VmGone { vm, why } => vm_gone(view, vm, why),
         Kind::JobSubmitted(job) => {
-            view.jobs.insert(job.id.clone(), Arc::new(job_sharing(job.clone())));
+            forget_job(view, &job.id);
+            let job = Arc::new(job_sharing(job.clone()));
+            view.index.add(&job.id, JobPlace::of(&job));
+            view.jobs.insert(job.id.clone(), job);
         }
-        Kind::JobScheduled { job, vm: _ } => with(&mut view.jobs, job, |job| {
+        Kind::JobScheduled { job, vm: _ } => with_job(view, job, |job| {
             (job.state, job.reason) = (JobState::Scheduled, None);
         }),
         Kind::JobStarted { job, vm } => job_started(view, job, vm, now),
         Kind::JobFinished { job, exit, times } => {
-            with(&mut view.jobs, job, |job| {
+            with_job(view, job, |job| {
                 (job.state, job.reason) = (JobState::Complete, None);
                 (job.finished, job.exit) = (Some(now), Some(*exit));
                 if let Some(RunTimes { started, finished }) = *times {
@@ -122,13 +125,13 @@ pub fn apply(view: &mut View, event: &Event) {
         Kind::JobReturned { job, vm, error } => job_returned(view, job, vm, error, now),
         Kind::JobState { job, state, reason } => {
             let _ = leave_vm(view, job, now, now);
-            with(&mut view.jobs, job, |job| {
+            with_job(view, job, |job| {
                 (job.state, job.reason) = (*state, reason.clone());
                 job.finished = state.is_final().then_some(now);
             });
         }
-        Kind::JobReason { job, reason } => with(&mut view.jobs, job, |job| job.reason.clone_from(reason)),
-        Kind::JobsForgotten { jobs } => jobs.iter().for_each(|job| drop(view.jobs.remove(job))),
+        Kind::JobReason { job, reason } => with_job(view, job, |job| job.reason.clone_from(reason)),
+        Kind::JobsForgotten { jobs } => jobs.iter().for_each(|job| forget_job(view, job)),
         Kind::AliasSet { alias, clouds } => {
             view.aliases.insert(alias.clone(), clouds.as_slice().into());
             belongs(&mut view.file_aliases, alias, &event.by.user);
@@ -212,6 +215,22 @@ fn with<T: Clone>(map: &mut imbl::OrdMap<Name, Arc<T>>, key: &str, change: impl 
     }
 }
 
+/// Changes one job, and moves it in the index.
+fn with_job(view: &mut View, id: &str, change: impl FnOnce(&mut Job)) {
+    let View { jobs, index, .. } = view;
+    if let Some(it) = jobs.get_mut(id) {
+        let before = JobPlace::of(it);
+        change(Arc::make_mut(it));
+        index.shift(&it.id, &before, JobPlace::of(it));
+    }
+}
+
+fn forget_job(view: &mut View, id: &str) {
+    if let Some(job) = view.jobs.remove(id) {
+        view.index.remove(&job.id, &JobPlace::of(&job));
+    }
+}
+
 /// Changes a key that was used; from now on, where it is new.
 fn with_key(view: &mut View, key: &Name, request: &Name, event: &Event, change: impl FnOnce(&mut UsedKey)) {
     if !view.keys.contains_key(key) {
@@ -253,17 +272,17 @@ fn vm_gone(view: &mut View, vm: &str, why: &str) {
     with(&mut view.clouds, &vm.cloud, |cloud| cloud.used = minus(cloud.used, vm.size()));
     let Some(job) = &vm.job else { return };
     let broke = matches!(vm.state, VmState::Error | VmState::Shutdown);
-    with(&mut view.jobs, job, |job| {
+    with_job(view, job, |job| {
         job.state = JobState::New;
         job.breakages = job.breakages.saturating_add(u32::from(broke));
-        job.reason = Some(format!("its VM was lost: {why}"));
+        job.reason = Some(format!("{VM_LOST}{why}"));
         (job.vm, job.cloud) = (None, None);
     });
 }
 
 fn job_started(view: &mut View, job: &Name, vm: &str, now: Time) {
     let Some(on) = view.vms.get(vm).map(|vm| (vm.id.clone(), vm.cloud.clone())) else { return };
-    with(&mut view.jobs, job, |it: &mut Job| {
+    with_job(view, job, |it: &mut Job| {
         (it.state, it.reason) = (JobState::Running, None);
         (it.started, it.finished, it.exit) = (Some(now), None, None);
         (it.vm, it.cloud) = (Some(on.0), Some(on.1));
@@ -317,7 +336,7 @@ fn job_ended(view: &mut View, vm: &str) {
 }
 
 fn job_returned(view: &mut View, job: &Name, vm: &Name, error: &str, now: Time) {
-    with(&mut view.jobs, job, |job| {
+    with_job(view, job, |job| {
         job.state = JobState::New;
         job.reason = Some(format!("VM {vm} could not start it: {error}"));
         (job.vm, job.cloud) = (None, None);

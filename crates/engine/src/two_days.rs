@@ -11,7 +11,6 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    env,
     panic::{AssertUnwindSafe, catch_unwind},
     path::Path,
     sync::{
@@ -40,7 +39,7 @@ use crate::{
         cleanup::cleanup_without,
         plan::{Intent, plan_without},
     },
-    simulation::{Random, check},
+    simulation::{Random, check, seeds},
     store::{Batch, Store, sqlite::Sqlite},
     testing,
     timeline::{Timeline, moved},
@@ -694,14 +693,6 @@ fn live(seed: u64) -> BTreeMap<&'static str, usize> {
     world.figures
 }
 
-fn seeds() -> Vec<u64> {
-    let said = |name| env::var(name).ok().map(|text| text.parse::<u64>().expect("a number"));
-    match said("PILEUS_SEED") {
-        Some(seed) => vec![seed],
-        None => (0..said("PILEUS_SEEDS").unwrap_or(FEW)).collect(),
-    }
-}
-
 fn live_all(seeds: &[u64]) {
     let next = AtomicU64::new(0);
     let lives = |_| {
@@ -730,7 +721,7 @@ fn live_all(seeds: &[u64]) {
 
 #[test]
 fn two_days_go_well() {
-    live_all(&seeds());
+    live_all(&seeds(FEW));
 }
 
 #[test]

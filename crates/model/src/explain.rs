@@ -13,6 +13,8 @@ pub struct Explanation {
     pub state: JobState,
     /// In one sentence.
     pub why: String,
+    /// One change that would start it, in the imperative; `None`: it does not wait, or its turn comes by itself.
+    pub remedy: Option<String>,
     /// The last event that was looked at.
     pub seq: u64,
     /// Every cloud, in the order of the configuration.

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use imbl::{OrdMap, OrdSet};
 
-use crate::{Cloud, CloudHealth, ImageRecord, Job, Name, Proxies, Token, UsedKey, Vm};
+use crate::{Cloud, CloudHealth, ImageRecord, Job, JobIndex, Name, Proxies, Token, UsedKey, Vm};
 
 /// The state after an event. The engine folds events into it; everybody else reads.
 ///
@@ -19,6 +19,8 @@ pub struct View {
     pub vms: OrdMap<Name, Arc<Vm>>,
     /// Jobs by id.
     pub jobs: OrdMap<Name, Arc<Job>>,
+    /// The same jobs by what the scheduler does with them.
+    pub index: JobIndex,
     /// Aliases by name.
     pub aliases: OrdMap<Name, Arc<[String]>>,
     /// The most VMs of a user.

@@ -4,7 +4,7 @@
 
 use pileus_sdk::{
     Links, at, at_opt, base64,
-    model::{Exit, Gap, Job, JobDefaults, JobSpec, JobState, Name, Output, StreamOutput, Time},
+    model::{Exit, Gap, Job, JobDefaults, JobSpec, JobState, Name, Output, StreamOutput, Time, View},
     serde::{Deserialize, Serialize},
 };
 
@@ -77,7 +77,7 @@ pub struct Full<'a> {
 }
 
 impl<'a> Full<'a> {
-    pub fn new(job: &'a Job, collection: &'a str) -> Self {
+    pub fn new(view: &'a View, job: &'a Job, collection: &'a str) -> Self {
         let (exit_code, signal) = end(job);
         Self {
             id: &job.id,
@@ -94,7 +94,7 @@ impl<'a> Full<'a> {
             keep_alive_s: job.keep_alive_s,
             target_clouds: &job.target_clouds,
             state: job.state,
-            reason: job.reason.as_deref(),
+            reason: view.reason_of(job),
             submitted: job.submitted,
             started: job.started,
             finished: job.finished,

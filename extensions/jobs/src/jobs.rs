@@ -31,16 +31,22 @@ impl Jobs {
     /// `{"jobs": [{…}]}`, each as `show` has it.
     pub async fn detail(self: Arc<Self>, call: Call) -> Result<Reply, Fault> {
         let (view, collection) = (self.engine.view(), call.collection("jobs"));
-        cut(&call, &view)?.map(|job| Full::new(job, &collection)).reply(&call, "jobs")
+        cut(&call, &view)?.map(|job| Full::new(&view, job, &collection)).reply(&call, "jobs")
     }
 
     /// `{"job": {…}}`.
     pub async fn show(self: Arc<Self>, call: Call) -> Result<Reply, Fault> {
         let (view, scope) = (self.engine.view(), Scope::of(&call, ALL)?);
         let job = find(&view, &scope, &call.id())?;
-        self.shown.reply(&call, job, || {
-            Reply::member(StatusCode::OK, "job", &Full::new(job, &call.collection("jobs")))
-        })
+        let write = || {
+            let collection = call.collection("jobs");
+            Reply::member(StatusCode::OK, "job", &Full::new(&view, job, &collection))
+        };
+        match job.state {
+            // The reason of a job that waits depends on other jobs.
+            JobState::New => write(),
+            _ => self.shown.reply(&call, job, write),
+        }
     }
 
     /// 202 with the whole job. 403: for another user than the caller, who may not.
@@ -57,7 +63,7 @@ impl Jobs {
         let job = find(&receipt.view, &Scope::Project((*project).into()), &receipt.id)?;
         let collection = call.collection("jobs");
         let href = Links { collection: &collection, id: &job.id }.href();
-        let reply = Reply::member(StatusCode::ACCEPTED, "job", &Full::new(job, &collection))?;
+        let reply = Reply::member(StatusCode::ACCEPTED, "job", &Full::new(&receipt.view, job, &collection))?;
         Ok(reply.header(header::LOCATION, &href))
     }
 

@@ -471,6 +471,7 @@ async fn a_project_is_told_why_its_own_jobs_wait() {
             job: job.into(),
             state: JobState::New,
             why: "It waits: every cloud that could run it is full.".into(),
+            remedy: Some("Allow one more VM on cloud a.".into()),
             seq: 7,
             clouds: vec![CloudTest {
                 cloud: "a".into(),

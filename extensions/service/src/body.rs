@@ -3,7 +3,7 @@
 use pileus_sdk::{
     at, at_opt,
     host::{LoadedFile, Process, Reload, Reloads},
-    model::{Beat, BootFailure, ImageRecord, Job, Shares, Time, TypeShare},
+    model::{Beat, BootFailure, ImageRecord, Job, Shares, Time, TypeShare, View},
     serde::{Deserialize, Serialize},
 };
 
@@ -174,13 +174,13 @@ pub struct JobFailed<'a> {
 }
 
 impl<'a> JobFailed<'a> {
-    pub fn new(job: &'a Job) -> Self {
+    pub fn new(view: &'a View, job: &'a Job) -> Self {
         Self {
             id: &job.id,
             project_id: &job.project,
             user: &job.user,
             state: job.state.as_str(),
-            reason: job.reason.as_deref(),
+            reason: view.reason_of(job),
             banned_until: job.banned_until,
             boots: job.failures.iter().map(BootFailed::new).collect(),
         }

@@ -51,7 +51,7 @@ impl Service {
     /// `{"failures": {"jobs": […], "images": […]}}`.
     pub async fn failures(self: Arc<Self>, _: Call) -> Result<Reply, Fault> {
         let view = self.deps.engine.view();
-        let jobs = failed_jobs(&view).map(|job| JobFailed::new(job)).collect();
+        let jobs = failed_jobs(&view).map(|job| JobFailed::new(&view, job)).collect();
         let images = failing_images(&view).flat_map(|(cloud, images)| {
             images.into_iter().map(|(image, record)| ImageFails::new(cloud, image, record))
         });

@@ -1,12 +1,12 @@
 //! Reconcilers that only think: from the view to changes, which go to the writer.
 
-use std::{num::NonZeroU64, sync::Arc};
+use std::{num::NonZeroU64, sync::Arc, time::Duration};
 
 use pileus_model::View;
 use tokio_util::sync::CancellationToken;
 use tracing::error;
 
-use super::Pace;
+use super::{Cost, Pace, thread_time};
 use crate::{
     change::Change,
     hub::{Hub, RECONCILERS},
@@ -55,29 +55,36 @@ pub async fn run(hub: Arc<Hub>, decider: Decider, stop: CancellationToken) {
     loop {
         pace.begin();
         let view = hub.view.load_full();
-        let looked_at = view.jobs.len() + view.vms.len();
-        let error = cycle(&hub, view, decider).await.err();
+        let size = view.jobs.len() + view.vms.len();
+        let done = cycle(&hub, view, decider).await;
+        let (took, error) = (done.as_ref().copied().unwrap_or_default(), done.err());
         if let Some(error) = &error {
             error!(reconciler = RECONCILERS[which], error, "cycle failed");
         }
         hub.beat(which, error.clone());
-        if !pace.next(looked_at, error.is_some()).await {
+        if !pace.next(Cost { size, took }, error.is_some()).await {
             return;
         }
     }
 }
 
-async fn cycle(hub: &Arc<Hub>, view: Arc<View>, decider: Decider) -> Result<(), String> {
+/// Runs a cycle; answers with the processor time that its thoughts took.
+async fn cycle(hub: &Arc<Hub>, view: Arc<View>, decider: Decider) -> Result<Duration, String> {
     let Decider { which, by, think, .. } = decider;
     let thinker = hub.clone();
     // A long thought must not keep a request waiting, nor a panic end the reconciler.
-    let thought = tokio::task::spawn_blocking(move || think(&thinker, &view)).await;
+    let thought = tokio::task::spawn_blocking(move || {
+        let began = thread_time();
+        let changes = think(&thinker, &view);
+        (changes, thread_time().saturating_sub(began))
+    });
+    let thought = thought.await;
     hub.health.panicked(which, thought.is_err());
-    let changes = thought.map_err(|panicked| panicked.to_string())?;
-    if changes.is_empty() {
-        return Ok(());
+    let (changes, took) = thought.map_err(|panicked| panicked.to_string())?;
+    if !changes.is_empty() {
+        hub.change(by, changes).await.map_err(|refusal| refusal.to_string())?;
     }
-    hub.change(by, changes).await.map(drop).map_err(|refusal| refusal.to_string())
+    Ok(took)
 }
 
 fn schedule(hub: &Hub, view: &View) -> Vec<Change> {

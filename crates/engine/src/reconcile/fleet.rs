@@ -16,8 +16,9 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use super::{
-    Pace,
+    Cost, Pace,
     agent::{Agent, Todo},
+    thread_time,
 };
 use crate::{
     fleet::{Slot, within},
@@ -45,11 +46,13 @@ pub async fn run(hub: Arc<Hub>, stop: CancellationToken) {
     loop {
         pace.begin();
         let view = hub.view.load_full();
+        let began = thread_time();
         let problems = poller.cycle(&view);
+        let cost = Cost { size: view.vms.len(), took: thread_time().saturating_sub(began) };
         hub.beat(WHICH, (!problems.is_empty()).then(|| problems.join("; ")));
         hub.health.panicked(WHICH, false);
         let next = tokio::select! {
-            next = pace.next(view.vms.len(), false) => next,
+            next = pace.next(cost, false) => next,
             // A sweep's gate is open again, or a driver is there: agents go on.
             Some(ended) = poller.aside.join_next() => {
                 if let Err(panicked) = ended {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 use tracing::error;
 
-use super::Pace;
+use super::{Cost, Pace};
 use crate::{
     change::Change,
     hub::{Hub, RECONCILERS},
@@ -34,7 +34,7 @@ pub async fn run(hub: Arc<Hub>, stop: CancellationToken) {
         }
         hub.beat(WHICH, (!problems.is_empty()).then(|| problems.join("; ")));
         hub.health.panicked(WHICH, false);
-        if !pace.next(0, !problems.is_empty()).await {
+        if !pace.next(Cost::default(), !problems.is_empty()).await {
             return;
         }
     }

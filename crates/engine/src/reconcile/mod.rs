@@ -35,12 +35,34 @@ pub struct Pace {
     seq: watch::Receiver<u64>,
 }
 
-/// Rest after a cycle for each job and VM that it looked at. Looking takes about a tenth of it, so that
-/// a reconciler which is woken all the time does not work all the time.
-const REST_EACH: Duration = Duration::from_micros(10);
+/// Rest after a cycle, in times of what it had of the processor: a reconciler that is woken all the time
+/// works for a fifth of it.
+const REST: u32 = 4;
 
-/// So few need no rest.
+/// Jobs and VMs up to which a cycle costs so little that it needs no rest.
 const FEW: usize = 1000;
+
+/// What a cycle cost.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Cost {
+    /// Jobs and VMs in the view.
+    pub size: usize,
+    /// Processor time.
+    pub took: Duration,
+}
+
+impl Cost {
+    fn rest(self) -> Duration {
+        if self.size < FEW { Duration::ZERO } else { self.took.saturating_mul(REST) }
+    }
+}
+
+/// Processor time of this thread so far.
+pub fn thread_time() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    let (secs, nanos) = (u64::try_from(time.tv_sec), u32::try_from(time.tv_nsec));
+    Duration::new(secs.unwrap_or_default(), nanos.unwrap_or_default())
+}
 
 impl Pace {
     pub fn new(hub: Arc<Hub>, stop: CancellationToken, interval_s: NonZeroU64) -> Self {
@@ -54,12 +76,10 @@ impl Pace {
     }
 
     /// Ends when the next cycle is due: after the interval, or at the first change, but not before
-    /// there was some rest from one that looked at many things. After a failed cycle a change does not
+    /// there was some rest from one that cost much. After a failed cycle a change does not
     /// wake it, so that what fails does not fail all the time. `false`: it shall stop.
-    pub async fn next(&mut self, looked_at: usize, failed: bool) -> bool {
-        let many = u32::try_from(looked_at).unwrap_or(u32::MAX);
-        let rest = if looked_at < FEW { Duration::ZERO } else { REST_EACH.saturating_mul(many) };
-        let rest = rest.min(self.interval);
+    pub async fn next(&mut self, cost: Cost, failed: bool) -> bool {
+        let rest = cost.rest().min(self.interval);
         let wait = self.hub.clock.sleep(self.interval);
         let changed = async {
             if !rest.is_zero() {
@@ -74,5 +94,21 @@ impl Pace {
             () = changed => true,
             () = wait => true,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cycle_is_followed_by_rest_in_proportion_to_its_cost() {
+        let ms = Duration::from_millis;
+        // size, processor time, rest
+        let cases = [(0, ms(9), ms(0)), (999, ms(9), ms(0)), (1000, ms(9), ms(36)), (60_000, ms(0), ms(0))];
+        for (size, took, rest) in cases {
+            assert_eq!(Cost { size, took }.rest(), rest, "{size} things in {took:?}");
+        }
+        assert!(thread_time() <= thread_time());
     }
 }

@@ -2,7 +2,13 @@
 
 use pileus_model::{Name, View, Vm};
 
-use super::{Jobs, barred::Barred, groups, is_free, targets::Targets};
+use super::{
+    Group, Jobs, Waiting,
+    barred::Barred,
+    groups, is_free,
+    lane::{InOrder, turn},
+    targets::Targets,
+};
 use crate::config::Algorithm;
 
 /// Pairs of a job and the VM that is to run it.
@@ -18,19 +24,33 @@ pub fn assign(view: &View, algorithm: Algorithm) -> Vec<(Name, Name)> {
     }
     let mut targets = Targets::new(view);
     let mut pairs = Vec::new();
-    let sorted = groups(view, &mut targets, &Barred::nothing(), algorithm, Jobs::WithFreeVm, idle);
-    for (_, mut group) in sorted.groups {
-        for waiting in &group.waiting {
-            if group.free.is_empty() {
+    let groups = groups(view, &mut targets, &Barred::nothing(), algorithm, Jobs::WithFreeVm, idle);
+    for (_, Group { mut scheduled, lanes, mut free, .. }) in groups {
+        scheduled.sort_by_key(turn);
+        let (mut scheduled, mut lanes) = (scheduled.into_iter().peekable(), InOrder::of(lanes));
+        // A lane whose first job finds no VM is left out: its other jobs ask for the same.
+        while !free.is_empty() {
+            let lane = lanes.pop();
+            let before = |one: &Waiting<'_>| lane.is_none_or(|lane| turn(one) < turn(&lane.first));
+            if let Some(waiting) = scheduled.next_if(before) {
+                pairs.extend(free.take(&waiting, &targets).map(|vm| pair(&waiting, vm)));
+                lane.into_iter().for_each(|lane| lanes.put(lane));
+            } else if let Some(lane) = lane {
+                if let Some(vm) = free.take(&lane.first, &targets) {
+                    pairs.push(pair(&lane.first, vm));
+                    lanes.put_rest(&lane);
+                }
+            } else {
                 break;
-            }
-            if let Some(vm) = group.free.take(waiting, &targets) {
-                pairs.push((waiting.job.id.clone(), vm.id.clone()));
             }
         }
     }
     pairs.sort();
     pairs
+}
+
+fn pair(waiting: &Waiting<'_>, vm: &Vm) -> (Name, Name) {
+    (waiting.job.id.clone(), vm.id.clone())
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use pileus_model::{BootFault, Name, Override, Time, View, Vm, VmState};
 
-use super::{rebalance, survey::Survey};
+use super::{rebalance, release::releases, survey::Survey};
 use crate::{change::Change, command::surplus, config::SchedulerConfig, timeline::Moment};
 
 /// Most jobs in one event.
@@ -54,13 +54,28 @@ pub fn cleanup_without(
             changes.push(Change::CloudGone { cloud: cloud.name.clone() });
         }
     }
-    changes.extend(rebalance::of(&survey, now, config));
+    let swaps = rebalance::of(&survey, now, config);
+    changes.extend(given_up(&survey, config, &swaps));
+    changes.extend(swaps);
     let kept = Duration::from_secs(config.job_retention_s);
-    let old = |finished: Option<Time>| finished.is_some_and(|at| moment.expiry.since(at) >= kept);
-    let old = survey.ended.iter().filter(|job| old(job.finished));
-    let old: Vec<Name> = old.map(|job| job.id.clone()).collect();
+    let old = view.index.ended.iter().take_while(|(finished, _)| moment.expiry.since(*finished) >= kept);
+    let mut old: Vec<Name> = old.map(|(_, job)| job.clone()).collect();
+    old.sort();
     changes.extend(old.chunks(FORGET_MAX).map(|jobs| Change::Forget { jobs: jobs.to_vec() }));
     changes
+}
+
+/// VMs that go so that jobs which wait find room, beside the `swaps` for fair shares.
+fn given_up(survey: &Survey<'_>, config: &SchedulerConfig, swaps: &[Change]) -> Vec<Change> {
+    if !config.rebalance || survey.queues.is_empty() || survey.held.is_empty() {
+        return Vec::new();
+    }
+    let gone = swaps.iter().filter_map(|change| match change {
+        Change::GiveUp { seen } | Change::Destroy { seen, .. } => Some(seen.id.clone()),
+        _ => None,
+    });
+    let released = releases(survey, config, &gone.collect()).into_iter();
+    released.map(|vm| Change::GiveUp { seen: vm.clone() }).collect()
 }
 
 /// Why the VM is no good any more; and how, where it never took a job.

@@ -8,14 +8,17 @@ use std::collections::HashSet;
 use pileus_model::{
     Bounded, CloudTest, Explanation, FailedBoot, Job, JobState, Name, QueueOf, QueuePlace, Share, Time, View,
     VmState,
+    reason::{BEHIND, BOOTING, HOLDS, NEXT, TYPE_LIMIT, USER_LIMIT},
 };
 
 use super::{
     Key,
     barred::Barred,
-    plan::{Cycle, Found, cycle},
+    lane::{InOrder, Lane},
+    plan::{AHEAD, CLOSED, Cycle, FULL, Found, HELD, HIGH, OLDER, SHARE, cycle},
     room::{Needs, Room, Unfit},
     shares::{ALL, Billionths},
+    survey::{BANNED, BLOCKED, DISABLED, DRAINED, NO_CLOUD, NO_TARGET, Queue, TOO_LARGE},
     targets::Targets,
 };
 use crate::config::{Algorithm, SchedulerConfig};
@@ -32,6 +35,8 @@ pub fn explain(
     Some(cycle(view, now, config, closed, |cycle| {
         let (key, survey) = (Key::of_job(job), cycle.survey);
         let queue = place(job, &cycle, config.algorithm);
+        let clouds = clouds(view, now, config, job, &cycle);
+        let limiter = limiter(view, job, &cycle);
         let failed = |failure: &pileus_model::BootFailure| FailedBoot {
             cloud: failure.cloud.clone(),
             fault: failure.fault,
@@ -41,9 +46,10 @@ pub fn explain(
         Explanation {
             job: job.id.clone(),
             state: job.state,
-            why: why(job, &cycle, queue),
+            why: why(job, &cycle, queue, limiter),
+            remedy: limiter.and_then(|reason| remedy(view, config, job, reason, &clouds)),
             seq: view.seq,
-            clouds: clouds(view, now, config, job, &cycle),
+            clouds,
             queue,
             share: share(&cycle, key),
             user_vms: Bounded {
@@ -69,20 +75,43 @@ pub fn explain(
 
 /// Where the job stands among those that want a VM booted.
 fn place(job: &Job, cycle: &Cycle<'_, '_>, algorithm: Algorithm) -> Option<QueuePlace> {
-    let queue = cycle.survey.queues.iter().find(|queue| queue.key == Key::of_job(job))?;
-    let position = queue.jobs.iter().position(|waiting| waiting.job.id == job.id)?;
+    let queues = &cycle.survey.queues;
+    let queue = queues.iter().find(|queue| queue.key == Key::of_job(job))?;
+    let position = queue.jobs().position(|waiting| waiting.job.id == job.id)?;
     let (of, before, length) = match algorithm {
-        Algorithm::Fairshare => (QueueOf::UserAndType, position, queue.jobs.len()),
+        Algorithm::Fairshare => (QueueOf::UserAndType, position, queue.len()),
         Algorithm::Fifo => {
-            let own = queue.jobs[position].order;
-            let all = || cycle.survey.queues.iter().flat_map(|queue| &queue.jobs);
-            (QueueOf::Everybody, all().filter(|waiting| waiting.order < own).count(), all().count())
+            let all = InOrder::of(queues.iter().flat_map(|queue| &queue.lanes).copied());
+            let before = all.take_while(|waiting| waiting.job.id != job.id).count();
+            (QueueOf::Everybody, before, queues.iter().map(Queue::len).sum())
         }
     };
     Some(QueuePlace { of, position: before as u64 + 1, length: length as u64 })
 }
 
-fn why(job: &Job, cycle: &Cycle<'_, '_>, place: Option<QueuePlace>) -> String {
+/// What keeps the job from a VM: what the cycle found of it, or of the first job of its queue.
+fn limiter<'c>(view: &'c View, job: &'c Job, cycle: &'c Cycle<'_, '_>) -> Option<&'c str> {
+    if job.state != JobState::New {
+        return None;
+    }
+    if let Some(Found::Waits(reason)) = cycle.found(&job.id) {
+        return Some(reason);
+    }
+    let survey = cycle.survey;
+    // Jobs of the lane before its first one get VMs that are there.
+    let alike = |lane: &Lane<'_>| lane.ids.contains(&*job.id) && job.id >= lane.first.job.id;
+    if let Some((_, reason)) = survey.hopeless.iter().find(|(lane, _)| alike(lane)) {
+        return Some(reason);
+    }
+    let queue = survey.queues.iter().find(|queue| queue.key == Key::of_job(job))?;
+    queue.lanes.iter().any(alike).then_some(())?;
+    match cycle.found(&queue.lanes[0].first.job.id) {
+        Some(Found::Waits(reason)) if !reason.starts_with(HOLDS) => Some(reason),
+        _ => view.reason_of(job),
+    }
+}
+
+fn why(job: &Job, cycle: &Cycle<'_, '_>, place: Option<QueuePlace>, limiter: Option<&str>) -> String {
     let with = |text: &str| match &job.reason {
         Some(reason) => format!("{text}: {reason}"),
         None => text.to_owned(),
@@ -107,11 +136,74 @@ fn why(job: &Job, cycle: &Cycle<'_, '_>, place: Option<QueuePlace>) -> String {
                     QueueOf::UserAndType => "jobs of its user and type",
                     QueueOf::Everybody => "jobs",
                 };
-                format!("It waits for its turn: {} of {length} {whose} go before it.", position - 1)
+                let before = position - 1;
+                match limiter {
+                    Some(reason) if reason != BEHIND && reason != NEXT => {
+                        format!(
+                            "It waits for its turn: {before} of {length} {whose} go before it, and {reason}."
+                        )
+                    }
+                    _ => format!("It waits for its turn: {before} of {length} {whose} go before it."),
+                }
+            }
+            (None, None) if limiter.is_some_and(|reason| reason != BEHIND && reason != NEXT) => {
+                format!("It waits: {}.", limiter.unwrap_or_default())
             }
             (None, Some(_)) => "It waits for its turn.".into(),
             (None, None) => "A VM of its user and type that idles or boots will take it.".into(),
         },
+    }
+}
+
+/// The smallest change that would start the job, by what limits it.
+fn remedy(
+    view: &View,
+    config: &SchedulerConfig,
+    job: &Job,
+    reason: &str,
+    clouds: &[CloudTest],
+) -> Option<String> {
+    let failed = |test: &str| clouds.iter().find(|cloud| cloud.failed == Some(test));
+    let named = |test: &str, change: &str| failed(test).map(|it| format!("{change} {}.", it.cloud));
+    let room = || {
+        let needs = Needs::of(job);
+        let of = |it: &CloudTest| view.clouds.get(&it.cloud).map(|cloud| cloud.free());
+        let memory = failed("memory_free").and_then(|it| {
+            let more = needs.memory_mib.saturating_sub(of(it)?.memory_mib);
+            Some(format!("Free or add {more} MiB of memory on cloud {}.", it.cloud))
+        });
+        let storage = failed("storage_free").and_then(|it| {
+            let more = needs.storage_gib.saturating_sub(of(it)?.storage_gib);
+            Some(format!("Free or add {more} GiB of storage on cloud {}.", it.cloud))
+        });
+        named("slots_free", "Allow one more VM on cloud").or(memory).or(storage)
+    };
+    if reason.starts_with(USER_LIMIT) {
+        let limit = view.user_limits.get(&job.user).map_or(1, |limit| limit.saturating_add(1));
+        return Some(format!("Raise the limit of user {} to {limit} VMs.", job.user));
+    }
+    if reason.starts_with(TYPE_LIMIT) {
+        return Some("Raise or leave out `user_type_limit` in the user's jobs of this type.".into());
+    }
+    match reason {
+        BOOTING => config.max_starting_vms.map(|most| {
+            format!("Raise `max_starting_vms` to {}, or wait until a VM has booted.", most.saturating_add(1))
+        }),
+        FULL | HELD | AHEAD | OLDER | BEHIND => room(),
+        reason if reason.starts_with(HOLDS) => room(),
+        HIGH | SHARE => Some("Submit it with `high_priority`, or wait for the jobs before it.".into()),
+        CLOSED => named("answers", "Repair what fails (see the errors of the cloud): cloud"),
+        DISABLED | DRAINED => named("enabled", "Enable cloud").or(named("draining", "Enable cloud")),
+        NO_CLOUD => Some("Configure a cloud.".into()),
+        NO_TARGET => Some("Submit it with target clouds that exist, or with none.".into()),
+        BLOCKED | BANNED => Some("Repair its image or its target clouds (see its failed boots).".into()),
+        TOO_LARGE => {
+            let sizes = ["cpu_cores", "vm_memory", "memory", "storage", "slots"];
+            let it = sizes.iter().find_map(|test| failed(test))?;
+            let detail = it.detail.as_deref().unwrap_or_default();
+            Some(format!("Submit it smaller, or enlarge cloud {}: {detail}.", it.cloud))
+        }
+        _ => None,
     }
 }
 
@@ -137,6 +229,7 @@ fn clouds(
             None => "VMs of the job's image did not come up here, too often".to_owned(),
         }
     };
+    let held_at = |place| cycle.reservation().filter(|it| it.place == place && it.waiting.job.id != job.id);
     // As it is now, before anything else that the cycle would boot.
     let test = |(place, room): (usize, &Room<'_>)| {
         let failed = if !targets.allow(which, place) {
@@ -148,7 +241,8 @@ fn clouds(
         } else if !job.high_priority && cycle.is_reserved(place) {
             Some(("reserved", "high-priority jobs wait for it".to_owned()))
         } else {
-            None
+            let held = |id: &str| format!("room is held for job {id}, which goes before it");
+            held_at(place).map(|it| ("held", held(&it.waiting.job.id)))
         };
         let (failed, detail) = failed.unzip();
         CloudTest { cloud: room.cloud.name.clone(), fits: failed.is_none(), failed, detail }
@@ -287,8 +381,11 @@ mod tests {
         let cases = [
             ("1", "A VM of its user and type that idles or boots will take it."),
             ("2", "It waits: every cloud that could run it is full."),
-            ("3", "It waits for its turn: 1 of 2 jobs of its user and type go before it."),
-            ("4", "It waits: every cloud that could run it is full."),
+            (
+                "3",
+                "It waits for its turn: 1 of 2 jobs of its user and type go before it, and every cloud that could run it is full.",
+            ),
+            ("4", "It waits: it goes next, room is held for it as it frees on cloud a."),
             ("5", "It is held until somebody releases it: later"),
         ];
         for (id, wanted) in cases {
@@ -311,6 +408,131 @@ mod tests {
         assert_eq!(second.user_vms, Bounded { now: 1, limit: Some(1) });
         assert_eq!(told(&view, &[], "4").why, "A VM is booted for it next, on a.");
         assert_eq!(told(&view, &["a"], "4").why, "It waits: no cloud that could run it accepts VMs now.");
+    }
+
+    #[test]
+    fn every_waiting_job_has_a_reason_and_a_change_that_would_start_it() {
+        let limited = || Job { user_type_limit: Some(2), ..job("0") };
+        let of = |job: Job| (0..5).map(move |at| Job { id: at.to_string().into(), ..job.clone() });
+        let with = |spec: CloudSpec| Cloud { spec, ..cloud("a", 0) };
+        let starting = |id: &str| Vm { user: "bob".into(), ..vm(id, "a") };
+        let room = "every cloud that could run it is full";
+        // state, the five jobs, cloud, limit of the user, VMs; reason of the last one, its remedy
+        type Case<'a> = (&'a str, Job, Cloud, Option<u32>, Vec<Vm>, &'a str, &'a str);
+        let cases: [Case<'_>; 10] = [
+            (
+                "an administrator's limit",
+                job("0"),
+                cloud("a", 9),
+                Some(0),
+                vec![],
+                "its user has reached the limit of 0 VMs",
+                "Raise the limit of user alice to 1 VMs.",
+            ),
+            (
+                "the user's own limit",
+                limited(),
+                cloud("a", 9),
+                None,
+                ["v", "w"].map(|id| Vm { job: Some("x".into()), ..idle_vm(id, "a") }).to_vec(),
+                "its user's own limit for its type of VM is reached: 2 VMs",
+                "Raise or leave out `user_type_limit` in the user's jobs of this type.",
+            ),
+            (
+                "no slot",
+                job("0"),
+                cloud("a", 1),
+                None,
+                vec![Vm { job: Some("x".into()), ..idle_vm("v", "a") }],
+                room,
+                "Allow one more VM on cloud a.",
+            ),
+            (
+                "no memory",
+                job("0"),
+                with(CloudSpec { memory_mib: 150, ..spec(9) }),
+                None,
+                vec![Vm { job: Some("x".into()), ..idle_vm("v", "a") }],
+                room,
+                "Free or add 50 MiB of memory on cloud a.",
+            ),
+            (
+                "disabled",
+                job("0"),
+                with(CloudSpec { enabled: false, ..spec(9) }),
+                None,
+                vec![],
+                "every cloud that could run it is disabled",
+                "Enable cloud a.",
+            ),
+            (
+                "too large",
+                Job { memory_mib: 900, ..job("0") },
+                with(CloudSpec { memory_mib: 800, ..spec(9) }),
+                None,
+                vec![],
+                "no cloud where it may run is large enough",
+                "Submit it smaller, or enlarge cloud a: the job wants 900 MiB of memory, 800 MiB are there.",
+            ),
+            (
+                "no target",
+                Job { target_clouds: vec!["x".into()], ..job("0") },
+                cloud("a", 9),
+                None,
+                vec![],
+                "none of its target clouds exists",
+                "Submit it with target clouds that exist, or with none.",
+            ),
+            (
+                "as many boot as may",
+                job("0"),
+                cloud("a", 9),
+                None,
+                vec![starting("v"), starting("w")],
+                "as many VMs as allowed are booting",
+                "Raise `max_starting_vms` to 3, or wait until a VM has booted.",
+            ),
+            (
+                "the room is held for the first one",
+                job("0"),
+                cloud("a", 1),
+                None,
+                vec![Vm { user: "bob".into(), job: Some("x".into()), ..idle_vm("v", "a") }],
+                BEHIND,
+                "Allow one more VM on cloud a.",
+            ),
+            ("its turn comes", job("0"), cloud("a", 9), None, vec![], BEHIND, ""),
+        ];
+        for (what, like, cloud, limit, vms, reason, remedy) in cases {
+            let mut view = testing::view([cloud]);
+            testing::add(&mut view, of(like), vms);
+            let limit = limit.map(|vms| Kind::UserLimit { user: "alice".into(), vms: Some(vms) });
+            happen(&mut view, Time(0), limit);
+            let config = SchedulerConfig { max_starting_vms: Some(2), ..Default::default() };
+            let boots = plan_once(&mut view, &config);
+            assert_eq!(boots, usize::from(what == "its turn comes"), "{what}: VMs that boot");
+            for job in view.jobs.values().filter(|job| job.state == JobState::New) {
+                assert!(view.reason_of(job).is_some(), "{what}: job {} has a reason", job.id);
+            }
+            assert_eq!(view.reason_of(&view.jobs["4"]), Some(reason), "{what}");
+            let it = explain(&view, Time(0), &config, &HashSet::new(), "4").expect("a job");
+            assert_eq!(it.remedy.unwrap_or_default(), remedy, "{what}");
+            assert!(reason == BEHIND || it.why.contains(reason), "{what}: {}", it.why);
+        }
+    }
+
+    /// Writes the reasons of one cycle; answers with the number of VMs that it would boot.
+    fn plan_once(view: &mut View, config: &SchedulerConfig) -> usize {
+        let mut boots = 0;
+        for intent in crate::schedule::plan::plan(view, Time(0), config) {
+            match intent {
+                crate::Intent::Boot { .. } => boots += 1,
+                crate::Intent::Reason { job, reason } => {
+                    happen(view, Time(0), [Kind::JobReason { job, reason }]);
+                }
+            }
+        }
+        boots
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! Scheduling: pure functions from the state to what shall be done. No clock, no I/O, no chance.
 //!
 //! [`plan`] says which VMs to boot, [`assign`] gives waiting jobs to idle VMs, [`cleanup`] says what
-//! to end, and [`rebalance`] who gives up VMs for whom; [`survey`] is what they all look at. Each looks at the whole state, builds its indexes once, and costs no more than n log n.
+//! to end, and [`rebalance`] who gives up VMs for whom; [`survey`] is what they all look at. Each looks at the
+//! whole state by its index, and costs no more than n log n of lanes and VMs.
 //! Source: cloud-scheduler 1.x, `cloudscheduler/cloud_management.py` and `cloud_scheduler`.
 
 pub mod assign;
@@ -9,8 +10,10 @@ pub mod barred;
 pub mod cleanup;
 pub mod explain;
 pub mod hash;
+pub mod lane;
 pub mod plan;
 pub mod rebalance;
+pub mod release;
 pub mod room;
 pub mod shares;
 pub mod shelf;
@@ -18,13 +21,14 @@ pub mod shown;
 pub mod survey;
 pub mod targets;
 
-use std::cmp::Ordering;
+use std::{cmp::Ordering, sync::Arc};
 
-use pileus_model::{Job, JobState, Name, View, Vm, VmState};
+use pileus_model::{Job, LaneKey, Name, OrdSet, View, Vm, VmState};
 
 use self::{
     barred::Barred,
     hash::HashMap,
+    lane::Lane,
     room::Needs,
     shelf::Shelf,
     targets::{Targets, Which},
@@ -74,18 +78,12 @@ impl<'a> Key<'a> {
 #[derive(Debug, Clone, Copy)]
 pub struct Waiting<'a> {
     pub job: &'a Job,
-    /// Its place among all jobs, by id: that of submission.
-    pub order: u32,
     pub needs: Needs,
     pub targets: Which,
     /// Those of its targets where a VM may be booted for it now.
     pub boots: Which,
     /// The greater is served first; among equals the older id.
     pub rank: Rank,
-    /// A VM was booted for it already.
-    pub scheduled: bool,
-    /// People are told why it waits.
-    pub told: bool,
     /// Nothing is booted for it for a while.
     pub banned: bool,
 }
@@ -93,39 +91,13 @@ pub struct Waiting<'a> {
 /// High priority before all, then the priority.
 pub type Rank = (bool, i64);
 
-impl<'a> Waiting<'a> {
-    /// Takes out of the job all that is asked of every job: a second look at 100 000 of them costs
-    /// more than a copy.
-    fn of(
-        job: &'a Job,
-        order: u32,
-        (targets, boots): (Which, Which),
-        banned: bool,
-        algorithm: Algorithm,
-    ) -> Self {
-        let rank = match algorithm {
-            Algorithm::Fairshare => (job.high_priority, job.priority),
-            Algorithm::Fifo => Rank::default(),
-        };
-        Self {
-            job,
-            order,
-            needs: Needs::of(job),
-            targets,
-            boots,
-            rank,
-            scheduled: job.state == JobState::Scheduled,
-            told: job.reason.is_some(),
-            banned,
-        }
-    }
-}
-
 /// The waiting jobs of one key, and the VMs that will take them.
 #[derive(Debug, Default)]
 pub struct Group<'a> {
-    /// Jobs that wait, scheduled ones included: the first one is served first.
-    pub waiting: Vec<Waiting<'a>>,
+    /// Jobs for which a VM was booted.
+    pub scheduled: Vec<Waiting<'a>>,
+    /// New jobs.
+    pub lanes: Vec<Lane<'a>>,
     /// VMs that have, or will have, no job.
     pub free: Shelf<'a>,
     /// All VMs of the key.
@@ -141,6 +113,12 @@ pub struct Held {
     pub cpu_cores: u64,
     pub memory_mib: u64,
     pub storage_gib: u64,
+}
+
+impl Group<'_> {
+    fn limited_by(&mut self, limit: Option<u32>) {
+        self.limit = self.limit.into_iter().chain(limit).min();
+    }
 }
 
 impl Held {
@@ -185,36 +163,9 @@ impl<'a> Finder<'a> {
     }
 }
 
-/// So many jobs are fetched from memory at a time.
-const FETCHED: usize = 32;
-
-/// A word out of each part of a job that the sorting looks at. Jobs lie all over the memory, and waiting
-/// for one after the other takes longer than all else: nothing depends on this sum, so that the processor
-/// fetches many at once.
-fn fetch(jobs: &[(u32, &Job)]) -> usize {
-    let words = jobs.iter().map(|(_, job)| {
-        job.state as usize
-            ^ job.project.as_ptr().addr()
-            ^ job.vm_type.as_ptr().addr()
-            ^ job.target_clouds.len()
-            ^ job.blocked_clouds.len()
-            ^ usize::from(job.reason.is_some())
-            ^ usize::from(job.user_type_limit.is_some())
-            ^ usize::from(job.banned_until.is_some())
-            ^ usize::from(job.image.is_some())
-    });
-    words.fold(0, |all, word| all ^ word)
-}
-
-/// What [`groups`] finds.
-pub struct Sorted<'a> {
-    /// Jobs and VMs by key, in no order that means anything.
-    pub groups: Vec<(Key<'a>, Group<'a>)>,
-    /// Jobs that have ended.
-    pub ended: Vec<&'a Job>,
-}
-
-/// Sorts jobs and VMs by key. `free` says which VMs take a job.
+/// Sorts jobs and VMs by key, in no order that means anything. `free` says which VMs take a job.
+///
+/// Costs by VMs, lanes and jobs with a VM to come; jobs of one lane and jobs that have ended cost nothing.
 pub fn groups<'a>(
     view: &'a View,
     targets: &mut Targets<'a>,
@@ -222,51 +173,45 @@ pub fn groups<'a>(
     algorithm: Algorithm,
     jobs: Jobs,
     free: impl Fn(&Vm) -> bool,
-) -> Sorted<'a> {
-    let (mut finder, mut ended) = (Finder::default(), Vec::new());
+) -> Vec<(Key<'a>, Group<'a>)> {
+    let mut finder = Finder::default();
+    let mut with_free = Vec::new();
     for vm in view.vms.values() {
         let group = finder.get(&vm.project, &vm.user, &vm.vm_type);
         group.held.add(vm);
         if free(vm)
             && let Some(cloud) = targets.cloud(&vm.cloud)
         {
+            if group.free.is_empty() {
+                with_free.push(&**vm);
+            }
             group.free.put(vm, cloud);
         }
     }
-    let mut all = (0..).zip(view.jobs.values().map(|job| &**job));
-    let mut fetched: Vec<(u32, &Job)> = Vec::with_capacity(FETCHED);
-    loop {
-        fetched.clear();
-        fetched.extend(all.by_ref().take(FETCHED));
-        if fetched.is_empty() {
-            break;
-        }
-        std::hint::black_box(fetch(&fetched));
-        for (order, job) in fetched.iter().copied() {
-            let waits = matches!(job.state, JobState::New | JobState::Scheduled);
-            let limits = job.user_type_limit.is_some() && (waits || job.state == JobState::Running);
-            if job.state.is_final() {
-                ended.push(job);
-            }
-            if !waits && !limits {
-                continue;
-            }
-            let group = finder.get(&job.project, &job.user, &job.vm_type);
-            if let Some(limit) = job.user_type_limit {
-                group.limit = Some(group.limit.map_or(limit, |least| least.min(limit)));
-            }
-            if waits && (jobs == Jobs::All || !group.free.is_empty()) {
-                let which = targets.of(&job.target_clouds);
-                let which = (which, barred.but_for(job, which, targets));
-                group.waiting.push(Waiting::of(job, order, which, barred.bans(job), algorithm));
+    let mut sort = |job| Waiting::of(job, targets, barred, algorithm);
+    for job in view.index.scheduled.iter().filter_map(|id| view.jobs.get(id)) {
+        let group = finder.get(&job.project, &job.user, &job.vm_type);
+        group.limited_by(job.user_type_limit);
+        group.scheduled.push(sort(job));
+    }
+    for job in view.index.limiting.iter().filter_map(|id| view.jobs.get(id)) {
+        finder.get(&job.project, &job.user, &job.vm_type).limited_by(job.user_type_limit);
+    }
+    let mut add = |(lane, ids): (&'a Arc<LaneKey>, &'a OrdSet<Name>)| {
+        let Some(first) = ids.get_min().and_then(|id| view.jobs.get(id)) else { return };
+        let group = finder.get(&lane.project, &lane.user, &lane.vm_type);
+        group.limited_by(lane.user_type_limit);
+        group.lanes.push(Lane { view, ids, left: ids.len(), first: sort(first) });
+    };
+    match jobs {
+        Jobs::All => view.index.waiting.iter().for_each(add),
+        Jobs::WithFreeVm => {
+            for vm in with_free {
+                view.index.lanes_of(&vm.project, &vm.user, &vm.vm_type).for_each(&mut add);
             }
         }
     }
-    for (_, group) in &mut finder.groups {
-        // Stable: the view is in the order of the ids, which is that of submission.
-        group.waiting.sort_by_key(|waiting| std::cmp::Reverse(waiting.rank));
-    }
-    Sorted { groups: finder.groups, ended }
+    finder.groups
 }
 
 /// `true` if a job may start on the VM now: its worker has called home, it has no job, and its cloud is not being

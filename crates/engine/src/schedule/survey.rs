@@ -1,15 +1,16 @@
 //! What the planner, the clean-up and the rebalancing all look at: who has what, and who waits for
 //! what. Made once, in one pass over jobs and VMs.
 
-use std::{cmp::Reverse, collections::BTreeMap};
+use std::collections::BTreeMap;
 
 use pileus_model::{Job, Name, Time, View, Vm};
 
 use super::{
-    Group, Held, Jobs, Key, Rank, Sorted, Waiting,
+    Group, Held, Jobs, Key, Waiting,
     barred::Barred,
     groups,
     hash::HashMap,
+    lane::{InOrder, Lane, turn},
     room::{Needs, Room},
     shares::{self, Billionths, Demand},
     targets::{Targets, Which},
@@ -47,10 +48,8 @@ pub struct Survey<'a> {
     pub served: BTreeMap<Key<'a>, Demand<'a>>,
     /// Scheduled jobs for which there is no VM.
     pub orphans: Vec<&'a Job>,
-    /// Jobs that can run nowhere now, and why.
-    pub hopeless: Vec<(&'a Job, &'static str)>,
-    /// Jobs that have ended.
-    pub ended: Vec<&'a Job>,
+    /// Lanes of jobs that can run nowhere now, and why.
+    pub hopeless: Vec<(Lane<'a>, &'static str)>,
 }
 
 /// Who has which part of all VMs, and who should have; by key.
@@ -62,31 +61,37 @@ pub struct Shares<'a> {
     pub diff: BTreeMap<Key<'a>, Billionths>,
 }
 
-/// The jobs of one key which want a VM booted, the first to be served first. Never empty.
+/// The jobs of one key which want a VM booted, the lane to be served first first. Never empty.
 pub struct Queue<'a> {
     pub key: Key<'a>,
-    pub jobs: Vec<Waiting<'a>>,
+    pub lanes: Vec<Lane<'a>>,
 }
 
 impl<'a> Queue<'a> {
-    pub fn normal(&self) -> impl Iterator<Item = &Waiting<'a>> {
-        self.jobs.iter().filter(|waiting| !waiting.rank.0)
+    /// Number of jobs.
+    pub fn len(&self) -> usize {
+        self.lanes.iter().map(|lane| lane.left).sum()
     }
 
-    pub fn high(&self) -> impl Iterator<Item = &Waiting<'a>> {
-        self.jobs.iter().take_while(|waiting| waiting.rank.0)
+    /// All jobs, the first to be served first.
+    pub fn jobs(&self) -> InOrder<'a> {
+        InOrder::of(self.lanes.iter().copied())
+    }
+
+    pub fn normal(&self) -> impl Iterator<Item = &Lane<'a>> {
+        self.lanes.iter().filter(|lane| !lane.first.rank.0)
+    }
+
+    pub fn high(&self) -> impl Iterator<Item = &Lane<'a>> {
+        self.lanes.iter().take_while(|lane| lane.first.rank.0)
     }
 
     pub fn demand(&self) -> Demand<'a> {
         // The greater rank is first, and high priority before all.
-        let normal = self.jobs.iter().find(|waiting| !waiting.rank.0).map(|waiting| waiting.rank.1);
-        let high = self.jobs.first().filter(|first| first.rank.0).map(|first| first.rank.1);
+        let normal = self.normal().next().map(|lane| lane.first.rank.1);
+        let high = self.high().next().map(|lane| lane.first.rank.1);
         Demand { key: self.key, priority: normal.max(high).unwrap_or_default(), high }
     }
-}
-
-pub fn first_come(waiting: &Waiting<'_>) -> (Reverse<Rank>, u32) {
-    (Reverse(waiting.rank), waiting.order)
 }
 
 impl<'a> Survey<'a> {
@@ -99,8 +104,7 @@ impl<'a> Survey<'a> {
     ) -> Self {
         let mut targets = Targets::new(view);
         let barred = Barred::at(now, view, &targets, config);
-        let Sorted { groups, ended } =
-            groups(view, &mut targets, &barred, config.algorithm, Jobs::All, will_take);
+        let groups = groups(view, &mut targets, &barred, config.algorithm, Jobs::All, will_take);
         let rooms = view.clouds_in_order().into_iter();
         let rooms: Vec<_> = rooms.map(|cloud| Room::of(cloud, closed.contains(&cloud.name))).collect();
         let mut it = Self {
@@ -115,14 +119,14 @@ impl<'a> Survey<'a> {
             served: BTreeMap::new(),
             orphans: Vec::new(),
             hopeless: Vec::new(),
-            ended,
         };
         let mut known = Verdicts::default();
         for (key, group) in groups {
             it.add(key, group, &mut known);
         }
         // Nothing may depend on how a map is ordered.
-        it.queues.sort_by_key(|queue| first_come(&queue.jobs[0]));
+        it.queues.sort_by_key(|queue| turn(&queue.lanes[0].first));
+        it.hopeless.sort_by_key(|(lane, _)| &lane.first.job.id);
         it.orphans.sort_by_key(|job| &job.id);
         it
     }
@@ -136,7 +140,7 @@ impl<'a> Survey<'a> {
         if let Some(limit) = group.limit {
             self.type_limits.insert(key, limit);
         }
-        let (mut jobs, mut free) = (group.waiting, group.free);
+        let Group { mut scheduled, lanes, mut free, .. } = group;
         let mut served: Option<Demand<'a>> = None;
         let mut serve = |waiting: &Waiting<'a>, vm: &'a Vm| {
             self.needed.insert(&vm.id, waiting.job.submitted);
@@ -144,30 +148,30 @@ impl<'a> Survey<'a> {
             served = Some(served.map_or(demand, |served| served.and(demand)));
         };
         // Those for whom one was booted before all.
-        for waiting in jobs.iter().filter(|waiting| waiting.scheduled) {
+        scheduled.sort_by_key(turn);
+        for waiting in &scheduled {
             match free.take(waiting, &self.targets) {
                 Some(vm) => serve(waiting, vm),
                 None => self.orphans.push(waiting.job),
             }
         }
-        jobs.retain(|waiting| {
-            if waiting.scheduled {
-                return false;
-            }
+        let (mut order, mut left) = (InOrder::of(lanes), Vec::new());
+        while let Some(lane) = order.pop() {
+            let waiting = &lane.first;
             if let Some(vm) = free.take(waiting, &self.targets) {
                 serve(waiting, vm);
+                order.put_rest(&lane);
             } else if let Some(reason) = known.of(waiting, &self.targets, &self.rooms) {
-                self.hopeless.push((waiting.job, reason));
+                self.hopeless.push((lane, reason));
             } else if waiting.banned {
-                self.hopeless.push((waiting.job, BANNED));
+                self.hopeless.push((lane, BANNED));
             } else {
-                return true;
+                left.push(lane);
             }
-            false
-        });
+        }
         self.served.extend(served.map(|served| (key, served)));
-        if !jobs.is_empty() {
-            self.queues.push(Queue { key, jobs });
+        if !left.is_empty() {
+            self.queues.push(Queue { key, lanes: left });
         }
     }
 
@@ -194,6 +198,20 @@ impl<'a> Survey<'a> {
         let (current, desired) = (shares::current(&self.held, config), self.desired(config, &limited));
         let diff = shares::diff(&current, &desired, limited);
         Shares { current, desired, diff }
+    }
+
+    /// Queues with normal jobs in the order of service, each with how far its key is above the share and its
+    /// first normal job.
+    pub fn by_share<'r>(&'r self, shares: &Shares<'a>) -> Vec<(Billionths, &'r Queue<'a>, Waiting<'a>)> {
+        // A key with waiting jobs and neither VM nor share is one whose user's share is spent on
+        // another type: it stands behind, as if it were a whole above.
+        let above = |key| shares.diff.get(key).copied().unwrap_or(shares::ALL);
+        // Among equals whoever has fewer VMs, so that a last slot goes where it weighs more.
+        let has = |key| self.held.get(key).map_or(0, |held| held.vms);
+        let first = |queue: &'r Queue<'a>| Some((above(&queue.key), queue, queue.normal().next()?.first));
+        let mut order: Vec<_> = self.queues.iter().filter_map(first).collect();
+        order.sort_by_key(|(above, queue, first)| (*above, has(&queue.key), turn(first)));
+        order
     }
 
     /// The share that each key should have.

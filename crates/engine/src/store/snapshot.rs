@@ -3,7 +3,9 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use pileus_model::{Cloud, CloudHealth, ImageRecord, Job, Name, Proxies, Token, UsedKey, View, Vm};
+use pileus_model::{
+    Cloud, CloudHealth, ImageRecord, Job, JobIndex, Name, OrdMap, Proxies, Token, UsedKey, View, Vm,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::state::{job_sharing, vm_sharing};
@@ -39,6 +41,7 @@ pub fn encode(view: &View) -> serde_json::Result<Vec<u8>> {
         clouds,
         vms,
         jobs,
+        index: _,
         aliases,
         user_limits,
         file_aliases,
@@ -69,11 +72,14 @@ pub fn encode(view: &View) -> serde_json::Result<Vec<u8>> {
 
 pub fn decode(bytes: &[u8]) -> serde_json::Result<View> {
     let it: Snapshot<Vm, Job> = serde_json::from_slice(bytes)?;
+    let jobs = it.jobs.into_iter().map(|job| (job.id.clone(), Arc::new(job_sharing(job))));
+    let jobs: OrdMap<_, _> = jobs.collect();
     Ok(View {
         seq: it.seq,
         clouds: it.clouds.into_iter().map(|cloud| (cloud.name.clone(), cloud)).collect(),
         vms: it.vms.into_iter().map(|vm| (vm.id.clone(), Arc::new(vm_sharing(vm)))).collect(),
-        jobs: it.jobs.into_iter().map(|job| (job.id.clone(), Arc::new(job_sharing(job)))).collect(),
+        index: JobIndex::of(jobs.values()),
+        jobs,
         aliases: it.aliases.into_iter().collect(),
         user_limits: it.user_limits.into_iter().collect(),
         file_aliases: it.file_aliases.into_iter().collect(),

@@ -10,6 +10,7 @@
 
 mod crash;
 mod fake;
+mod fill;
 mod jumps;
 mod life;
 mod proxies;

@@ -11,16 +11,19 @@ use std::{
     collections::{BTreeMap, BTreeSet},
 };
 
-use pileus_model::{Job, Name, Time, View, VmState};
+use pileus_model::{
+    Job, Name, Time, View, VmState,
+    reason::{BOOTING, HOLDS, TYPE_LIMIT, USER_LIMIT},
+};
 
 use super::{
     Key, Waiting,
     hash::{HashMap, HashSet},
+    lane::{InOrder, Lane, turn},
+    rebalance::limited,
+    release::{Reservation, is_held, reservation},
     room::{Needs, Room},
-    shares,
-    survey::{
-        BANNED, BLOCKED, DISABLED, DRAINED, NO_CLOUD, NO_TARGET, Queue, Shares, Survey, TOO_LARGE, first_come,
-    },
+    survey::{BANNED, BLOCKED, DISABLED, DRAINED, NO_CLOUD, NO_TARGET, Queue, Shares, Survey, TOO_LARGE},
     targets::Which,
 };
 use crate::config::{Algorithm, SchedulerConfig};
@@ -41,12 +44,13 @@ const REASONS_MAX: usize = 1000;
 /// How many sorts of job (size and targets) of one user and type are tried in a cycle.
 const TRIES: usize = 64;
 
-const FULL: &str = "every cloud that could run it is full";
-const CLOSED: &str = "no cloud that could run it accepts VMs now";
-const BOOTING: &str = "as many VMs as allowed are booting";
-const SHARE: &str = "other users are further below their share";
-const HIGH: &str = "high-priority jobs go first";
-const AHEAD: &str = "an earlier job of its type waits for room";
+pub const FULL: &str = "every cloud that could run it is full";
+pub const CLOSED: &str = "no cloud that could run it accepts VMs now";
+pub const SHARE: &str = "other users are further below their share";
+pub const HIGH: &str = "high-priority jobs go first";
+pub const OLDER: &str = "older jobs go first";
+pub const HELD: &str = "the room that is left is held for a job that goes before it";
+pub const AHEAD: &str = "an earlier job of its type waits for room";
 
 /// What to boot in this cycle: at most one VM for each user and type, and for each user one whose
 /// job has high priority.
@@ -73,9 +77,11 @@ pub fn cycle<T>(
     look: impl FnOnce(Cycle<'_, '_>) -> T,
 ) -> T {
     let survey = Survey::new(view, now, config, closed);
+    let reservation = reservation(&survey, &survey.shares(config, |key| limited(&survey, key)), config);
     let starting = view.vms.values().filter(|vm| vm.state == VmState::Starting).count();
     let may_boot = config.max_starting_vms;
-    let reasons = survey.hopeless.iter().map(|(job, reason)| (*job, Some((*reason).to_owned()))).collect();
+    let reasons =
+        survey.hopeless.iter().map(|(lane, reason)| (lane.first.job, Some((*reason).to_owned()))).collect();
     let mut cycle = Cycle {
         survey: &survey,
         rooms: survey.rooms.clone(),
@@ -84,6 +90,9 @@ pub fn cycle<T>(
         may_boot: may_boot.map(|most| usize::try_from(most).unwrap_or(usize::MAX).saturating_sub(starting)),
         full: HashSet::default(),
         reserved: BTreeSet::new(),
+        held: None,
+        held_for_normal: false,
+        reservation,
         boots: Vec::new(),
         booted: HashSet::default(),
         reasons,
@@ -113,8 +122,14 @@ pub struct Cycle<'r, 'a> {
     rooms: Vec<Room<'a>>,
     /// Sorts of job that fit nowhere now: as room only shrinks, it stays so.
     full: HashSet<(Needs, Which)>,
-    /// Places that high-priority jobs wait for.
+    /// Places that high-priority jobs wait for, and `held`.
     reserved: BTreeSet<usize>,
+    /// Place of the reservation once its job has been tried.
+    held: Option<usize>,
+    /// That job is a normal one.
+    held_for_normal: bool,
+    /// Job that room is held for.
+    reservation: Option<Reservation<'a>>,
     boots: Vec<Intent>,
     booted: HashSet<&'a str>,
     reasons: Vec<(&'a Job, Option<String>)>,
@@ -123,51 +138,55 @@ pub struct Cycle<'r, 'a> {
 impl<'a> Cycle<'_, 'a> {
     /// High-priority jobs, one VM for each user, whatever the shares.
     fn high_priority(&mut self) {
-        let mut users: BTreeMap<_, Vec<&Waiting<'a>>> = BTreeMap::new();
+        let mut users: BTreeMap<_, Vec<Lane<'a>>> = BTreeMap::new();
         for queue in &self.survey.queues {
             users.entry(queue.key.owner()).or_default().extend(queue.high());
         }
-        let mut users: Vec<_> = users.into_values().filter(|jobs| !jobs.is_empty()).collect();
-        for jobs in &mut users {
-            jobs.sort_by_key(|waiting| first_come(waiting));
+        let mut users: Vec<_> = users.into_values().filter(|lanes| !lanes.is_empty()).collect();
+        for lanes in &mut users {
+            lanes.sort_by_key(|lane| turn(&lane.first));
         }
-        users.sort_by_key(|jobs| first_come(jobs[0]));
-        for jobs in users {
-            let (booted, waits) = self.first_that_fits(&jobs, &BTreeSet::new());
-            let others = jobs.iter().filter(|waiting| !self.booted.contains(&*waiting.job.id));
-            if self.at_limit(&jobs[0].job.user).is_none() {
+        users.sort_by_key(|lanes| turn(&lanes[0].first));
+        for lanes in users {
+            let first = lanes[0].first.job;
+            let held = self.held.iter().copied().collect();
+            let (booted, waits) = self.first_that_fits(&lanes, &held);
+            self.tried(first, booted, waits);
+            if self.at_limit(&first.user).is_none() {
                 // Normal jobs leave alone what these wait for.
-                let mut others = others.filter(|waiting| self.at_type_limit(waiting.job).is_none());
-                let sorts: HashSet<_> =
-                    others.by_ref().map(|waiting| (waiting.needs, waiting.boots)).collect();
+                let others = lanes.iter().filter_map(|lane| self.unbooted(lane));
+                let others = others.filter(|waiting| self.at_type_limit(waiting.job).is_none());
+                let sorts: HashSet<_> = others.map(|waiting| (waiting.needs, waiting.boots)).collect();
                 for (needs, boots) in sorts {
                     self.reserved.extend(self.survey.homes(&needs, boots));
                 }
             }
-            if !booted {
-                self.reasons.push((jobs[0].job, Some(waits)));
-            }
+        }
+    }
+
+    /// The first job of the lane for which nothing was booted in this cycle: each cycle boots for no
+    /// more than the first one.
+    fn unbooted(&self, lane: &Lane<'a>) -> Option<Waiting<'a>> {
+        match self.booted.contains(&*lane.first.job.id) {
+            true => lane.after().map(|rest| rest.first),
+            false => Some(lane.first),
         }
     }
 
     /// Normal jobs, one VM for each user and type: who is at or below the share first; others where
     /// nobody who is can use the room.
     fn normal(&mut self, config: &SchedulerConfig) {
-        let queues = &self.survey.queues;
         let shares = self.survey.shares(config, |key| self.limit_of(key).is_some());
-        let diff = &shares.diff;
-        // A key with waiting jobs and neither VM nor share is one whose user's share is spent on
-        // another type: it stands behind, as if it were a whole above.
-        let above = |queue: &Queue<'_>| diff.get(&queue.key).copied().unwrap_or(shares::ALL);
-        // Among equals whoever has fewer VMs, so that a last slot goes where it weighs more.
-        let has = |queue: &Queue<'_>| self.survey.held.get(&queue.key).map_or(0, |held| held.vms);
-        let ranked = |queue| {
-            let first = Queue::normal(queue).next()?;
-            Some(((above(queue), has(queue), first_come(first)), queue, first))
-        };
-        let mut order: Vec<_> = queues.iter().filter_map(ranked).collect();
-        order.sort_by_key(|(rank, ..)| *rank);
-        let split = order.partition_point(|((above, ..), ..)| *above <= 0);
+        let mut order = self.survey.by_share(&shares);
+        // The job that room was held for takes it: else users who have given up their VMs for it might be further
+        // below their share by now.
+        let held =
+            order.iter().position(|(_, _, first)| is_held(first) && self.place_held_for(first.job).is_some());
+        if let Some(at) = held {
+            let (_, queue, first) = order.remove(at);
+            self.try_queue(queue, &first);
+        }
+        let split = order.partition_point(|(above, ..)| *above <= 0);
         for (_, queue, first) in &order[..split] {
             self.try_queue(queue, first);
         }
@@ -202,22 +221,42 @@ impl<'a> Cycle<'_, 'a> {
         })
     }
 
-    /// Whether high-priority jobs wait for this place.
+    /// `true` if high-priority jobs wait for this place.
     pub fn is_reserved(&self, place: usize) -> bool {
-        self.reserved.contains(&place)
+        self.reserved.contains(&place) && self.held != Some(place)
+    }
+
+    /// Job that room is held for, and the place where.
+    pub fn reservation(&self) -> Option<&Reservation<'a>> {
+        self.reservation.as_ref()
     }
 
     /// The oldest jobs, as many as there is room for. One that finds none keeps younger ones from
     /// where it could run.
     fn fifo(&mut self) {
         let survey = self.survey;
-        let mut jobs: Vec<_> = survey.queues.iter().flat_map(|queue| &queue.jobs).collect();
-        jobs.sort_by_key(|waiting| waiting.order);
+        let mut jobs = InOrder::of(survey.queues.iter().flat_map(|queue| &queue.lanes).copied());
         let mut not_there = BTreeSet::new();
         let mut waits = HashSet::default();
-        for waiting in jobs {
+        if let Some(held) = self.reservation.filter(|it| is_held(&it.waiting)) {
+            match self.home(&held.waiting, &not_there).filter(|_| self.may_boot != Some(0)) {
+                Some(place) => self.boot(&held.waiting, place),
+                None => {
+                    not_there.insert(held.place);
+                    self.held = Some(held.place);
+                    self.reasons.push((held.waiting.job, Some(self.holds(held.place))));
+                }
+            }
+        }
+        while let Some(lane) = jobs.pop() {
             if not_there.len() == self.rooms.len() {
                 break;
+            }
+            let waiting = &lane.first;
+            let held = self.held.is_some() && self.place_held_for(waiting.job).is_some();
+            if held || self.booted.contains(&*waiting.job.id) {
+                jobs.put_rest(&lane);
+                continue;
             }
             let why = if let Some(limit) = self.at_limit(&waiting.job.user) {
                 user_limit(limit)
@@ -230,37 +269,44 @@ impl<'a> Cycle<'_, 'a> {
                 continue;
             } else if let Some(place) = self.home(waiting, &not_there) {
                 self.boot(waiting, place);
+                jobs.put_rest(&lane);
                 continue;
             } else {
-                let why = self.why(waiting, &BTreeSet::new()).to_owned();
+                let held = self.place_held_for(waiting.job).map(|place| self.holds(place));
+                let why = held.unwrap_or_else(|| self.why(waiting, &BTreeSet::new()).to_owned());
                 waits.insert((waiting.needs, waiting.boots));
                 not_there.extend(survey.homes(&waiting.needs, waiting.boots));
                 why
             };
             self.reasons.push((waiting.job, Some(why)));
         }
+        let told: HashSet<&str> = self.reasons.iter().map(|(job, _)| &*job.id).collect();
+        let firsts = survey.queues.iter().filter_map(|queue| self.unbooted(&queue.lanes[0]));
+        let known = |id: &str| told.contains(id) || self.booted.contains(id);
+        let untold = firsts.filter(|first| !known(&first.job.id));
+        let why = if self.held.is_some() { HELD } else { OLDER };
+        let untold: Vec<_> = untold.map(|first| (first.job, Some(why.to_owned()))).collect();
+        self.reasons.extend(untold);
     }
 
     /// Whether the first job that is left in the queue fits somewhere now.
     fn claims(&mut self, queue: &Queue<'a>) -> bool {
-        let left = queue.normal().find(|waiting| !self.booted.contains(&*waiting.job.id)).copied();
+        let left = queue.normal().filter_map(|lane| self.unbooted(lane)).min_by_key(turn);
         left.is_some_and(|waiting| self.home(&waiting, &BTreeSet::new()).is_some())
     }
 
     fn try_queue(&mut self, queue: &Queue<'a>, first: &Waiting<'a>) {
-        let jobs: Vec<_> = queue.normal().collect();
+        let lanes: Vec<_> = queue.normal().copied().collect();
         let reserved = std::mem::take(&mut self.reserved);
-        let (booted, waits) = self.first_that_fits(&jobs, &reserved);
+        let (booted, waits) = self.first_that_fits(&lanes, &reserved);
         self.reserved = reserved;
-        if !booted {
-            self.reasons.push((first.job, Some(waits)));
-        }
+        self.tried(first.job, booted, waits);
     }
 
     /// Boots for the first of these jobs of one user that fits somewhere outside `reserved`. A job
     /// does not overtake an earlier one where that could run. Else says why the first one waits.
-    fn first_that_fits(&mut self, jobs: &[&Waiting<'a>], reserved: &BTreeSet<usize>) -> (bool, String) {
-        if let Some(limit) = self.at_limit(&jobs[0].job.user) {
+    fn first_that_fits(&mut self, lanes: &[Lane<'a>], reserved: &BTreeSet<usize>) -> (bool, String) {
+        if let Some(limit) = self.at_limit(&lanes[0].first.job.user) {
             return (false, user_limit(limit));
         }
         if self.may_boot == Some(0) {
@@ -270,7 +316,7 @@ impl<'a> Cycle<'_, 'a> {
         let mut tried = HashSet::default();
         let mut limited = HashSet::default();
         let mut waits: Option<String> = None;
-        for waiting in jobs {
+        for Lane { first: waiting, .. } in lanes {
             let vm_type = &*waiting.job.vm_type;
             if limited.contains(vm_type) || !tried.insert((waiting.needs, waiting.boots)) {
                 continue;
@@ -294,6 +340,28 @@ impl<'a> Cycle<'_, 'a> {
         (false, waits.unwrap_or_else(|| AHEAD.into()))
     }
 
+    /// The job was tried, and waits where nothing was `booted` for it or its like. If room is held for it, jobs
+    /// behind it leave that cloud alone.
+    fn tried(&mut self, job: &'a Job, booted: bool, waits: String) {
+        if booted {
+            return;
+        }
+        let place = self.place_held_for(job);
+        if let Some(place) = place {
+            (self.held, self.held_for_normal) = (Some(place), !job.high_priority);
+            self.reserved.insert(place);
+        }
+        self.reasons.push((job, Some(place.map_or(waits, |place| self.holds(place)))));
+    }
+
+    fn holds(&self, place: usize) -> String {
+        format!("{HOLDS}{}", self.rooms[place].cloud.name)
+    }
+
+    fn place_held_for(&self, job: &Job) -> Option<usize> {
+        self.reservation.filter(|it| it.waiting.job.id == job.id).map(|it| it.place)
+    }
+
     /// The best cloud for the job now.
     fn home(&mut self, waiting: &Waiting<'a>, not_there: &BTreeSet<usize>) -> Option<usize> {
         if self.full.contains(&(waiting.needs, waiting.boots)) {
@@ -312,7 +380,11 @@ impl<'a> Cycle<'_, 'a> {
     fn why(&self, waiting: &Waiting<'_>, reserved: &BTreeSet<usize>) -> &'static str {
         let homes: Vec<_> = self.survey.homes(&waiting.needs, waiting.boots).collect();
         let fits = |place: &usize| self.rooms[*place].score(&waiting.needs, *place).is_some();
-        if homes.iter().any(|place| fits(place) && reserved.contains(place)) {
+        let kept: Vec<_> =
+            homes.iter().filter(|place| fits(place) && reserved.contains(place)).copied().collect();
+        if !kept.is_empty() && self.held_for_normal && kept.iter().all(|place| self.held == Some(*place)) {
+            HELD
+        } else if !kept.is_empty() {
             HIGH
         } else if homes.iter().all(|place| self.rooms[*place].closed) {
             CLOSED
@@ -354,10 +426,9 @@ impl<'a> Cycle<'_, 'a> {
     /// The intents: VMs, then the reasons that changed.
     fn finish(self) -> Vec<Intent> {
         let told: HashSet<&str> = self.reasons.iter().map(|(job, _)| &*job.id).collect();
-        // Who merely waits for others of the same user and type needs no reason; but one that is
-        // no longer true must go.
-        let quiet = self.survey.queues.iter().flat_map(|queue| &queue.jobs).filter(|waiting| waiting.told);
-        let quiet = quiet.map(|waiting| waiting.job);
+        // The first of a lane stands for all of it: a reason of another one may be old, and must go.
+        let view = self.survey.view;
+        let quiet = view.index.told.iter().filter_map(|id| view.jobs.get(id)).map(|job| &**job);
         let quiet = quiet.filter(|job| job.reason.as_deref().is_some_and(is_ours));
         let quiet = quiet.filter(|job| !told.contains(&*job.id) && !self.booted.contains(&*job.id));
         let mut reasons: Vec<_> = quiet.map(|job| (job, None)).collect();
@@ -378,9 +449,6 @@ pub enum Found<'c> {
     Waits(&'c str),
 }
 
-const USER_LIMIT: &str = "its user has reached the limit of ";
-const TYPE_LIMIT: &str = "its user's own limit for its type of VM is reached: ";
-
 fn user_limit(limit: u32) -> String {
     format!("{USER_LIMIT}{limit} VMs")
 }
@@ -393,9 +461,9 @@ fn type_limit(limit: u32) -> String {
 fn is_ours(reason: &str) -> bool {
     let fixed = [
         NO_TARGET, TOO_LARGE, NO_CLOUD, DISABLED, DRAINED, BLOCKED, BANNED, FULL, CLOSED, BOOTING, SHARE,
-        HIGH, AHEAD,
+        HIGH, HELD, OLDER, AHEAD,
     ];
-    fixed.contains(&reason) || reason.starts_with(USER_LIMIT) || reason.starts_with(TYPE_LIMIT)
+    fixed.contains(&reason) || [HOLDS, USER_LIMIT, TYPE_LIMIT].iter().any(|start| reason.starts_with(start))
 }
 
 #[cfg(test)]

@@ -125,7 +125,7 @@ fn high_priority_holds_back_others_only_where_it_could_run() {
     testing::add(&mut view, [large], []);
     let told = plan(&view, Time(0), &SchedulerConfig::default());
     let reason = |job: &str, why: &str| Intent::Reason { job: job.into(), reason: Some(why.into()) };
-    assert_eq!(told, [reason("0", FULL), reason("alice-t1-00000", HIGH)]);
+    assert_eq!(told, [reason("0", &format!("{HOLDS}c")), reason("alice-t1-00000", HIGH)]);
 }
 
 #[test]
@@ -261,10 +261,10 @@ fn fifo_boots_for_the_oldest_and_lets_nobody_overtake() {
     let used = Vm { memory_mib: 600_000, job: Some("x".into()), ..vm("v", "c") };
     testing::add(&mut view, waiting, [used]);
     let boot = |job: &str, cloud: &str| Intent::Boot { job: job.into(), cloud: cloud.into() };
-    let reason = |job: &str| Intent::Reason { job: job.into(), reason: Some(FULL.into()) };
+    let reason = |job: &str, why: &str| Intent::Reason { job: job.into(), reason: Some(why.into()) };
     // The large one keeps `c` to itself until there is room; in `d` all go by age, whatever their rank.
     let told = plan(&view, Time(0), &fifo);
-    assert_eq!(told, [boot("1", "d"), boot("3", "d"), reason("2"), reason("4")]);
+    assert_eq!(told, [boot("1", "d"), boot("3", "d"), reason("2", &format!("{HOLDS}c")), reason("4", FULL)]);
     happen(&mut view, Time(0), [Kind::UserLimit { user: "alice".into(), vms: Some(1) }]);
     let told = plan(&view, Time(0), &fifo);
     assert_eq!(told[..2], [boot("4", "d"), boot("5", "d")], "alice has a VM: {told:?}");

@@ -20,6 +20,7 @@ use pileus_model::{Name, Time, View, Vm, VmState};
 use super::{
     Held, Key, Rank, Waiting,
     hash::{HashMap, HashSet},
+    lane::InOrder,
     room::{Needs, Room},
     shares::{self, ALL, Billionths, Demand},
     survey::{Queue, Survey},
@@ -176,7 +177,7 @@ fn rounded(diff: Billionths, all: i64) -> i64 {
 /// What is wanted and what is given.
 struct Wants<'r, 'a> {
     /// Who gets how many, for which jobs; who lacks most is first.
-    keys: Vec<(&'r Queue<'a>, Vec<&'r Waiting<'a>>)>,
+    keys: Vec<(&'r Queue<'a>, Vec<Waiting<'a>>)>,
     /// Who gives how many.
     gives: BTreeMap<Key<'a>, i64>,
 }
@@ -192,7 +193,7 @@ impl<'r, 'a> Wants<'r, 'a> {
         let mut keys = Vec::new();
         for queue in &survey.queues {
             let wanted = changes.get(&queue.key).map_or(0, |change| usize::try_from(-change).unwrap_or(0));
-            let jobs: Vec<_> = queue.jobs.iter().take(wanted).collect();
+            let jobs: Vec<_> = queue.jobs().take(wanted).collect();
             // Whoever finds room needs nobody to give any.
             let finds_room = jobs.iter().any(|waiting| {
                 let sort = (waiting.needs, waiting.boots);
@@ -222,30 +223,30 @@ fn fair_changes<'a>(survey: &Survey<'a>, config: &SchedulerConfig) -> BTreeMap<K
     changes(&diff, &survey.held, &queued.collect())
 }
 
-fn limited(survey: &Survey<'_>, key: Key<'_>) -> bool {
+/// `true` if the key has reached a limit of its user or of its type.
+pub fn limited(survey: &Survey<'_>, key: Key<'_>) -> bool {
     survey.at_limit(key.user, 0).or_else(|| survey.at_type_limit(key, 0)).is_some()
 }
 
 /// How many more VMs a key could use: for its jobs, and within limits.
-fn usable(survey: &Survey<'_>, queue: &Queue<'_>) -> u32 {
+pub fn usable(survey: &Survey<'_>, queue: &Queue<'_>) -> u32 {
     let user = survey.view.user_limits.get(queue.key.user);
     let has = survey.user_vms.get(queue.key.user).copied().unwrap_or(0);
     let of_user = user.map_or(u32::MAX, |limit| limit.saturating_sub(has));
     let has = survey.held.get(&queue.key).map_or(0, |held| held.vms);
     let of_type = survey.type_limits.get(&queue.key).map_or(u32::MAX, |limit| limit.saturating_sub(has));
-    u32::try_from(queue.jobs.len()).unwrap_or(u32::MAX).min(of_user).min(of_type)
+    u32::try_from(queue.len()).unwrap_or(u32::MAX).min(of_user).min(of_type)
 }
 
 /// Looks ahead as many jobs as there are slots: who has VMs and none of these gives all.
 fn fifo_changes<'a>(survey: &Survey<'a>) -> BTreeMap<Key<'a>, i64> {
     let slots: u32 =
         survey.rooms.iter().filter(|room| room.cloud.enabled()).map(|room| room.cloud.vm_slots()).sum();
-    let mut ahead: Vec<_> = survey.queues.iter().flat_map(|queue| &queue.jobs).collect();
-    ahead.sort_by_key(|waiting| waiting.order);
+    let ahead = InOrder::of(survey.queues.iter().flat_map(|queue| &queue.lanes).copied());
     let mut changes: BTreeMap<_, _> =
         survey.held.iter().map(|(key, held)| (*key, i64::from(held.vms))).collect();
     let mut wanted: BTreeMap<Key<'a>, u32> = BTreeMap::new();
-    for waiting in ahead.into_iter().take(usize::try_from(slots).unwrap_or(usize::MAX)) {
+    for waiting in ahead.take(usize::try_from(slots).unwrap_or(usize::MAX)) {
         *wanted.entry(Key::of_job(waiting.job)).or_default() += 1;
     }
     for queue in &survey.queues {
@@ -290,6 +291,27 @@ struct Holding<'r> {
     costs: bool,
 }
 
+/// VMs of each key that stay, by size.
+struct Sizes<'a>(HashMap<Key<'a>, BTreeMap<Needs, u32>>);
+
+impl<'a> Sizes<'a> {
+    fn of(survey: &Survey<'a>) -> Self {
+        let mut sizes: HashMap<_, BTreeMap<_, u32>> = HashMap::default();
+        for vm in survey.view.vms.values().filter(|vm| !is_going(vm)) {
+            *sizes.entry(Key::of_vm(vm)).or_default().entry(Needs::met_by(vm)).or_default() += 1;
+        }
+        Self(sizes)
+    }
+
+    /// `true` if no other VM of its key is as large.
+    fn is_only(&self, vm: &Vm) -> bool {
+        let own = Needs::met_by(vm);
+        let Some(sizes) = self.0.get(&Key::of_vm(vm)) else { return true };
+        let as_large = sizes.range(own..).filter(|(size, _)| own.fit(size));
+        as_large.map(|(_, count)| *count).sum::<u32>() <= 1
+    }
+}
+
 /// A VM that goes, and for whom.
 struct Swap<'r, 'a> {
     class: Class,
@@ -325,6 +347,7 @@ impl<'r, 'a> Match<'r, 'a> {
             survey.homes(&needs, boots).for_each(|place| useful[place] = true);
         }
         let (mut gives, hard) = (wants.gives.clone(), lost_work_max(config));
+        let sizes = Sizes::of(survey);
         let mut by_key: BTreeMap<Key<'a>, Vec<Holding<'r>>> = BTreeMap::new();
         for vm in survey.view.vms.values() {
             let key = Key::of_vm(vm);
@@ -346,7 +369,9 @@ impl<'r, 'a> Match<'r, 'a> {
             }
             let started = vm.job.as_ref().and_then(|job| survey.view.jobs.get(job)?.started);
             let started = started.unwrap_or(vm.created);
-            let stays = hard.is_some_and(|most| class == Class::Busy && now.since(started) >= most);
+            // The only VM that a waiting job fits into runs it first: room may have been held for it.
+            let stays = hard.is_some_and(|most| class == Class::Busy && now.since(started) >= most)
+                || (class == Class::Starting && survey.needed.contains_key(&*vm.id) && sizes.is_only(vm));
             let costs = match class {
                 Class::Going | Class::Broken => false,
                 Class::Starting | Class::Idle => survey.needed.contains_key(&*vm.id),
@@ -381,7 +406,7 @@ impl<'r, 'a> Match<'r, 'a> {
         let heads =
             heads.filter_map(|(place, vms)| vms.first().map(|it| (it.class, it.turn, place))).collect();
         let candidates = candidates.into_iter().map(VecDeque::from).collect();
-        let ranks = survey.queues.iter().map(|queue| (queue.key, queue.jobs[0].rank)).collect();
+        let ranks = survey.queues.iter().map(|queue| (queue.key, queue.lanes[0].first.rank)).collect();
         let spare = Spare::of(survey, config);
         Self { survey, gives, spare, candidates, heads, homes: HashMap::default(), ranks }
     }
@@ -468,9 +493,14 @@ impl<'r, 'a> Match<'r, 'a> {
     }
 }
 
+/// `true` if the VM is on its way out.
+pub fn is_going(vm: &Vm) -> bool {
+    vm.destroy.is_some() || vm.override_state.is_some()
+}
+
 fn class(vm: &Vm) -> Class {
     match vm.state {
-        _ if vm.destroy.is_some() || vm.override_state.is_some() => Class::Going,
+        _ if is_going(vm) => Class::Going,
         VmState::Error | VmState::Shutdown => Class::Broken,
         VmState::Starting => Class::Starting,
         VmState::Running if vm.job.is_none() => Class::Idle,
