@@ -2,7 +2,7 @@
 
 use std::{io::Write, path::Path, pin::pin, sync::Arc, time::Duration};
 
-use pileus_engine::{Death, OpenError, Running, StartError, SystemClock};
+use pileus_engine::{Death, OpenError, Running, StartError, SystemClock, drivers::local::Isolation};
 use pileus_model::{Actor, Clock, Engine};
 use pileus_sdk::Host;
 use tokio::{
@@ -68,6 +68,11 @@ fn fail(code: u8, text: &str) -> u8 {
 }
 
 async fn start(checked: Checked, options: &Options) -> u8 {
+    let missing = checked.confinement.missing();
+    missing.iter().for_each(|problem| warn!(problem, "protection against jobs missing"));
+    if !missing.is_empty() && checked.confinement.settings.isolation == Isolation::Required {
+        return fail(CONFIG, &format!("[local] isolation = \"required\", and {}", missing.join("; ")));
+    }
     let mut bound = Vec::new();
     for server in &checked.plan.servers {
         match serve::bind(&server.name, &server.settings) {

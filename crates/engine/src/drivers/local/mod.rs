@@ -83,6 +83,31 @@ pub struct Confinement {
     pub closed_ports: Vec<u16>,
 }
 
+impl Confinement {
+    /// Protections of the service against its jobs that this host lacks, each with its remedy.
+    pub fn missing(&self) -> Vec<&'static str> {
+        if Users::available().is_some() {
+            return Vec::new(); // each VM has a user of its own
+        }
+        let protections = [
+            (
+                1,
+                "jobs read the files of the service: start it as root, or on Linux 5.13 or later with Landlock",
+            ),
+            (
+                4,
+                "jobs reach ports that ask for no token: start as root, or on Linux 6.7 or later with Landlock",
+            ),
+            (
+                6,
+                "jobs signal the service and its workers: start as root, or on Linux 6.12 or later with Landlock",
+            ),
+        ];
+        let lacks = protections.into_iter().filter(|(landlock, _)| self.kernel.landlock < *landlock);
+        lacks.map(|(_, text)| text).collect()
+    }
+}
+
 /// The driver.
 pub struct Local {
     fleet: Arc<Fleet>,
