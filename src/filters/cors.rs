@@ -64,6 +64,7 @@ impl Default for Config {
                 "Allow",
                 "ETag",
                 "Location",
+                "Pileus-Output-Gap",
                 "RateLimit",
                 "RateLimit-Policy",
                 "Retry-After",

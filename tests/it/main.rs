@@ -33,6 +33,7 @@ mod http_edge;
 mod idempotency;
 mod isolation;
 mod job_exec;
+mod job_output;
 mod keystone;
 mod kills;
 mod lists;

@@ -125,7 +125,7 @@ fn commands_of_the_readme_run_as_they_are_written() {
                 continue;
             }
             // It goes on until the client ends it.
-            command if command.contains("follow=1") => {
+            command if command.contains("events?follow=1") => {
                 let (code, text) = shell(&place, &server, &format!("timeout 3 {command}"));
                 assert!(code == 124 && text.contains("retry:"), "{command}: {code}: {text}");
                 continue;

@@ -366,6 +366,8 @@ pub struct Reply {
     /// Names in lower case.
     pub headers: Vec<(String, String)>,
     pub text: String,
+    /// The body to the byte.
+    pub bytes: Vec<u8>,
 }
 
 impl Reply {
@@ -491,7 +493,7 @@ pub fn raw_on(mut stream: impl Read + Write, bytes: &[u8]) -> Option<Reply> {
     let chunked = headers.iter().any(|(name, value)| name == "transfer-encoding" && value == "chunked");
     let body = &answer[end + 4..];
     let body = if chunked { unchunk(body) } else { body.to_vec() };
-    Some(Reply { status, headers, text: String::from_utf8_lossy(&body).into_owned() })
+    Some(Reply { status, headers, text: String::from_utf8_lossy(&body).into_owned(), bytes: body })
 }
 
 fn unchunk(mut body: &[u8]) -> Vec<u8> {

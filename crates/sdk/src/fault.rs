@@ -83,6 +83,9 @@ pub enum Fault {
     /// 415: a body in a content coding. None is decoded, and `Accept-Encoding` says so.
     #[error("A request body is read without a content coding: Content-Encoding must be identity.")]
     UnsupportedCoding,
+    /// 416: none of the bytes that the range wants exists.
+    #[error("{0}")]
+    RangeNotSatisfiable(String),
     /// 422: understood, and contrary to what was said before.
     #[error("{0}")]
     Unprocessable(String),
@@ -146,6 +149,7 @@ impl Fault {
             Self::UnsupportedMediaType | Self::UnsupportedCoding => {
                 (StatusCode::UNSUPPORTED_MEDIA_TYPE, "badMediaType")
             }
+            Self::RangeNotSatisfiable(_) => (StatusCode::RANGE_NOT_SATISFIABLE, "computeFault"),
             Self::Unprocessable(_) => (StatusCode::UNPROCESSABLE_ENTITY, "unprocessableEntity"),
             Self::OverLimit { .. } => (StatusCode::TOO_MANY_REQUESTS, "overLimit"),
             Self::NotImplemented(_) => (StatusCode::NOT_IMPLEMENTED, "notImplemented"),

@@ -55,6 +55,12 @@ impl Reply {
         Ok(Self(response))
     }
 
+    /// With another status.
+    pub fn with_status(mut self, status: StatusCode) -> Self {
+        *self.0.status_mut() = status;
+        self
+    }
+
     /// With another header; one that no header can hold is left out.
     pub fn header(mut self, name: header::HeaderName, value: &str) -> Self {
         if let Ok(value) = HeaderValue::from_str(value) {

@@ -21,11 +21,14 @@ use std::{
     collections::BTreeSet,
     net::SocketAddr,
     ops::Range,
+    pin::Pin,
     sync::{Arc, Mutex, PoisonError},
+    task::{self, Poll, Waker},
 };
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, header};
+use http_body::Body as _;
 use pileus_model::{JobDefaults, ManualClock, Time};
 use serde_json::Value;
 
@@ -113,10 +116,10 @@ impl Bench {
             Ok(reply) => reply.into_response(),
             Err(fault) => fault.into_response(),
         };
-        let text = response.body().bytes().unwrap_or_default();
-        let (head, _) = response.into_parts();
+        let (head, body) = response.into_parts();
+        let text = body.bytes().unwrap_or_default();
         let text = String::from_utf8_lossy(&text).into_owned();
-        Answer { status: head.status.as_u16(), headers: head.headers, text }
+        Answer { status: head.status.as_u16(), headers: head.headers, text, body }
     }
 
     async fn answer(&self, ask: Ask) -> Result<crate::Reply, Fault> {
@@ -281,11 +284,25 @@ pub struct Answer {
     pub status: u16,
     /// The headers.
     pub headers: HeaderMap,
-    /// The whole body.
+    /// The whole body; empty where it is a stream.
     pub text: String,
+    body: Body,
 }
 
 impl Answer {
+    /// Bytes that a streamed body has now, and whether it has ended.
+    pub fn streamed(&mut self) -> (Vec<u8>, bool) {
+        let mut bytes = Vec::new();
+        let mut cx = task::Context::from_waker(Waker::noop());
+        loop {
+            match Pin::new(&mut self.body).poll_frame(&mut cx) {
+                Poll::Pending => return (bytes, false),
+                Poll::Ready(None | Some(Err(_))) => return (bytes, true),
+                Poll::Ready(Some(Ok(frame))) => bytes.extend(frame.data_ref().into_iter().flatten()),
+            }
+        }
+    }
+
     /// The body as JSON; `null` where it is none.
     pub fn json(&self) -> Value {
         serde_json::from_str(&self.text).unwrap_or_default()

@@ -147,7 +147,7 @@ fn cut<'a>(call: &Call, view: &'a View) -> Result<Cut<&'a Arc<Job>>, Fault> {
 }
 
 /// The job of this id, if the call sees it.
-fn find<'a>(view: &'a View, scope: &Scope, id: &str) -> Result<&'a Arc<Job>, Fault> {
+pub fn find<'a>(view: &'a View, scope: &Scope, id: &str) -> Result<&'a Arc<Job>, Fault> {
     let found = view.jobs.get(id).filter(|job| scope.sees(&job.project));
     found.ok_or_else(|| Fault::NotFound { kind: "Job", id: id.into() })
 }

@@ -4,8 +4,11 @@
 //! server knows of this crate by [`EXTENSION`] alone.
 
 mod body;
+mod followers;
 mod jobs;
 mod old;
+mod output;
+mod range;
 
 use std::sync::Arc;
 
@@ -17,6 +20,7 @@ use pileus_sdk::{
 use crate::{
     jobs::{COLUMNS, Jobs, state_param},
     old::Old,
+    output::{Outputs, follow_param, offset_param},
 };
 
 /// The descriptor.
@@ -38,6 +42,9 @@ const AS_USER: &str = "jobs:create:as_user";
 fn resources(deps: &Deps) -> Vec<Resource> {
     let (engine, defaults) = (deps.engine.clone(), deps.job_defaults.clone());
     let it = Arc::new(Jobs { engine, defaults, shown: Memo::default() });
+    let outputs =
+        Arc::new(Outputs { engine: it.engine.clone(), clock: deps.clock.clone(), followers: Arc::default() });
+    let bytes = |path| Custom(Mount::Tenant, path);
     let old = Arc::new(Old { deps: deps.clone() });
     let status = |path| Custom(Mount::CloudStatus, path);
     let (get, post) = (Method::GET, Method::POST);
@@ -51,6 +58,8 @@ fn resources(deps: &Deps) -> Vec<Resource> {
         Action::new("hold", post.clone(), Verb, "jobs:hold", "Keeps a waiting job from running", &it, Jobs::hold).default_rule("rule:writer").scoped(&[ALL]),
         Action::new("release", post, Verb, "jobs:release", "Lets a held job wait again", &it, Jobs::release).default_rule("rule:writer").scoped(&[ALL]),
         Action::new("output", get.clone(), MemberAction, "jobs:output", "Shows what a job wrote, and how it ended", &it, Jobs::output).default_rule("rule:member").scoped(&[ALL]),
+        Action::new("output_stdout", get.clone(), bytes("/jobs/{id}/output/stdout"), "jobs:output", "Sends what a job writes to standard output, also while it runs", &outputs, Outputs::stdout).default_rule("rule:member").scoped(&[ALL]).query(offset_param()).query(follow_param()),
+        Action::new("output_stderr", get.clone(), bytes("/jobs/{id}/output/stderr"), "jobs:output", "Sends what a job writes to standard error, also while it runs", &outputs, Outputs::stderr).default_rule("rule:member").scoped(&[ALL]).query(offset_param()).query(follow_param()),
         Action::new("explain", get.clone(), MemberAction, "jobs:explain", "Tells why a job waits: clouds, shares, limits", &it, Jobs::explain).default_rule("rule:member").scoped(&[ALL]),
         Action::new("old_table", get.clone(), status("/jobs"), "cloud_status:jobs", "Jobs of a state as a table", &old, Old::table),
         Action::new("old_job", get.clone(), status("/jobs/{job}"), "cloud_status:job", "One job as a row", &old, Old::job),

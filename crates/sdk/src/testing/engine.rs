@@ -6,11 +6,12 @@ use std::{
     future::poll_fn,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Poll, Waker},
+    time::Duration,
 };
 
 use pileus_model::{
-    Actor, Beat, BoxFuture, Command, Engine, Event, Explanation, History, Holding, Name, Output, Receipt,
-    Refusal, Shares, Stray, View,
+    Actor, Beat, BoxFuture, Command, Engine, Event, Explanation, History, Holding, Name, Output, OutputPart,
+    OutputRange, Receipt, Refusal, Shares, Stray, View,
 };
 
 type React = Box<dyn FnMut(&Command, &mut View) -> Result<String, Refusal> + Send>;
@@ -27,6 +28,7 @@ struct Inner {
     refusals: VecDeque<Refusal>,
     react: Option<React>,
     outputs: BTreeMap<String, Output>,
+    live: BTreeMap<String, Output>,
     beats: Vec<Beat>,
     events: Vec<Arc<Event>>,
     explanations: Vec<Explanation>,
@@ -66,6 +68,13 @@ impl FakeEngine {
     /// Says what a job wrote.
     pub fn put_output(&self, job: &str, output: Output) {
         self.lock().outputs.insert(job.to_owned(), output);
+    }
+
+    /// Says what a job wrote so far that runs; wakes its readers.
+    pub fn put_live(&self, job: &str, output: Output) {
+        let mut inner = self.lock();
+        inner.live.insert(job.to_owned(), output);
+        inner.waiting.drain(..).for_each(Waker::wake);
     }
 
     /// Says the signs of life.
@@ -110,6 +119,18 @@ impl FakeEngine {
 }
 
 impl Inner {
+    fn output_part(&self, job: &str, range: OutputRange) -> Option<OutputPart> {
+        let ended = self.view.jobs.get(job)?.state.is_final();
+        let (found, ended) = match self.outputs.get(job) {
+            Some(output) => (Some(output), true),
+            None => (self.live.get(job), ended),
+        };
+        let output = found.cloned().unwrap_or_default();
+        let stream = output.stream(range.stream);
+        let (head, tail) = stream.parts();
+        Some(OutputPart::cut(head, stream.gap, [tail, b""], range, ended))
+    }
+
     fn publish<T>(&mut self, change: impl FnOnce(&mut View) -> T) -> T {
         let mut view = View::clone(&self.view);
         let answer = change(&mut view);
@@ -147,6 +168,27 @@ impl Engine for FakeEngine {
     fn output(&self, job: &str) -> BoxFuture<Result<Option<Output>, Refusal>> {
         let output = self.lock().outputs.get(job).cloned();
         Box::pin(async { Ok(output) })
+    }
+
+    /// Waits until something is published where it should wait, and not for a time.
+    fn output_part(
+        &self,
+        job: &str,
+        range: OutputRange,
+        wait: Duration,
+    ) -> BoxFuture<Result<Option<OutputPart>, Refusal>> {
+        let (engine, job) = (self.clone(), job.to_owned());
+        let mut waits = !wait.is_zero();
+        Box::pin(poll_fn(move |cx| {
+            let mut inner = engine.lock();
+            let part = inner.output_part(&job, range);
+            let nothing = part.as_ref().is_some_and(|part| part.bytes.is_empty() && !part.ended);
+            if !std::mem::take(&mut waits) || !nothing {
+                return Poll::Ready(Ok(part));
+            }
+            inner.waiting.push(cx.waker().clone());
+            Poll::Pending
+        }))
     }
 
     fn events(&self, after: u64, limit: usize, project: Option<Name>) -> BoxFuture<Result<History, Refusal>> {
