@@ -1,7 +1,8 @@
 //! `GET /v2/{project_id}/limits`: what the caller may do how often, and how much of it.
 //!
 //! `absolute` has Nova's names: `maxTotalInstances` is the user's limit of VMs, `total…Used` what his VMs
-//! take (memory in MiB).
+//! take (memory in MiB). The project has `…WaitingJobs…` and `…WaitingJobBytes…`: jobs that wait or are held, and
+//! the bytes of their commands and names.
 
 use std::sync::Arc;
 
@@ -54,6 +55,13 @@ impl Limits {
             if let Some(limit) = view.user_limits.get(&caller.user) {
                 absolute.insert("maxTotalInstances".into(), (*limit).into());
             }
+        }
+        let waiting = view.waiting.get(&*project).copied().unwrap_or_default();
+        absolute.insert("totalWaitingJobsUsed".into(), waiting.jobs.into());
+        absolute.insert("totalWaitingJobBytesUsed".into(), waiting.bytes.into());
+        if let Some(max) = self.engine.waiting_max() {
+            absolute.insert("maxTotalWaitingJobs".into(), max.jobs.into());
+            absolute.insert("maxTotalWaitingJobBytes".into(), max.bytes.into());
         }
         Reply::ok(&json!({ "limits": { "rate": rate, "absolute": absolute } }))
     }

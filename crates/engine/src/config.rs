@@ -93,6 +93,10 @@ pub struct SchedulerConfig {
     pub worker_timeout_s: NonZeroU64,
     /// Longest keep-alive that a job or a cloud may ask for, in seconds.
     pub max_keep_alive_s: u64,
+    /// Most jobs of one project that wait or are held. A further one is refused.
+    pub waiting_jobs_max: u64,
+    /// Most bytes of commands and names of these jobs.
+    pub waiting_bytes_max: u64,
     /// How long a job that has ended, and its output, can still be read, in seconds.
     pub job_retention_s: u64,
     /// Age up to which events are kept, in days before the newest one. Older ones that a snapshot covers are deleted.
@@ -229,6 +233,8 @@ impl Default for SchedulerConfig {
             register_timeout_s: const { NonZeroU64::new(15 * 60).unwrap() },
             worker_timeout_s: const { NonZeroU64::new(60).unwrap() },
             max_keep_alive_s: 60 * 60,
+            waiting_jobs_max: 10_000,
+            waiting_bytes_max: 64 << 20,
             job_retention_s: 24 * 60 * 60,
             history_keep_days: 90,
             history_keep_mib: 1024,

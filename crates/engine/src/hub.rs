@@ -14,7 +14,7 @@ use std::{
 use arc_swap::ArcSwap;
 use pileus_model::{
     Actor, Backup, Beat, BoxFuture, Clock, Command, Engine, Explanation, History, Holding, Monotonic, Name,
-    Output, OutputPart, OutputRange, Receipt, Refusal, Shares, Stray, Time, View,
+    Output, OutputPart, OutputRange, Receipt, Refusal, Shares, Stray, Time, View, Waiting,
 };
 use tokio::{
     runtime::Handle,
@@ -38,6 +38,7 @@ use crate::{
     store::Store,
     tail::Tail,
     timeline::{LOOK_EVERY, Timeline},
+    waiting,
     writer::{Item, Work},
 };
 
@@ -291,6 +292,10 @@ impl Engine for Door {
 
     fn changed_since(&self, seq: u64) -> BoxFuture<()> {
         self.0.after(seq)
+    }
+
+    fn waiting_max(&self) -> Option<Waiting> {
+        Some(waiting::max(&self.0.config))
     }
 
     fn beats(&self) -> Vec<Beat> {

@@ -43,6 +43,7 @@ mod timeline;
 mod two_days;
 #[cfg(test)]
 mod vectors;
+mod waiting;
 mod writer;
 
 pub use change::Change;

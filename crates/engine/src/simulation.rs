@@ -20,6 +20,7 @@ use crate::{
     schedule::cleanup::cleanup,
     schedule::plan::Intent,
     testing,
+    waiting::count_all,
 };
 
 /// Source: splitmix64, <https://prng.di.unimi.it/splitmix64.c>.
@@ -333,6 +334,9 @@ pub fn check(before: &View, view: &View) {
         );
         assert!(job.memory_mib <= vm.memory_mib && job.cpu_cores <= vm.cpu_cores, "a job fits its VM");
     }
+    let mut again = view.clone();
+    count_all(&mut again);
+    assert_eq!(again.waiting, view.waiting, "waiting jobs are counted");
     let running = view.jobs.values().filter(|job| job.state == JobState::Running).count();
     assert_eq!(running, busy.len(), "who runs, runs on a VM");
     for (user, (had, has)) in users {

@@ -13,7 +13,11 @@ use pileus_model::{
     Kind, Name, Proxy, RunTimes, Size, Time, UsedKey, View, Vm, VmState, reason::VM_LOST,
 };
 
-use crate::{clock_set::move_times, hub::lock};
+use crate::{
+    clock_set::move_times,
+    hub::lock,
+    waiting::{count, part},
+};
 
 /// Who reads the alias file and the user-limit file. What it sets goes when it goes from the file.
 pub const FILES: &str = "[files]";
@@ -103,6 +107,7 @@ pub fn apply(view: &mut View, event: &Event) {
             forget_job(view, &job.id);
             let job = Arc::new(job_sharing(job.clone()));
             view.index.add(&job.id, JobPlace::of(&job));
+            count(view, &job.project, None, part(&job));
             view.jobs.insert(job.id.clone(), job);
         }
         Kind::JobScheduled { job, vm: _ } => with_job(view, job, |job| {
@@ -215,19 +220,21 @@ fn with<T: Clone>(map: &mut imbl::OrdMap<Name, Arc<T>>, key: &str, change: impl 
     }
 }
 
-/// Changes one job, and moves it in the index.
+/// Changes one job, and moves it in the index and in the counts.
 fn with_job(view: &mut View, id: &str, change: impl FnOnce(&mut Job)) {
     let View { jobs, index, .. } = view;
-    if let Some(it) = jobs.get_mut(id) {
-        let before = JobPlace::of(it);
-        change(Arc::make_mut(it));
-        index.shift(&it.id, &before, JobPlace::of(it));
-    }
+    let Some(it) = jobs.get_mut(id) else { return };
+    let (place, before) = (JobPlace::of(it), part(it));
+    change(Arc::make_mut(it));
+    index.shift(&it.id, &place, JobPlace::of(it));
+    let (after, project) = (part(it), it.project.clone());
+    count(view, &project, before, after);
 }
 
 fn forget_job(view: &mut View, id: &str) {
     if let Some(job) = view.jobs.remove(id) {
         view.index.remove(&job.id, &JobPlace::of(&job));
+        count(view, &job.project, part(&job), None);
     }
 }
 

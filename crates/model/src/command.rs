@@ -149,6 +149,11 @@ pub enum Refusal {
     /// A value that makes no sense.
     #[error("Invalid {field}: {problem}")]
     Invalid { field: &'static str, problem: String },
+    /// More than a quota allows. Nova's sentence.
+    #[error(
+        "Quota exceeded for {resource}: Requested {requested}, but already used {used} of {limit} {resource}"
+    )]
+    Quota { resource: &'static str, requested: u64, used: u64, limit: u64 },
     /// Another service, which was needed for it, is not there or said no. Nothing was changed.
     #[error("{0}")]
     Elsewhere(String),

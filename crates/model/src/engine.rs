@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use crate::{
     Actor, BoxFuture, Command, Explanation, History, Holding, Name, Output, OutputPart, OutputRange, Refusal,
-    Shares, Stray, Time, View,
+    Shares, Stray, Time, View, Waiting,
 };
 
 /// Answer to a [`Command`] that was done: it is durable and can be seen.
@@ -84,6 +84,11 @@ pub trait Engine: Send + Sync {
 
     /// Ends once a view with a higher `seq` than this has been published.
     fn changed_since(&self, seq: u64) -> BoxFuture<()>;
+
+    /// Most jobs of a project that may wait. `None`: the engine has no such limit.
+    fn waiting_max(&self) -> Option<Waiting> {
+        None
+    }
 
     /// Signs of life.
     fn beats(&self) -> Vec<Beat>;

@@ -38,7 +38,7 @@ pub use lane::{JobIndex, JobPlace, LaneKey};
 pub use output::{Gap, JobStream, Output, OutputPart, OutputRange, StreamOutput};
 pub use proxy::{Proxies, Proxy, ProxyUse};
 pub use token::Token;
-pub use view::View;
+pub use view::{View, Waiting};
 pub use vm::{Override, Vm, VmState};
 
 /// A name that is shared rather than copied: of a cloud, a VM, a job, a user.

@@ -21,6 +21,8 @@ pub struct View {
     pub jobs: OrdMap<Name, Arc<Job>>,
     /// The same jobs by what the scheduler does with them.
     pub index: JobIndex,
+    /// Jobs that wait or are held, by project. Follows from `jobs`.
+    pub waiting: OrdMap<Name, Waiting>,
     /// Aliases by name.
     pub aliases: OrdMap<Name, Arc<[String]>>,
     /// The most VMs of a user.
@@ -41,6 +43,15 @@ pub struct View {
     pub keys: OrdMap<Name, Arc<UsedKey>>,
     /// The same by their age, the oldest first.
     pub keys_by_age: OrdMap<u64, Name>,
+}
+
+/// Jobs of a project that neither run nor have ended.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Waiting {
+    /// Number of jobs.
+    pub jobs: u64,
+    /// Bytes of their commands and names.
+    pub bytes: u64,
 }
 
 impl View {

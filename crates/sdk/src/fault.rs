@@ -312,6 +312,7 @@ impl From<Refusal> for Fault {
             Refusal::NotFound { kind, id } => Self::NotFound { kind, id },
             Refusal::Conflict(text) => Self::Conflict(text),
             Refusal::Invalid { .. } => Self::BadRequest(refusal.to_string()),
+            Refusal::Quota { .. } => Self::Forbidden(refusal.to_string()),
             Refusal::Elsewhere(text) => Self::BadGateway(text),
             Refusal::Full => Self::InsufficientStorage(refusal.to_string()),
             Refusal::Unavailable => {

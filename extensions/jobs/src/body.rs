@@ -201,9 +201,9 @@ pub struct Create {
     memory_mib: Option<u64>,
     storage_gib: Option<u64>,
     #[serde(default)]
-    priority: i64,
+    pub priority: i64,
     #[serde(default)]
-    high_priority: bool,
+    pub high_priority: bool,
     keep_alive_s: Option<u64>,
     target_clouds: Option<Vec<String>>,
     image: Option<Name>,

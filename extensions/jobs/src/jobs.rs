@@ -10,7 +10,7 @@ use pileus_sdk::{
 };
 
 use crate::{
-    ALL, AS_USER,
+    ALL, ANY_PRIORITY, AS_USER, HIGH_PRIORITY, PRIORITIES,
     body::{Brief, Create, Full, Hold, Written, end},
 };
 
@@ -49,13 +49,19 @@ impl Jobs {
         }
     }
 
-    /// 202 with the whole job. 403: for another user than the caller, who may not.
+    /// 202 with the whole job. 403: for another user, of high priority or with a priority out of range, which a rule
+    /// denies to the caller.
     pub async fn create(self: Arc<Self>, call: Call) -> Result<Reply, Fault> {
         let caller = call.context().known_caller()?;
         let mut body: Create = call.json("job")?;
         let user = body.user.take().unwrap_or_else(|| caller.user.clone());
-        if user != caller.user && !call.may(AS_USER) {
-            return Err(Fault::denied(AS_USER));
+        let asked = [
+            (AS_USER, user != caller.user),
+            (HIGH_PRIORITY, body.high_priority),
+            (ANY_PRIORITY, !PRIORITIES.contains(&body.priority)),
+        ];
+        if let Some((rule, _)) = asked.into_iter().find(|(rule, asks)| *asks && !call.may(rule)) {
+            return Err(Fault::denied(rule));
         }
         let project = Name::from(&*call.project());
         let command = Command::SubmitJob(Box::new(body.spec(project.clone(), user, &self.defaults)));

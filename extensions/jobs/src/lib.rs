@@ -10,7 +10,7 @@ mod old;
 mod output;
 mod range;
 
-use std::sync::Arc;
+use std::{ops::RangeInclusive, sync::Arc};
 
 use pileus_sdk::{
     Action, Deps, Extension, Memo, Method, Mount, Resource, ScopeType,
@@ -38,6 +38,12 @@ pub static EXTENSION: Extension = Extension {
 const ALL: &str = "jobs:index:all_projects";
 /// Submits for another user.
 const AS_USER: &str = "jobs:create:as_user";
+/// Submits a job that runs before every normal one.
+const HIGH_PRIORITY: &str = "jobs:create:high_priority";
+/// Submits with a priority outside of [`PRIORITIES`].
+const ANY_PRIORITY: &str = "jobs:create:any_priority";
+/// Priorities that need no rule of their own.
+const PRIORITIES: RangeInclusive<i64> = -100..=100;
 
 fn resources(deps: &Deps) -> Vec<Resource> {
     let (engine, defaults) = (deps.engine.clone(), deps.job_defaults.clone());
@@ -53,7 +59,7 @@ fn resources(deps: &Deps) -> Vec<Resource> {
         Action::index("jobs:index", "Lists jobs: id, state, end, exit code, links", &it, Jobs::index).default_rule("rule:member").pages(COLUMNS).scoped(&[ALL]).query(state_param()),
         Action::detail("jobs:detail", "Lists jobs in full", &it, Jobs::detail).default_rule("rule:member").pages(COLUMNS).scoped(&[ALL]).query(state_param()),
         Action::show("jobs:show", "Shows a job", &it, Jobs::show).default_rule("rule:member").scoped(&[ALL]),
-        Action::create("jobs:create", "Submits a job", &it, Jobs::create).default_rule("rule:writer").scope_types(&[ScopeType::Project]).asks(&[AS_USER]),
+        Action::create("jobs:create", "Submits a job", &it, Jobs::create).default_rule("rule:writer").scope_types(&[ScopeType::Project]).asks(&[AS_USER, HIGH_PRIORITY, ANY_PRIORITY]),
         Action::delete("jobs:delete", "Removes a job; one that runs is killed", &it, Jobs::delete).default_rule("rule:writer").scoped(&[ALL]),
         Action::new("hold", post.clone(), Verb, "jobs:hold", "Keeps a waiting job from running", &it, Jobs::hold).default_rule("rule:writer").scoped(&[ALL]),
         Action::new("release", post, Verb, "jobs:release", "Lets a held job wait again", &it, Jobs::release).default_rule("rule:writer").scoped(&[ALL]),

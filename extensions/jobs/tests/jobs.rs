@@ -289,6 +289,35 @@ async fn another_user_is_a_rule_of_its_own() {
 }
 
 #[tokio::test]
+async fn high_priority_and_priorities_out_of_range_are_rules_of_their_own() {
+    let cases = [
+        (json!({ "priority": 100 }), None),
+        (json!({ "priority": -100 }), None),
+        (json!({ "high_priority": false }), None),
+        (json!({ "priority": 101 }), Some("jobs:create:any_priority")),
+        (json!({ "priority": -101 }), Some("jobs:create:any_priority")),
+        (json!({ "priority": 1_000_000_000 }), Some("jobs:create:any_priority")),
+        (json!({ "high_priority": true }), Some("jobs:create:high_priority")),
+    ];
+    for (mut job, rule) in cases {
+        job["command"] = json!(["x"]);
+        let submit = || post("/p1/jobs", &json!({ "job": job }).to_string());
+        let bench = queue();
+        assert_eq!(bench.send(submit()).await.status, 202, "{job}");
+        ["jobs:create:any_priority", "jobs:create:high_priority"].iter().for_each(|rule| bench.deny(rule));
+        let reply = bench.send(submit()).await;
+        match rule {
+            None => assert_eq!(reply.status, 202, "{job}"),
+            Some(rule) => {
+                let message = format!("Policy doesn't allow {rule} to be performed.");
+                let said = reply.json()["forbidden"]["message"].take();
+                assert_eq!((reply.status, said), (403, json!(message)), "{job}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
 async fn verbs_and_deletion_become_commands() {
     let hold = |reason: &str| Command::HoldJob { job: "1".into(), reason: reason.into() };
     let act = |body: &str| post("/p1/jobs/1/action", body);
@@ -428,6 +457,12 @@ async fn the_engines_refusals_are_faults() {
     let cases: Vec<(Ask, Refusal, u16, &str)> = vec![
         (post("/p1/jobs", job), empty, 400, "Invalid command: it is empty"),
         (post("/p1/jobs", job), Refusal::Full, 507, "the disk is full"),
+        (
+            post("/p1/jobs", job),
+            Refusal::Quota { resource: "waiting_jobs", requested: 1, used: 3, limit: 3 },
+            403,
+            "Quota exceeded for waiting_jobs: Requested 1, but already used 3 of 3 waiting_jobs",
+        ),
         (post("/p1/jobs/1/action", r#"{"hold": null}"#), ended(), 409, "Job 1 has ended."),
         (post("/p1/jobs/1/action", r#"{"release": null}"#), ended(), 409, "Job 1 has ended."),
         (delete("/p1/jobs/1"), ended(), 409, "Job 1 has ended."),

@@ -8,7 +8,10 @@ use pileus_model::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::state::{job_sharing, vm_sharing};
+use crate::{
+    state::{job_sharing, vm_sharing},
+    waiting::count_all,
+};
 
 /// To be raised whenever the fold or the shape below changes, so that old snapshots are not used.
 pub const FORMAT: u32 = 6;
@@ -52,6 +55,7 @@ pub fn encode(view: &View) -> serde_json::Result<Vec<u8>> {
         health,
         keys,
         keys_by_age: _,
+        waiting: _,
     } = view;
     serde_json::to_vec(&Snapshot {
         seq: *seq,
@@ -74,7 +78,7 @@ pub fn decode(bytes: &[u8]) -> serde_json::Result<View> {
     let it: Snapshot<Vm, Job> = serde_json::from_slice(bytes)?;
     let jobs = it.jobs.into_iter().map(|job| (job.id.clone(), Arc::new(job_sharing(job))));
     let jobs: OrdMap<_, _> = jobs.collect();
-    Ok(View {
+    let mut view = View {
         seq: it.seq,
         clouds: it.clouds.into_iter().map(|cloud| (cloud.name.clone(), cloud)).collect(),
         vms: it.vms.into_iter().map(|vm| (vm.id.clone(), Arc::new(vm_sharing(vm)))).collect(),
@@ -90,5 +94,8 @@ pub fn decode(bytes: &[u8]) -> serde_json::Result<View> {
         health: it.health.into_iter().collect(),
         keys_by_age: it.keys.iter().map(|(key, used)| (used.seq, key.clone())).collect(),
         keys: it.keys.into_iter().collect(),
-    })
+        waiting: Default::default(),
+    };
+    count_all(&mut view);
+    Ok(view)
 }

@@ -23,6 +23,7 @@ use crate::{
     state::apply,
     store::Batch,
     timeline::{Moment, moved},
+    waiting,
 };
 
 /// Pieces of work that may wait.
@@ -181,7 +182,12 @@ fn perform(
                 Command::KeepAnswer { key, request, answer } => {
                     keys::answered(view, key, request, answer, expiry)
                 }
-                command => decide(view, command, now, ids),
+                command => {
+                    if let Command::SubmitJob(spec) = &command {
+                        waiting::admit(view, spec, &hub.config)?;
+                    }
+                    decide(view, command, now, ids)
+                }
             })?;
             let id = match kinds.first() {
                 Some(Kind::JobSubmitted(job)) => job.id.to_string(),

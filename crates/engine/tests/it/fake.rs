@@ -219,6 +219,10 @@ impl Bench {
         self.submit(Command::SubmitJob(Box::new(spec))).await.unwrap().id.into()
     }
 
+    pub async fn submit_job_or_not(&self, spec: JobSpec) -> Result<Name, Refusal> {
+        self.submit(Command::SubmitJob(Box::new(spec))).await.map(|done| done.id.into())
+    }
+
     /// Waits for a view; what it waits for comes by itself, without the clock being moved.
     pub async fn until(&self, what: &str, is: impl Fn(&View) -> bool) -> Arc<View> {
         let wait = async {
@@ -278,6 +282,9 @@ impl Bench {
             if all(wall) {
                 return self.ahead_ms.store(0, Ordering::Relaxed);
             }
+            // As in `tick`: the store is another thread.
+            let none = Command::RevokeToken { name: "none".into() };
+            self.submit(none).await.unwrap_err();
         }
         panic!("the wall clock was not followed");
     }

@@ -14,5 +14,6 @@ mod fill;
 mod jumps;
 mod life;
 mod proxies;
+mod quotas;
 mod rates;
 mod trouble;
