@@ -112,7 +112,7 @@ pub fn check(path: &Path, shown: &Path) -> Result<u64, RestoreError> {
             let newest = db.query_row("SELECT max(seq) FROM events", [], |row| row.get::<_, Option<i64>>(0));
             newest.map(|seq| seq.map_or(0, i64::cast_unsigned)).map_err(|cause| wrong(&cause))
         }
-        _ => load(&db).map(|view| view.seq).map_err(|cause| wrong(&cause)),
+        _ => load(&db).map(|(view, _)| view.seq).map_err(|cause| wrong(&cause)),
     }
 }
 

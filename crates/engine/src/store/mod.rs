@@ -62,6 +62,11 @@ pub trait Store: Send + Sync {
         project: Option<Name>,
     ) -> BoxFuture<Result<History, StoreError>>;
 
+    /// Number of events that the start found after the last snapshot.
+    fn folded(&self) -> usize {
+        0
+    }
+
     /// Tries whether something can be written, after a write that failed.
     fn probe(&self) -> BoxFuture<Result<(), StoreError>> {
         self.append(Arc::default())

@@ -91,6 +91,8 @@ pub struct Sqlite {
     dir: PathBuf,
     /// Held while a backup is made: one at a time.
     backing_up: Arc<Mutex<()>>,
+    /// Events after the snapshot, at the start.
+    folded: usize,
 }
 
 #[derive(Debug)]
@@ -134,7 +136,7 @@ impl Sqlite {
             let damaged = |cause| OpenError::Damaged { dir: dir.to_owned(), cause };
             upgrade::upgrade(&mut db, found).map_err(damaged)?;
         }
-        let view = load(&db).map_err(|cause| OpenError::Damaged { dir: dir.to_owned(), cause })?;
+        let (view, folded) = load(&db).map_err(|cause| OpenError::Damaged { dir: dir.to_owned(), cause })?;
         folder::check_acknowledged(dir, view.seq)?;
         let flags = OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_READ_ONLY;
         let reader = || Connection::open_with_flags(&path, flags).map_err(|cause| refused(dir, &cause));
@@ -177,6 +179,7 @@ impl Sqlite {
             trouble,
             is_tight,
             compacted,
+            folded,
             dir: dir.to_owned(),
             backing_up: Arc::default(),
         };
@@ -272,6 +275,10 @@ impl Store for Sqlite {
     fn probe(&self) -> BoxFuture<Result<(), StoreError>> {
         let answer = self.ask(Request::Probe);
         Box::pin(async move { answer.await.unwrap_or(Err(StoreError::Unavailable)) })
+    }
+
+    fn folded(&self) -> usize {
+        self.folded
     }
 
     fn death(&self) -> BoxFuture<Death> {
@@ -382,8 +389,8 @@ fn create(db: &mut Connection) -> rusqlite::Result<()> {
     db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
 }
 
-/// The newest picture, and what happened after it.
-pub fn load(db: &Connection) -> Result<View, String> {
+/// The newest picture, with what happened after it, and how many events that were.
+pub fn load(db: &Connection) -> Result<(View, usize), String> {
     let text = |cause: rusqlite::Error| cause.to_string();
     let snapshot: Option<Vec<u8>> = db
         .query_one(
@@ -410,14 +417,16 @@ pub fn load(db: &Connection) -> Result<View, String> {
     let mut query =
         db.prepare(&format!("SELECT {EVENT} FROM events WHERE seq > ?1 ORDER BY seq")).map_err(text)?;
     let mut rows = query.query(params![view.seq.cast_signed()]).map_err(text)?;
+    let mut folded = 0;
     while let Some(row) = rows.next().map_err(text)? {
         let event = event(row)?;
+        folded += 1;
         if event.seq != view.seq + 1 {
             return Err(format!("event {} is missing", view.seq + 1));
         }
         apply(&mut view, &event);
     }
-    Ok(view)
+    Ok((view, folded))
 }
 
 /// Events of all, or of everybody and one project: two runs over the index, merged.

@@ -61,7 +61,9 @@ pub enum Work {
 /// Works until it is told to stop, or nobody is left to give it work.
 pub async fn run(hub: Arc<Hub>, mut queue: mpsc::Receiver<Item>, mut ids: Ids) {
     let mut items = Vec::new();
-    let mut since_snapshot = 0;
+    // Also of earlier lives: a server that is killed before it has written enough would never take one, and start later
+    // each time.
+    let mut since_snapshot = hub.store.folded();
     let mut snapshot = tokio::task::spawn(async {});
     while next(&hub, &mut queue, &mut items).await {
         if items.iter().any(|item| matches!(item.work, Work::Stop)) {

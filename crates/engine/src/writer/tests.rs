@@ -24,6 +24,8 @@ struct Moody {
     full: AtomicBool,
     /// The task that writes panics.
     panics: AtomicBool,
+    /// Events that the start found after the last snapshot.
+    folded: std::sync::atomic::AtomicUsize,
     /// The thread of the store ends.
     death: watch::Sender<Option<Death>>,
     /// The sequence numbers of the pictures that were kept.
@@ -95,6 +97,10 @@ impl Store for Shared {
         let events = rest.by_ref().take(limit).cloned().map(Arc::new).collect();
         let history = History { more: rest.next().is_some(), events };
         Box::pin(async { Ok(history) })
+    }
+
+    fn folded(&self) -> usize {
+        self.0.folded.load(Ordering::SeqCst)
     }
 
     fn death(&self) -> BoxFuture<Death> {
@@ -286,6 +292,18 @@ async fn a_snapshot_is_taken_now_and_then_and_at_the_stop() {
     running.stop().await;
     let taken = lock(&store.snapshots).clone();
     assert!(taken.len() == 2 && taken[1] == last, "{taken:?} of {last}");
+}
+
+#[tokio::test]
+async fn lives_that_end_early_take_a_snapshot_together() {
+    let store = Arc::new(Moody::default());
+    store.folded.store(SNAPSHOT_EVERY, Ordering::SeqCst);
+    let (running, engine) = engine(&store).await;
+    engine.submit(limit("a", 1), Actor::default()).await.unwrap();
+    while lock(&store.snapshots).is_empty() {
+        tokio::task::yield_now().await;
+    }
+    drop(running);
 }
 
 /// What a future answers if it is asked once.
