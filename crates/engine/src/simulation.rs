@@ -183,7 +183,9 @@ impl Simulation {
             2 | 3 => Change::Registered { vm: id },
             4 | 5 => {
                 let job = vm.job.clone().unwrap_or_else(|| "another".into());
-                let end = if self.random.chance(95) {
+                let end = if eats(&id) {
+                    End::HostFault(NO_SPACE.into())
+                } else if self.random.chance(95) {
                     End::Exited(Exit::Code(0))
                 } else {
                     End::NotStarted("no such program".into())
@@ -284,6 +286,29 @@ impl Simulation {
             self.events.push(event);
         }
         check(&before, &self.view);
+        check_host_faults(&before, &self.view);
+    }
+}
+
+/// Error of a VM that starts no job.
+pub const NO_SPACE: &str = "no space left";
+
+/// Returns `true` if the VM starts no job.
+fn eats(vm: &str) -> bool {
+    vm.bytes().map(u32::from).sum::<u32>().is_multiple_of(4)
+}
+
+/// A cloud whose VMs fail is given one VM at a time, and a fault of a host ends no job.
+pub fn check_host_faults(before: &View, view: &View) {
+    for vm in view.vms.values().filter(|vm| !before.vms.contains_key(&vm.id)) {
+        let health = before.health.get(&vm.cloud).filter(|health| health.is_suspect());
+        let probes = health
+            .map_or(0, |health| before.vms_of(&vm.cloud).filter(|other| health.is_unproven(other)).count());
+        assert_eq!(probes, 0, "{} boots in {}, which is being probed", vm.id, vm.cloud);
+    }
+    for job in view.jobs.values().filter(|job| job.state == JobState::Error) {
+        let reason = job.reason.as_deref().unwrap_or_default();
+        assert!(!reason.contains(NO_SPACE), "{} ends by a fault of a host: {reason}", job.id);
     }
 }
 
@@ -424,5 +449,5 @@ fn whatever_happens_the_books_are_right_and_events_survive_json() {
         assert_eq!(serde_json::from_str::<Kind>(&text).unwrap(), missing);
         kinds.insert(name(&missing), 1);
     }
-    assert_eq!(kinds.len(), 31, "every kind of event happened: {kinds:?}");
+    assert_eq!(kinds.len(), 32, "every kind of event happened: {kinds:?}");
 }

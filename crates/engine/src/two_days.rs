@@ -1,6 +1,7 @@
 //! Two days in the life of a scheduler, on a clock that is moved: users who submit, clouds that fall ill,
-//! VMs that do not come up or die, administrators who interfere, wall clocks that jump, and kills of the server in between, after
-//! which the state folder is opened again. The same seed, the same life.
+//! VMs that do not come up or die, workers that freeze, VMs and hosts that start no job, a disk that takes no
+//! writes, administrators who interfere, wall clocks that jump, and a server that is stopped or killed in
+//! between, after which the state folder is opened again. The same seed, the same life.
 //!
 //! What decides is the engine's own: commands, plan, assignment, clean-up, rebalancing, back-off, store.
 //! Outside stands a driver in memory that fails as told by the seed, sometimes after it has done what it
@@ -33,13 +34,13 @@ use crate::{
     config::{Algorithm, Distribution, Metric},
     decide,
     desk::{End, JobResult},
-    drivers::{DriverError, Seen},
-    reconcile::{Backoff, todos},
+    drivers::{DriverError, Seen, local::Silence},
+    reconcile::{Backoff, Breaker, todos},
     schedule::{
         cleanup::cleanup_without,
         plan::{Intent, plan_without},
     },
-    simulation::{Random, check, seeds},
+    simulation::{NO_SPACE, Random, check, check_host_faults, seeds},
     store::{Batch, Store, sqlite::Sqlite},
     testing,
     timeline::{Timeline, moved},
@@ -55,6 +56,9 @@ const DAY_S: i64 = 24 * 60 * 60;
 /// How many seeds `cargo test` lives.
 const FEW: u64 = 2;
 
+/// Pause between two heartbeats of the server, in seconds.
+const HEARTBEAT_S: u64 = 5;
+
 /// A VM as its cloud has it.
 struct Machine {
     cloud: Name,
@@ -66,6 +70,10 @@ struct Machine {
     calls_home: bool,
     /// When it breaks.
     breaks: Option<Time>,
+    /// When its worker freezes: it says nothing any more.
+    freezes: Option<Time>,
+    /// It starts no job.
+    eats: bool,
     runs: Option<Run>,
 }
 
@@ -83,6 +91,8 @@ struct Health {
     away: Time,
     /// Takes nothing until then.
     full: Time,
+    /// Its hosts start no job until then.
+    eats: Time,
 }
 
 /// The clouds, and what runs there: it outlives the server.
@@ -153,6 +163,8 @@ fn machine(vm: &Vm, now: Time, random: &mut Random) -> Machine {
         up: comes_up.then(|| later(random, 200)),
         calls_home: !random.chance(4),
         breaks,
+        freezes: random.chance(10).then(|| later(random, 5000)),
+        eats: random.chance(4),
         runs: None,
     }
 }
@@ -186,6 +198,10 @@ struct World<'d> {
     /// What a kill leaves: workers and clouds are told of nothing else.
     durable: View,
     lines: BTreeMap<Name, Line>,
+    silence: Silence,
+    breaker: Breaker,
+    /// The store refuses writes until then.
+    disk_full: Time,
     outside: Outside,
     /// No more outages, jobs and interference.
     calm: bool,
@@ -210,6 +226,7 @@ impl<'d> World<'d> {
         };
         let (store, view) = Sqlite::open(dir).unwrap();
         let clock = ManualClock::at(START);
+        let silence = Silence::new(Arc::new(clock.clone()));
         let mut it = Self {
             dir,
             runtime: tokio::runtime::Builder::new_current_thread().build().unwrap(),
@@ -226,6 +243,9 @@ impl<'d> World<'d> {
             view,
             batch: Batch::default(),
             lines: BTreeMap::new(),
+            silence,
+            breaker: Breaker::default(),
+            disk_full: Time::default(),
             outside: Outside::default(),
             calm: false,
             figures: BTreeMap::new(),
@@ -263,6 +283,7 @@ impl<'d> World<'d> {
         }
         self.batch.outputs.extend(settled.output);
         check(&before, &self.view);
+        check_host_faults(&before, &self.view);
         type_limits(&before, &self.view);
     }
 
@@ -279,9 +300,12 @@ impl<'d> World<'d> {
 
     /// Lets time pass, and the wall clock jump.
     fn pass(&mut self, time_s: u64, may_jump: bool) {
-        let time = Duration::from_secs(time_s);
-        self.now = self.now.after(time);
-        self.clock.advance(time);
+        for _ in 0..time_s / HEARTBEAT_S {
+            self.clock.advance(Duration::from_secs(HEARTBEAT_S));
+            self.silence.beat();
+        }
+        self.clock.advance(Duration::from_secs(time_s % HEARTBEAT_S));
+        self.now = self.now.after(Duration::from_secs(time_s));
         if let Some((_, by_ms)) = self.jump.take_if(|(end, _)| *end <= self.now) {
             self.clock.jump(-by_ms);
         }
@@ -297,6 +321,9 @@ impl<'d> World<'d> {
 
     /// The engine's watch of the clock.
     fn watch_clock(&mut self) {
+        if self.disk_full > self.now {
+            return;
+        }
         let Some(by_ms) = self.timeline.look() else { return };
         self.count("clock set");
         let since = (by_ms < 0).then(|| self.timeline.started());
@@ -332,6 +359,12 @@ impl<'d> World<'d> {
         if self.batch.events.is_empty() {
             return;
         }
+        if self.disk_full > self.now {
+            self.count("refused batches");
+            self.batch = Batch::default();
+            self.view = self.durable.clone();
+            return;
+        }
         let batch = Arc::new(std::mem::take(&mut self.batch));
         self.runtime.block_on(self.store.append(batch)).unwrap();
         self.durable = self.view.clone();
@@ -364,6 +397,8 @@ impl<'d> World<'d> {
         // A host whose clock was wrong at its start sets it right soon.
         self.jump = self.jump.map(|(end, by_ms)| (end.min(self.now.after(Duration::from_secs(480))), by_ms));
         self.timeline = Timeline::new(Arc::new(self.clock.clone()), &self.view);
+        self.silence = Silence::new(Arc::new(self.clock.clone()));
+        self.breaker = Breaker::new(&self.view);
         self.configure();
         self.flush();
     }
@@ -374,6 +409,13 @@ impl<'d> World<'d> {
         self.pass(step_s, !self.calm);
         self.watch_clock();
         if !self.calm {
+            if self.random.chance(1) && self.random.chance(30) {
+                // Stopped or suspended: time passes, and nothing is listened to.
+                self.count("stops");
+                let stopped_s = self.random.pick(&[10, 600, 3600]);
+                self.now = self.now.after(Duration::from_secs(stopped_s));
+                self.clock.advance(Duration::from_secs(stopped_s));
+            }
             self.weather();
             if self.random.chance(8) {
                 (0..=self.random.below(3)).for_each(|_| self.submit());
@@ -406,10 +448,18 @@ impl<'d> World<'d> {
                 self.count("outages");
                 let lasts_s = self.random.pick(&[60, 600, 3600, 14_400]);
                 let until = self.now.after(Duration::from_secs(lasts_s));
-                let full = self.random.chance(25);
+                let sort = self.random.below(4);
                 let health = self.outside.health.entry(cloud.into()).or_default();
-                if full { health.full = until } else { health.away = until }
+                match sort {
+                    0 => health.full = until,
+                    1 => health.eats = until,
+                    _ => health.away = until,
+                }
             }
+        }
+        if self.random.chance(1) && self.random.chance(30) {
+            let lasts_s = self.random.pick(&[60, 300, 1800]);
+            self.disk_full = self.now.after(Duration::from_secs(lasts_s));
         }
     }
 
@@ -499,19 +549,26 @@ impl<'d> World<'d> {
     fn closed(&self) -> std::collections::HashSet<Name> {
         let now = self.clock.monotonic();
         let closed = |line: &Line| line.create.wait(now).is_some() || line.poll.wait(now).is_some();
-        self.lines.iter().filter(|(_, line)| closed(line)).map(|(cloud, _)| cloud.clone()).collect()
+        let backed_off = self.lines.iter().filter(|(_, line)| closed(line)).map(|(cloud, _)| cloud.clone());
+        let suspects = self.breaker.suspects(&self.view, now).into_iter();
+        backed_off.chain(suspects.map(|suspect| suspect.cloud)).collect()
     }
 
     /// Workers do what the durable state says of their VM, and report.
     fn workers(&mut self) {
         let now = self.now;
         let mut reports = Vec::new();
+        let mut not_started = 0;
         for (id, machine) in &mut self.outside.machines {
             let lives = machine.up.is_some_and(|at| at <= now) && machine.breaks.is_none_or(|at| at > now);
             if !lives || machine.forgotten || !machine.calls_home {
                 machine.runs = None;
                 continue;
             }
+            if machine.freezes.is_some_and(|at| at <= now) {
+                continue;
+            }
+            self.silence.heard(id);
             let Some(vm) = self.durable.vms.get(id) else {
                 machine.runs = None;
                 continue;
@@ -522,6 +579,11 @@ impl<'d> World<'d> {
             if machine.runs.as_ref().map(|run| &run.job) != vm.job.as_ref() {
                 machine.runs = vm.job.clone().map(|job| {
                     let lasts_s = self.random.pick(&[20, 60, 300, 600, 1800, 7200]);
+                    let ill = self.outside.health.get(&machine.cloud).is_some_and(|health| health.eats > now);
+                    if machine.eats || ill {
+                        not_started += 1;
+                        return Run { job, ends: now, end: End::HostFault(NO_SPACE.into()) };
+                    }
                     let end = match self.random.chance(1) {
                         true => End::NotStarted("no such program".into()),
                         false => End::Exited(Exit::Code(0)),
@@ -538,6 +600,7 @@ impl<'d> World<'d> {
                 });
             }
         }
+        *self.figures.entry("jobs not started").or_default() += not_started;
         reports.into_iter().for_each(|report| self.change(report));
     }
 
@@ -584,7 +647,14 @@ impl<'d> World<'d> {
             match self.outside.poll(cloud, &vms, now) {
                 Ok(seen) => {
                     line.poll.reset();
-                    for (vm, seen) in vms.iter().zip(seen) {
+                    for (vm, mut seen) in vms.iter().zip(seen) {
+                        let watched = seen.state == VmState::Running && vm.registered.is_some();
+                        let silence = self.silence.of(&vm.id);
+                        if watched && silence.as_secs() > self.config.worker_timeout_s.get() {
+                            self.count("frozen VMs lost");
+                            seen.state = VmState::Error;
+                            seen.lost = Some(format!("its worker was silent for {} s", silence.as_secs()));
+                        }
                         self.change(Change::Polled { vm: vm.id.clone(), seen });
                     }
                 }
@@ -619,6 +689,7 @@ impl<'d> World<'d> {
     fn calm_down(&mut self) {
         self.calm = true;
         self.outside.health.clear();
+        self.disk_full = Time::default();
         for (cloud, vm_slots) in [("one", 5), ("two", 3), ("Three", 4)] {
             self.command(Command::EnableCloud { cloud: cloud.into(), enabled: true });
             self.command(Command::SetSlots { cloud: cloud.into(), vm_slots });
@@ -714,7 +785,18 @@ fn live_all(seeds: &[u64]) {
         }
     });
     println!("{all:?}");
-    for what in ["outages", "kills", "jobs", "interferences", "VMs broken"] {
+    let wanted = [
+        "outages",
+        "kills",
+        "jobs",
+        "interferences",
+        "VMs broken",
+        "stops",
+        "frozen VMs lost",
+        "jobs not started",
+        "refused batches",
+    ];
+    for what in wanted {
         assert!(all.get(what).is_some_and(|count| *count > 0), "no {what} in {all:?}");
     }
 }

@@ -33,6 +33,9 @@ pub mod vm_users;
 mod wire;
 pub mod worker;
 
+#[cfg(test)]
+pub(crate) use self::silence::Silence;
+
 use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
 
 use pileus_model::{BoxFuture, Clock, Name, OutputPart, OutputRange, Vm};

@@ -12,13 +12,13 @@ use std::{
 use pileus_model::{Clock, Monotonic, Name};
 
 /// Pause between two heartbeats of the server.
-pub(super) const HEARTBEAT: Duration = Duration::from_secs(1);
+pub(crate) const HEARTBEAT: Duration = Duration::from_secs(1);
 /// Longest time between two heartbeats in which the server still listened.
 const GAP_MAX: Duration = Duration::from_secs(5);
 
 /// Last signs of life, by VM.
 #[derive(Debug)]
-pub(super) struct Silence {
+pub(crate) struct Silence {
     clock: Arc<dyn Clock>,
     inner: Mutex<Inner>,
 }
@@ -34,18 +34,18 @@ struct Inner {
 
 impl Silence {
     /// Starts to listen now.
-    pub(super) fn new(clock: Arc<dyn Clock>) -> Self {
+    pub(crate) fn new(clock: Arc<dyn Clock>) -> Self {
         let now = clock.monotonic();
         Self { clock, inner: Mutex::new(Inner { since: now, beat: now, heard: HashMap::new() }) }
     }
 
     /// Records a heartbeat of the server.
-    pub(super) fn beat(&self) {
+    pub(crate) fn beat(&self) {
         let _ = self.enter();
     }
 
     /// Records a sign of life of the VM's worker.
-    pub(super) fn heard(&self, vm: &Name) {
+    pub(crate) fn heard(&self, vm: &Name) {
         let (mut inner, now) = self.enter();
         match inner.heard.get_mut(vm) {
             Some(at) => *at = now,
@@ -54,14 +54,14 @@ impl Silence {
     }
 
     /// Returns how long the server has listened without hearing the VM's worker.
-    pub(super) fn of(&self, vm: &str) -> Duration {
+    pub(crate) fn of(&self, vm: &str) -> Duration {
         let (inner, now) = self.enter();
         let heard = inner.heard.get(vm).copied().unwrap_or_default();
         now.since(heard.max(inner.since))
     }
 
     /// Forgets a VM that is gone.
-    pub(super) fn forget(&self, vm: &str) {
+    pub(crate) fn forget(&self, vm: &str) {
         self.enter().0.heard.remove(vm);
     }
 
