@@ -117,6 +117,7 @@ fn world(size: usize, slots: u32, sorts: usize) -> View {
             cloud: None,
             attempts: 0,
             breakages: 0,
+            setback: None,
             exit: None,
             image: None,
             user_type_limit: None,

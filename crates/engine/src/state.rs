@@ -127,7 +127,9 @@ pub fn apply(view: &mut View, event: &Event) {
                 job_ended(view, &vm);
             }
         }
-        Kind::JobReturned { job, vm, error } => job_returned(view, job, vm, error, now),
+        Kind::JobReturned { job, vm, error, banned_until } => {
+            job_returned(view, job, vm, error, *banned_until, now);
+        }
         Kind::JobState { job, state, reason } => {
             let _ = leave_vm(view, job, now, now);
             with_job(view, job, |job| {
@@ -283,6 +285,7 @@ fn vm_gone(view: &mut View, vm: &str, why: &str) {
         job.state = JobState::New;
         job.breakages = job.breakages.saturating_add(u32::from(broke));
         job.reason = Some(format!("{VM_LOST}{why}"));
+        job.setback.clone_from(&job.reason);
         (job.vm, job.cloud) = (None, None);
     });
 }
@@ -338,14 +341,16 @@ fn cloud_failed(view: &mut View, failure: &BootFailure, image: Option<&Name>) {
 
 fn job_ended(view: &mut View, vm: &str) {
     if let Some(cloud) = view.vms.get(vm).map(|vm| vm.cloud.clone()) {
-        health(view, &cloud, |health| health.jobless = 0);
+        health(view, &cloud, |health| (health.jobless, health.job) = (0, None));
     }
 }
 
-fn job_returned(view: &mut View, job: &Name, vm: &Name, error: &str, now: Time) {
+fn job_returned(view: &mut View, job: &Name, vm: &Name, error: &str, banned: Option<Time>, now: Time) {
     with_job(view, job, |job| {
         job.state = JobState::New;
         job.reason = Some(format!("VM {vm} could not start it: {error}"));
+        job.setback.clone_from(&job.reason);
+        job.banned_until = banned;
         (job.vm, job.cloud) = (None, None);
     });
     with(&mut view.vms, vm, |vm: &mut Vm| {
@@ -354,7 +359,11 @@ fn job_returned(view: &mut View, job: &Name, vm: &Name, error: &str, now: Time) 
     });
     let struck = view.vms.get(vm).filter(|vm| vm.failed_starts == FAILED_STARTS_MAX);
     if let Some(cloud) = struck.map(|vm| vm.cloud.clone()) {
-        health(view, &cloud, |health| health.jobless = health.jobless.saturating_add(1));
+        health(view, &cloud, |health| {
+            let again = health.job.as_ref() == Some(job);
+            health.jobless = health.jobless.saturating_add(u32::from(!again));
+            health.job = Some(job.clone());
+        });
     }
 }
 

@@ -19,6 +19,9 @@ pub struct CloudHealth {
     pub image: Option<Name>,
     /// VMs that were destroyed because they started no job. The end of a job sets it to 0.
     pub jobless: u32,
+    /// Job that the last of these did not start. A job that fails again does not count.
+    #[serde(default)]
+    pub job: Option<Name>,
 }
 
 impl CloudHealth {

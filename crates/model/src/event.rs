@@ -120,7 +120,14 @@ pub enum Kind {
         times: Option<RunTimes>,
     },
     /// A VM could not start a job by a fault of its host: the job waits again.
-    JobReturned { job: Name, vm: Name, error: String },
+    /// `banned_until`: no VM is booted for it before.
+    JobReturned {
+        job: Name,
+        vm: Name,
+        error: String,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        banned_until: Option<Time>,
+    },
     /// A job waits again, is held, was removed, or failed.
     JobState { job: Name, state: JobState, reason: Option<String> },
     /// Why a job waits, for people.

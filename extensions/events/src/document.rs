@@ -161,7 +161,7 @@ pub fn told(kind: &Kind) -> (&'static str, Value) {
                 "started": stamp(Some(times.started)), "finished": stamp(Some(times.finished)),
             }),
         ),
-        Kind::JobReturned { job, vm, error } => {
+        Kind::JobReturned { job, vm, error, .. } => {
             ("job_returned", json!({ "job": job, "vm": vm, "error": error }))
         }
         Kind::JobState { job, state, reason } => {

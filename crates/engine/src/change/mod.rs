@@ -3,7 +3,7 @@
 //! Each was decided upon some view and is settled upon the newest one, which may be another by then:
 //! what is no longer true becomes no event, and the next cycle decides anew.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use pileus_model::{
     BootFailure, BootFault, Cloud, CloudSpec, FAILED_STARTS_MAX, Job, JobState, Kind, Name, Origin, Output,
@@ -444,7 +444,7 @@ fn finished(view: &View, vm: &str, job: Name, result: JobResult, now: Time) -> S
     }
     let given = it.and_then(|it| it.started).unwrap_or(now).min(now);
     let kind = match end {
-        End::HostFault(error) => return returned(view, vm, job, error).into(),
+        End::HostFault(error) => return returned(view, vm, job, error, now).into(),
         End::Exited(exit) => {
             let times = times.map(|RunTimes { started, finished }| {
                 let finished = finished.clamp(given, now);
@@ -459,15 +459,20 @@ fn finished(view: &View, vm: &str, job: Name, result: JobResult, now: Time) -> S
     Settled { kinds: vec![kind], output: Some((job, output)) }
 }
 
+/// Time without a new VM for a job whose VM was destroyed because it started no job: other jobs show meanwhile
+/// which of the two is at fault.
+const RETURNED_REST: Duration = Duration::from_secs(60);
+
 /// A job that its host did not start waits again. A VM that fails several in a row is destroyed.
-fn returned(view: &View, vm: &str, job: Name, error: String) -> Vec<Kind> {
+fn returned(view: &View, vm: &str, job: Name, error: String, now: Time) -> Vec<Kind> {
     let Some(it) = view.vms.get(vm) else { return Vec::new() };
     let (vm, failed) = (it.id.clone(), it.failed_starts.saturating_add(1));
     let struck = failed >= FAILED_STARTS_MAX && it.destroy.is_none();
     let why = format!("it could not start {failed} jobs in a row: {error}");
     let count = it.error_count.saturating_add(1);
     let noted = Kind::VmFailed { vm: vm.clone(), error: error.clone(), error_count: count };
-    let mut kinds = vec![Kind::JobReturned { job, vm: vm.clone(), error }, noted];
+    let banned_until = struck.then(|| now.after(RETURNED_REST));
+    let mut kinds = vec![Kind::JobReturned { job, vm: vm.clone(), error, banned_until }, noted];
     kinds.extend(struck.then_some(Kind::VmDestroy { vm, why }));
     kinds
 }

@@ -357,3 +357,22 @@ fn a_cloud_whose_vms_fail_is_tried_with_one() {
         assert_eq!(view.vms.len() - before, vms, "{what}");
     }
 }
+
+#[test]
+fn one_bad_job_closes_no_cloud_and_rests() {
+    for (jobs, jobless) in [(["j", "j", "j"], 1), (["j", "k", "j"], 3), (["j", "j", "k"], 2)] {
+        let mut view = testing::view([cloud("c", 9)]);
+        testing::add(&mut view, [job("j"), job("k")], []);
+        for (number, id) in jobs.into_iter().enumerate() {
+            let vm = Name::from(format!("v{number}"));
+            testing::add(&mut view, [], [Vm { failed_starts: 2, ..idle_vm(&vm, "c") }]);
+            testing::happen(&mut view, Time(1), [Kind::JobStarted { job: id.into(), vm: vm.clone() }]);
+            let result = Box::new(JobResult::new(End::HostFault("no space".into()), Output::default()));
+            done(&mut view, "", Change::Finished { vm, job: id.into(), result });
+            let it = &view.jobs[id];
+            assert_eq!(it.banned_until, Some(Time(9).after(RETURNED_REST)), "{id}");
+            assert!(it.setback.as_ref().is_some_and(|why| why.contains("no space")), "{:?}", it.setback);
+        }
+        assert_eq!(view.health["c"].jobless, jobless, "{jobs:?}");
+    }
+}

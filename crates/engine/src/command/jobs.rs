@@ -34,6 +34,7 @@ pub fn submit(spec: JobSpec, now: Time, ids: &mut Ids) -> Result<Vec<Kind>, Refu
         cloud: None,
         attempts: 0,
         breakages: 0,
+        setback: None,
         exit: None,
         failures: Vec::new(),
         blocked_clouds: Vec::new(),

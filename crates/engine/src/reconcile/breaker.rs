@@ -90,7 +90,7 @@ mod tests {
     fn view(unregistered: u32, jobless: u32, vms: Vec<Vm>) -> View {
         let mut view = testing::view([cloud("c", 9)]);
         testing::add(&mut view, [], vms);
-        view.health.insert("c".into(), CloudHealth { unregistered, image: None, jobless });
+        view.health.insert("c".into(), CloudHealth { unregistered, jobless, ..CloudHealth::default() });
         view
     }
 

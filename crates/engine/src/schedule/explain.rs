@@ -112,6 +112,19 @@ fn limiter<'c>(view: &'c View, job: &'c Job, cycle: &'c Cycle<'_, '_>) -> Option
 }
 
 fn why(job: &Job, cycle: &Cycle<'_, '_>, place: Option<QueuePlace>, limiter: Option<&str>) -> String {
+    let why = why_of_state(job, cycle, place, limiter);
+    match job.setback.as_ref().filter(|_| !job.state.is_final()) {
+        Some(setback) => format!("{why} Before that, {setback}."),
+        None => why,
+    }
+}
+
+fn why_of_state(
+    job: &Job,
+    cycle: &Cycle<'_, '_>,
+    place: Option<QueuePlace>,
+    limiter: Option<&str>,
+) -> String {
     let with = |text: &str| match &job.reason {
         Some(reason) => format!("{text}: {reason}"),
         None => text.to_owned(),

@@ -278,7 +278,7 @@ fn log(seq: u64, kind: &Kind) {
         Kind::JobSubmitted(job) => info!(seq, job.id = %job.id, user.id = %job.user, "job submitted"),
         Kind::JobScheduled { job, vm } => info!(seq, job.id = %job, vm.id = %vm, "job scheduled"),
         Kind::JobStarted { job, vm } => info!(seq, job.id = %job, vm.id = %vm, "job started"),
-        Kind::JobReturned { job, vm, error } => {
+        Kind::JobReturned { job, vm, error, .. } => {
             warn!(seq, job.id = %job, vm.id = %vm, error, "job not started by its host, it waits again");
         }
         Kind::JobFinished { job, exit, .. } => info!(seq, job.id = %job, ?exit, "job finished"),

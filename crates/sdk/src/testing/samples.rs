@@ -92,6 +92,7 @@ pub fn job(id: &str) -> Job {
         cloud: None,
         attempts: 0,
         breakages: 0,
+        setback: None,
         exit: None,
         image: None,
         user_type_limit: None,
