@@ -123,7 +123,9 @@ pub fn apply(view: &mut View, event: &Event) {
                 }
             });
             if let Some(vm) = leave_vm(view, job, times.map_or(now, |times| times.finished), now) {
-                with(&mut view.vms, &vm, |vm| vm.failed_starts = 0);
+                with(&mut view.vms, &vm, |vm| {
+                    (vm.failed_starts, vm.failed_several, vm.failed_job) = (0, false, None);
+                });
                 job_ended(view, &vm);
             }
         }
@@ -350,17 +352,20 @@ fn job_returned(view: &mut View, job: &Name, vm: &Name, error: &str, banned: Opt
         job.state = JobState::New;
         job.reason = Some(format!("VM {vm} could not start it: {error}"));
         job.setback.clone_from(&job.reason);
+        job.returns = job.returns.saturating_add(1);
         job.banned_until = banned;
         (job.vm, job.cloud) = (None, None);
     });
     with(&mut view.vms, vm, |vm: &mut Vm| {
         (vm.job, vm.idle_since) = (None, Some(now));
         vm.failed_starts = vm.failed_starts.saturating_add(1);
+        vm.failed_several |= vm.failed_job.as_ref().is_some_and(|other| other != job);
+        vm.failed_job = Some(job.clone());
     });
     let struck = view.vms.get(vm).filter(|vm| vm.failed_starts == FAILED_STARTS_MAX);
-    if let Some(cloud) = struck.map(|vm| vm.cloud.clone()) {
+    if let Some((cloud, several)) = struck.map(|vm| (vm.cloud.clone(), vm.failed_several)) {
         health(view, &cloud, |health| {
-            let again = health.job.as_ref() == Some(job);
+            let again = !several && health.job.as_ref() == Some(job);
             health.jobless = health.jobless.saturating_add(u32::from(!again));
             health.job = Some(job.clone());
         });

@@ -231,6 +231,9 @@ pub struct Job {
     /// Number of VMs that broke under it. Orderly ends of a VM (a stop, rebalancing) do not count.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub breakages: u32,
+    /// Number of starts that failed by a fault of a VM's host. A job with fewer of them goes first.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub returns: u32,
     /// Reason why it last lost its VM or was not started, for people. `None`: neither happened.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub setback: Option<String>,

@@ -36,14 +36,14 @@ pub struct LaneKey {
     pub image: Option<Name>,
     /// Limit of VMs of its user and type that the job names; `None`: no limit.
     pub user_type_limit: Option<u32>,
-    /// Id of a job that clouds are blocked for, or that is banned: it has a lane of its own.
+    /// Id of a job that clouds are blocked for, that is banned, or that was returned: it has a lane of its own.
     pub own: Option<Name>,
 }
 
 impl LaneKey {
     /// Lane of a job, if it waits.
     pub fn of(job: &Job) -> Self {
-        let own = !job.blocked_clouds.is_empty() || job.banned_until.is_some();
+        let own = !job.blocked_clouds.is_empty() || job.banned_until.is_some() || job.returns > 0;
         Self {
             project: job.project.clone(),
             user: job.user.clone(),

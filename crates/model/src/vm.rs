@@ -100,6 +100,12 @@ pub struct Vm {
     /// Jobs in a row that it could not start by a fault of its host.
     #[serde(default, skip_serializing_if = "crate::job::is_zero")]
     pub failed_starts: u32,
+    /// `true` if these were of more than one job.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub failed_several: bool,
+    /// The last of these jobs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failed_job: Option<Name>,
     /// Run times of its last ten jobs, in seconds.
     pub job_runs_s: Vec<u64>,
     /// Its host name; empty until known.

@@ -321,6 +321,8 @@ fn boot(
         idle_since: None,
         job: None,
         failed_starts: 0,
+        failed_several: false,
+        failed_job: None,
         job_runs_s: Vec::new(),
         hostname: String::new(),
         address: String::new(),

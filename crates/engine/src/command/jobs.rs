@@ -35,6 +35,7 @@ pub fn submit(spec: JobSpec, now: Time, ids: &mut Ids) -> Result<Vec<Kind>, Refu
         attempts: 0,
         breakages: 0,
         setback: None,
+        returns: 0,
         exit: None,
         failures: Vec::new(),
         blocked_clouds: Vec::new(),

@@ -10,8 +10,8 @@ use crate::config::Algorithm;
 impl<'a> Waiting<'a> {
     pub fn of(job: &'a Job, targets: &mut Targets<'a>, barred: &Barred<'a>, algorithm: Algorithm) -> Self {
         let rank = match algorithm {
-            Algorithm::Fairshare => (job.high_priority, job.priority),
-            Algorithm::Fifo => Rank::default(),
+            Algorithm::Fairshare => (job.high_priority, Reverse(job.returns), job.priority),
+            Algorithm::Fifo => (false, Reverse(job.returns), 0),
         };
         let which = targets.of(&job.target_clouds);
         let boots = barred.but_for(job, which, targets);

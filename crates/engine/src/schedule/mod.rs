@@ -21,7 +21,10 @@ pub mod shown;
 pub mod survey;
 pub mod targets;
 
-use std::{cmp::Ordering, sync::Arc};
+use std::{
+    cmp::{Ordering, Reverse},
+    sync::Arc,
+};
 
 use pileus_model::{Job, LaneKey, Name, OrdSet, View, Vm, VmState};
 
@@ -88,8 +91,8 @@ pub struct Waiting<'a> {
     pub banned: bool,
 }
 
-/// High priority before all, then the priority.
-pub type Rank = (bool, i64);
+/// High priority before all, then fewer starts that a host failed, then the priority.
+pub type Rank = (bool, Reverse<u32>, i64);
 
 /// The waiting jobs of one key, and the VMs that will take them.
 #[derive(Debug, Default)]

@@ -26,7 +26,7 @@ pub struct Demand<'a> {
 
 impl<'a> Demand<'a> {
     /// One job's.
-    pub fn of_one(key: Key<'a>, (high, priority): Rank) -> Self {
+    pub fn of_one(key: Key<'a>, (high, _, priority): Rank) -> Self {
         Self { key, priority, high: high.then_some(priority) }
     }
 

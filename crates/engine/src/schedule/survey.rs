@@ -88,8 +88,8 @@ impl<'a> Queue<'a> {
 
     pub fn demand(&self) -> Demand<'a> {
         // The greater rank is first, and high priority before all.
-        let normal = self.normal().next().map(|lane| lane.first.rank.1);
-        let high = self.high().next().map(|lane| lane.first.rank.1);
+        let normal = self.normal().next().map(|lane| lane.first.rank.2);
+        let high = self.high().next().map(|lane| lane.first.rank.2);
         Demand { key: self.key, priority: normal.max(high).unwrap_or_default(), high }
     }
 }

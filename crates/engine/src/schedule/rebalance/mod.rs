@@ -9,6 +9,7 @@
 //! Source: cloud-scheduler 1.x, `cloud_scheduler`, `clean_balance_vms_fairshare`.
 
 use std::{
+    cmp::Reverse,
     collections::{BTreeMap, BTreeSet, VecDeque},
     ops::Bound,
     sync::Arc,
@@ -103,7 +104,7 @@ impl<'a> Spare<'a> {
             }
             let job = vm.job.as_ref().filter(|_| lost_work_max(config).is_some());
             if let Some(job) = job.and_then(|job| survey.view.jobs.get(job)) {
-                demand(Demand::of_one(key, (job.high_priority, job.priority)));
+                demand(Demand::of_one(key, (job.high_priority, Reverse(job.returns), job.priority)));
             }
         }
         let demands: Vec<_> = demands.into_values().collect();
