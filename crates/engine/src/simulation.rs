@@ -143,7 +143,13 @@ impl Simulation {
 
     fn clean(&mut self) {
         let goes = |change: &Change| {
-            matches!(change, Change::Destroy { .. } | Change::Broken { .. } | Change::GiveUp { .. })
+            matches!(
+                change,
+                Change::Destroy { .. }
+                    | Change::Broken { .. }
+                    | Change::GiveUp { .. }
+                    | Change::Shrink { .. }
+            )
         };
         let first = cleanup(&self.view, self.now, &self.config);
         let mut went = first.iter().any(goes);
@@ -335,12 +341,12 @@ pub fn check(before: &View, view: &View) {
         }
     }
     let mut busy = HashSet::new();
-    let mut users: HashMap<&str, (u32, u32)> = HashMap::new();
+    let mut users: HashMap<(&str, &str), (u32, u32)> = HashMap::new();
     for vm in before.vms.values() {
-        users.entry(&vm.user).or_default().0 += 1;
+        users.entry((&*vm.project, &*vm.user)).or_default().0 += 1;
     }
     for vm in view.vms.values() {
-        users.entry(&vm.user).or_default().1 += 1;
+        users.entry((&*vm.project, &*vm.user)).or_default().1 += 1;
         assert!(view.clouds.contains_key(&vm.cloud), "VM {} has a cloud", vm.id);
         let Some(job) = &vm.job else { continue };
         let started = before.vms.get(&vm.id).is_some_and(|old| old.job.as_ref() != Some(job));
@@ -364,9 +370,9 @@ pub fn check(before: &View, view: &View) {
     assert_eq!(again.waiting, view.waiting, "waiting jobs are counted");
     let running = view.jobs.values().filter(|job| job.state == JobState::Running).count();
     assert_eq!(running, busy.len(), "who runs, runs on a VM");
-    for (user, (had, has)) in users {
-        if let Some(limit) = view.user_limits.get(user) {
-            assert!(has <= had || has <= *limit, "{user} is not over the limit");
+    for ((project, user), (had, has)) in users {
+        if let Some(limit) = view.user_limit(project, user) {
+            assert!(has <= had || has <= limit, "{user} is not over the limit");
         }
     }
 }

@@ -25,7 +25,7 @@ pub struct View {
     pub waiting: OrdMap<Name, Waiting>,
     /// Aliases by name.
     pub aliases: OrdMap<Name, Arc<[String]>>,
-    /// The most VMs of a user.
+    /// Most VMs of a user in each project, by name; or in one project, by `PROJECT/USER`.
     pub user_limits: OrdMap<Name, u32>,
     /// Those of `aliases` that the alias file brought: they go when they go from it.
     pub file_aliases: OrdSet<Name>,
@@ -67,6 +67,16 @@ impl View {
         let mut clouds: Vec<_> = self.clouds.values().collect();
         clouds.sort_by_key(|cloud| (cloud.retired, cloud.order, cloud.name.clone()));
         clouds
+    }
+
+    /// Returns the most VMs of a user in a project: the limit of `PROJECT/USER`, else that of the name. `None`: no
+    /// limit.
+    pub fn user_limit(&self, project: &str, user: &str) -> Option<u32> {
+        if self.user_limits.is_empty() {
+            return None;
+        }
+        let own = self.user_limits.get(format!("{project}/{user}").as_str());
+        own.or_else(|| self.user_limits.get(user)).copied()
     }
 
     /// VMs of a cloud in the order of their creation.

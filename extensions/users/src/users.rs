@@ -1,7 +1,8 @@
 //! The controller of `/v2/{project_id}/users`.
 //!
 //! A user is whoever has a job, a VM, a limit or a proxy: there is no list of users to be on. Jobs and VMs are
-//! counted in the projects that the call sees; a limit and a proxy are the user's in all of them together.
+//! counted in the projects that the call sees. A limit by a user's name holds in each project separately; one of
+//! `PROJECT/USER` holds in that project, before that of the name. A proxy is the user's in all projects together.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -157,7 +158,7 @@ struct Shown<'a> {
     name: &'a str,
     /// How many VMs are the user's.
     vms: u32,
-    /// The most VMs of the user; null: no limit.
+    /// Most VMs of the user in each project; null: no limit.
     vm_limit: Option<u32>,
     /// How many jobs are in each state.
     jobs: BTreeMap<&'static str, u32>,

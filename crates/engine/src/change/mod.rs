@@ -285,9 +285,10 @@ fn boot(
     if health.is_some_and(|health| view.vms_of(&cloud.name).any(|vm| health.is_unproven(vm))) {
         return None;
     }
-    if let Some(limit) = view.user_limits.get(&job.user) {
-        let has = view.vms.values().filter(|vm| vm.user == job.user).count();
-        if has >= usize::try_from(*limit).unwrap_or(usize::MAX) {
+    if let Some(limit) = view.user_limit(&job.project, &job.user) {
+        let owned = |vm: &&Arc<Vm>| (&vm.project, &vm.user) == (&job.project, &job.user);
+        let has = view.vms.values().filter(owned).count();
+        if has >= usize::try_from(limit).unwrap_or(usize::MAX) {
             return None;
         }
     }

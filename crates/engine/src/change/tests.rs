@@ -376,3 +376,31 @@ fn one_bad_job_closes_no_cloud_and_rests() {
         assert_eq!(view.health["c"].jobless, jobless, "{jobs:?}");
     }
 }
+
+#[test]
+fn a_limit_is_of_a_user_in_a_project() {
+    // Limits; VMs of alice in `p` and in `q`; then whether another boots for her in `p`.
+    let cases: [(&[(&str, u32)], usize, usize, bool); 8] = [
+        (&[], 3, 3, true),
+        (&[("alice", 2)], 1, 3, true),
+        (&[("alice", 2)], 2, 0, false),
+        (&[("p/alice", 2)], 1, 0, true),
+        (&[("p/alice", 2)], 2, 0, false),
+        (&[("q/alice", 2)], 3, 3, true),
+        (&[("alice", 2), ("p/alice", 4)], 3, 0, true),
+        (&[("alice", 9), ("p/alice", 0)], 0, 0, false),
+    ];
+    for (limits, here, there, boots) in cases {
+        let mut view = testing::view([cloud("c", 99)]);
+        let of = |project: &str, number: usize| Vm {
+            project: project.into(),
+            ..idle_vm(&format!("{project}{number}"), "c")
+        };
+        let vms: Vec<_> = (0..here).map(|vm| of("p", vm)).chain((0..there).map(|vm| of("q", vm))).collect();
+        testing::add(&mut view, [job("j")], vms);
+        let limit = |(user, vms): &(&str, u32)| Kind::UserLimit { user: (*user).into(), vms: Some(*vms) };
+        testing::happen(&mut view, Time(0), limits.iter().map(limit));
+        let booted = done(&mut view, "", Change::Boot { job: "j".into(), cloud: "c".into() }) > 0;
+        assert_eq!(booted, boots, "{limits:?} with {here} and {there}");
+    }
+}

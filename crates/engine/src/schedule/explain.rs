@@ -53,8 +53,8 @@ pub fn explain(
             queue,
             share: share(&cycle, key),
             user_vms: Bounded {
-                now: u64::from(survey.user_vms.get(key.user).copied().unwrap_or(0)),
-                limit: view.user_limits.get(&job.user).map(|limit| u64::from(*limit)),
+                now: u64::from(survey.user_vms.get(&key.owner()).copied().unwrap_or(0)),
+                limit: view.user_limit(&job.project, &job.user).map(u64::from),
             },
             type_vms: Bounded {
                 now: u64::from(survey.held.get(&key).map_or(0, |held| held.vms)),
@@ -192,7 +192,7 @@ fn remedy(
         named("slots_free", "Allow one more VM on cloud").or(memory).or(storage)
     };
     if reason.starts_with(USER_LIMIT) {
-        let limit = view.user_limits.get(&job.user).map_or(1, |limit| limit.saturating_add(1));
+        let limit = view.user_limit(&job.project, &job.user).map_or(1, |limit| limit.saturating_add(1));
         return Some(format!("Raise the limit of user {} to {limit} VMs.", job.user));
     }
     if reason.starts_with(TYPE_LIMIT) {

@@ -19,8 +19,7 @@ pub fn shares_now<T>(
     shown: impl FnOnce(&ByKey<'_>, &ByKey<'_>, &ByKey<'_>) -> T,
 ) -> T {
     let survey = Survey::new(view, now, config, &Default::default());
-    let limited =
-        |key: Key<'_>| survey.at_limit(key.user, 0).or_else(|| survey.at_type_limit(key, 0)).is_some();
+    let limited = |key: Key<'_>| survey.at_limit(key, 0).or_else(|| survey.at_type_limit(key, 0)).is_some();
     let shares = survey.shares(config, limited);
     shown(&shares.diff, &shares.current, &shares.desired)
 }

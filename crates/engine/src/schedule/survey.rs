@@ -39,7 +39,7 @@ pub struct Survey<'a> {
     /// What the VMs of each key hold; only keys with VMs.
     pub held: BTreeMap<Key<'a>, Held>,
     /// VMs of each user over all projects, as an administrator limits them.
-    pub user_vms: HashMap<&'a str, u32>,
+    pub user_vms: HashMap<(&'a str, &'a str), u32>,
     /// The users' own limits.
     pub type_limits: HashMap<Key<'a>, u32>,
     /// VMs that waiting jobs will take, and since when such a job has been there.
@@ -135,7 +135,7 @@ impl<'a> Survey<'a> {
     fn add(&mut self, key: Key<'a>, group: Group<'a>, known: &mut Verdicts) {
         if group.held.vms > 0 {
             self.held.insert(key, group.held);
-            *self.user_vms.entry(key.user).or_default() += group.held.vms;
+            *self.user_vms.entry(key.owner()).or_default() += group.held.vms;
         }
         if let Some(limit) = group.limit {
             self.type_limits.insert(key, limit);
@@ -182,9 +182,9 @@ impl<'a> Survey<'a> {
     }
 
     /// The limit that an administrator set, where the user has reached it; `more` VMs are planned.
-    pub fn at_limit(&self, user: &str, more: u32) -> Option<u32> {
-        let limit = *self.view.user_limits.get(user)?;
-        (self.user_vms.get(user).copied().unwrap_or(0) + more >= limit).then_some(limit)
+    pub fn at_limit(&self, key: Key<'_>, more: u32) -> Option<u32> {
+        let limit = self.view.user_limit(key.project, key.user)?;
+        (self.user_vms.get(&key.owner()).copied().unwrap_or(0) + more >= limit).then_some(limit)
     }
 
     /// The same for the user's own limit for the key.

@@ -114,7 +114,7 @@ pub struct Cycle<'r, 'a> {
     /// As it found them once it had served high priority; empty where they do not count.
     pub shares: Shares<'a>,
     /// What is planned for each user over all projects, as an administrator limits them.
-    user_boots: HashMap<&'a str, u32>,
+    user_boots: HashMap<(&'a str, &'a str), u32>,
     /// What is planned for each key.
     type_boots: HashMap<Key<'a>, u32>,
     /// VMs that may still be booted in this cycle; `None`: no limit.
@@ -152,7 +152,7 @@ impl<'a> Cycle<'_, 'a> {
             let held = self.held.iter().copied().collect();
             let (booted, waits) = self.first_that_fits(&lanes, &held);
             self.tried(first, booted, waits);
-            if self.at_limit(&first.user).is_none() {
+            if self.at_limit(Key::of_job(first)).is_none() {
                 // Normal jobs leave alone what these wait for.
                 let others = lanes.iter().filter_map(|lane| self.unbooted(lane));
                 let others = others.filter(|waiting| self.at_type_limit(waiting.job).is_none());
@@ -258,7 +258,7 @@ impl<'a> Cycle<'_, 'a> {
                 jobs.put_rest(&lane);
                 continue;
             }
-            let why = if let Some(limit) = self.at_limit(&waiting.job.user) {
+            let why = if let Some(limit) = self.at_limit(Key::of_job(waiting.job)) {
                 user_limit(limit)
             } else if let Some(limit) = self.at_type_limit(waiting.job) {
                 type_limit(limit)
@@ -306,7 +306,7 @@ impl<'a> Cycle<'_, 'a> {
     /// Boots for the first of these jobs of one user that fits somewhere outside `reserved`. A job
     /// does not overtake an earlier one where that could run. Else says why the first one waits.
     fn first_that_fits(&mut self, lanes: &[Lane<'a>], reserved: &BTreeSet<usize>) -> (bool, String) {
-        if let Some(limit) = self.at_limit(&lanes[0].first.job.user) {
+        if let Some(limit) = self.at_limit(Key::of_job(lanes[0].first.job)) {
             return (false, user_limit(limit));
         }
         if self.may_boot == Some(0) {
@@ -395,7 +395,7 @@ impl<'a> Cycle<'_, 'a> {
 
     fn boot(&mut self, waiting: &Waiting<'a>, place: usize) {
         self.rooms[place].take(&waiting.needs);
-        *self.user_boots.entry(&*waiting.job.user).or_default() += 1;
+        *self.user_boots.entry(Key::of_job(waiting.job).owner()).or_default() += 1;
         *self.type_boots.entry(Key::of_job(waiting.job)).or_default() += 1;
         self.may_boot = self.may_boot.map(|left| left.saturating_sub(1));
         self.booted.insert(&waiting.job.id);
@@ -404,8 +404,8 @@ impl<'a> Cycle<'_, 'a> {
     }
 
     /// The user's limit, where it is reached.
-    fn at_limit(&self, user: &str) -> Option<u32> {
-        self.survey.at_limit(user, self.user_boots.get(user).copied().unwrap_or(0))
+    fn at_limit(&self, key: Key<'_>) -> Option<u32> {
+        self.survey.at_limit(key, self.user_boots.get(&key.owner()).copied().unwrap_or(0))
     }
 
     /// The user's own limit for the job's type, where it is reached.
@@ -420,7 +420,7 @@ impl<'a> Cycle<'_, 'a> {
     /// The limit that the key has reached, of whichever sort.
     fn limit_of(&self, key: Key<'_>) -> Option<u32> {
         let more = self.type_boots.get(&key).copied().unwrap_or(0);
-        self.at_limit(key.user).or_else(|| self.survey.at_type_limit(key, more))
+        self.at_limit(key).or_else(|| self.survey.at_type_limit(key, more))
     }
 
     /// The intents: VMs, then the reasons that changed.

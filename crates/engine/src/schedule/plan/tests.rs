@@ -93,13 +93,14 @@ pub fn priority(cloud: Cloud, priority: i64) -> Cloud {
 }
 
 #[test]
-fn a_limit_holds_for_high_priority_and_over_all_projects_too() {
+fn a_limit_holds_for_high_priority_too_and_in_each_project() {
     let high = |job| Job { high_priority: true, ..job };
     let elsewhere = |job: Job| Job { project: "q".into(), id: format!("q-{}", job.id).into(), ..job };
     let alice = jobs(5, "alice", "t1").into_iter();
     let waiting = alice.clone().map(high).chain(alice.map(elsewhere)).chain(jobs(5, "bob", "t1"));
     let world = World::new([cloud("c", 20)], waiting).limit("alice", 3).run();
-    assert_eq!(world.vms(|vm| &vm.user), [("alice", 3), ("bob", 5)].into());
+    assert_eq!(world.vms(|vm| &vm.user), [("alice", 6), ("bob", 5)].into());
+    assert_eq!(world.vms(|vm| &vm.project), [("p", 8), ("q", 3)].into());
 }
 
 #[test]

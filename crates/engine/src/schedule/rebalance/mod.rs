@@ -226,13 +226,13 @@ fn fair_changes<'a>(survey: &Survey<'a>, config: &SchedulerConfig) -> BTreeMap<K
 
 /// `true` if the key has reached a limit of its user or of its type.
 pub fn limited(survey: &Survey<'_>, key: Key<'_>) -> bool {
-    survey.at_limit(key.user, 0).or_else(|| survey.at_type_limit(key, 0)).is_some()
+    survey.at_limit(key, 0).or_else(|| survey.at_type_limit(key, 0)).is_some()
 }
 
 /// How many more VMs a key could use: for its jobs, and within limits.
 pub fn usable(survey: &Survey<'_>, queue: &Queue<'_>) -> u32 {
-    let user = survey.view.user_limits.get(queue.key.user);
-    let has = survey.user_vms.get(queue.key.user).copied().unwrap_or(0);
+    let user = survey.view.user_limit(queue.key.project, queue.key.user);
+    let has = survey.user_vms.get(&queue.key.owner()).copied().unwrap_or(0);
     let of_user = user.map_or(u32::MAX, |limit| limit.saturating_sub(has));
     let has = survey.held.get(&queue.key).map_or(0, |held| held.vms);
     let of_type = survey.type_limits.get(&queue.key).map_or(u32::MAX, |limit| limit.saturating_sub(has));
