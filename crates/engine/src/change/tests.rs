@@ -380,7 +380,8 @@ fn one_bad_job_closes_no_cloud_and_rests() {
 #[test]
 fn a_limit_is_of_a_user_in_a_project() {
     // Limits; VMs of alice in `p` and in `q`; then whether another boots for her in `p`.
-    let cases: [(&[(&str, u32)], usize, usize, bool); 8] = [
+    type Limits = &'static [(&'static str, u32)];
+    let cases: [(Limits, usize, usize, bool); 8] = [
         (&[], 3, 3, true),
         (&[("alice", 2)], 1, 3, true),
         (&[("alice", 2)], 2, 0, false),
