@@ -91,6 +91,15 @@ fn in_a_small_file_system() {
         if left.iter().all(|it| it["id"] != vm.as_str()) { Ok(()) } else { Err(format!("{left:?}")) }
     });
     assert_eq!(submit(&server, "true"), 507, "still full");
+    // The log keeps its level where no event can tell who changed it; quick shutdown is set all the same.
+    let switches = [
+        (r#"{"set_log_level": {"level": "critical"}}"#, 507),
+        (r#"{"quick_shutdown": {"enabled": false}}"#, 200),
+    ];
+    for (body, status) in switches {
+        let reply = server.post("/v2/default/service/action", body);
+        assert_eq!(reply.status, status, "{body}: {}", reply.text);
+    }
     fill.kill().expect("a process");
     fill.wait().expect("its end");
     fs::remove_file(&filler).expect("a file");
@@ -100,6 +109,7 @@ fn in_a_small_file_system() {
     });
     let (status, log) = server.stop();
     assert!(status.success(), "{log}");
+    assert!(log.contains("service action takes effect without its event"), "{log}");
     let server = place.serve();
     assert_eq!(server.get(&format!("/v2/default/jobs/{greedy}")).json()["job"]["state"], "complete");
     let job = server.get(&format!("/v2/default/jobs/{waiting}")).json()["job"].clone();

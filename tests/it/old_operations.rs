@@ -289,16 +289,23 @@ fn admin_operations() -> Vec<Operation> {
     let every = ["i-001", "i-002", "i-003"];
     let clouds = pileus_clouds();
     vec![
-        admin("A1", vec![put(root, &[("log_level", "debug")])], "", vec![]),
+        admin(
+            "A1",
+            vec![put(root, &[("log_level", "debug")])],
+            "",
+            vec![service_action("set_log_level", "DEBUG")],
+        ),
         admin(
             "A2",
-            vec![
-                post(root, &[("action", "quick_shutdown")]),
-                post(root, &[("action", "quick_shutdown"), ("value", "on")]),
-                post(root, &[("action", "quick_shutdown"), ("value", "off")]),
-            ],
+            vec![post(root, &[("action", "quick_shutdown"), ("value", "on")])],
             "",
-            vec![],
+            vec![service_action("quick_shutdown", "on")],
+        ),
+        admin(
+            "A2",
+            vec![post(root, &[("action", "quick_shutdown"), ("value", "off")])],
+            "",
+            vec![service_action("quick_shutdown", "off")],
         ),
         admin("A3", vec![post(root, &[("action", "reconfig")])], "", vec![Command::Reconfigure { clouds }]),
         admin(
@@ -1040,6 +1047,10 @@ fn a_broken_file_is_a_sentence_too() {
     assert_eq!((config().status, config().text.as_str()), (200, ""));
 }
 
+fn service_action(action: &str, detail: &str) -> Command {
+    Command::RecordServiceAction { action: action.into(), detail: detail.into() }
+}
+
 /// The same operations natively: real status codes, JSON, and the same commands.
 #[test]
 fn every_operation_natively() {
@@ -1066,9 +1077,9 @@ fn every_operation_natively() {
     let service = "service/action";
     #[rustfmt::skip]
     let cases: Vec<Case<'_>> = vec![
-        ("A1", service, r#"{"set_log_level": {"level": "INFO"}}"#, 200, "/service/log_level", text("INFO"), vec![]),
-        ("A2", service, r#"{"quick_shutdown": null}"#, 200, "/service/quick_shutdown", "true".into(), vec![]),
-        ("A2", service, r#"{"quick_shutdown": {"enabled": false}}"#, 200, "/service/quick_shutdown", "false".into(), vec![]),
+        ("A1", service, r#"{"set_log_level": {"level": "INFO"}}"#, 200, "/service/log_level", text("INFO"), vec![service_action("set_log_level", "INFO")]),
+        ("A2", service, r#"{"quick_shutdown": null}"#, 200, "/service/quick_shutdown", "true".into(), vec![service_action("quick_shutdown", "on")]),
+        ("A2", service, r#"{"quick_shutdown": {"enabled": false}}"#, 200, "/service/quick_shutdown", "false".into(), vec![service_action("quick_shutdown", "off")]),
         ("A3", service, r#"{"reconfig": null}"#, 200, "/reconfig/retired", "[]".into(), vec![Command::Reconfigure { clouds: pileus_clouds() }]),
         ("A4", "clouds/{cloud}/action", r#"{"enable": null}"#, 202, "", String::new(), vec![enable(true)]),
         ("A5", "clouds/{cloud}/action", r#"{"disable": null}"#, 202, "", String::new(), vec![enable(false)]),

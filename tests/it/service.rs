@@ -28,6 +28,39 @@ fn the_log_level_changes_while_it_runs() {
 }
 
 #[test]
+fn its_switches_are_events_with_their_actor() {
+    let place = Place::quick(30);
+    let server = place.serve();
+    let native = |body: &str| server.post("/v2/default/service/action", body);
+    // Reply, action, detail, user. The old admin port has no authenticator.
+    let steps = [
+        (native(r#"{"quick_shutdown": {"enabled": true}}"#), "quick_shutdown", "on", "admin"),
+        (native(r#"{"quick_shutdown": null}"#), "quick_shutdown", "off", "admin"),
+        (native(r#"{"set_log_level": {"level": "debug"}}"#), "set_log_level", "DEBUG", "admin"),
+        (native(r#"{"reload": null}"#), "reload", "", "admin"),
+        (server.admin("POST", "/", "action=quick_shutdown"), "quick_shutdown", "on", "operator"),
+        (server.admin("POST", "/?value=off", "action=quick_shutdown"), "quick_shutdown", "off", "operator"),
+        (server.admin("PUT", "/", "log_level=info"), "set_log_level", "INFO", "operator"),
+    ];
+    let told = || {
+        let events = server.get("/v2/default/events?all_projects=1&kind=service_action").json();
+        let events = events["events"].as_array().expect("events").iter();
+        events.map(|it| json!([it["data"], it["by"], it["project_id"]])).collect::<Vec<_>>()
+    };
+    let wanted = steps.map(|(reply, action, detail, user)| {
+        assert_eq!(reply.status, 200, "{action}: {}", reply.text);
+        let request = reply.header("x-openstack-request-id").expect("an id of the request");
+        let by = json!({ "user": user, "project_id": "default", "request_id": request, "comment": null });
+        json!([{ "action": action, "detail": detail }, by, null])
+    });
+    assert_eq!(told(), wanted);
+    server.kill();
+    let server = place.serve();
+    let events = server.get("/v2/default/events?all_projects=1&kind=service_action").json();
+    assert_eq!(events["events"].as_array().map(Vec::len), Some(wanted.len()), "durable: {events}");
+}
+
+#[test]
 fn quick_shutdown_lets_vms_live_on() {
     let place = Place::quick(300);
     let server = place.serve();

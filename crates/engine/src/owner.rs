@@ -41,7 +41,8 @@ pub fn owner(view: &View, kind: &Kind) -> Owner {
         | Kind::KeyUsed { .. }
         | Kind::KeyAnswered { .. }
         | Kind::KeysForgotten { .. }
-        | Kind::ClockSet { .. } => Owner::Service,
+        | Kind::ClockSet { .. }
+        | Kind::ServiceAction { .. } => Owner::Service,
     }
 }
 
@@ -82,6 +83,7 @@ mod tests {
             (forgotten(&[]), Owner::Service),
             (Kind::UserLimit { user: "ann".into(), vms: None }, Owner::Service),
             (Kind::TokenRevoked { sha256: "ab".into(), name: None }, Owner::Service),
+            (Kind::ServiceAction { action: "reload".into(), detail: String::new() }, Owner::Service),
         ];
         for (kind, wanted) in cases {
             assert_eq!(owner(&view, &kind), wanted, "{kind:?}");

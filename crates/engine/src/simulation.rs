@@ -421,6 +421,7 @@ fn name(kind: &Kind) -> &'static str {
         Kind::KeyAnswered { .. } => "key_answered",
         Kind::KeysForgotten { .. } => "keys_forgotten",
         Kind::ClockSet { .. } => "clock_set",
+        Kind::ServiceAction { .. } => "service_action",
     }
 }
 
@@ -449,11 +450,12 @@ fn whatever_happens_the_books_are_right_and_events_survive_json() {
         Kind::KeyAnswered { key: key(), request: request(), answer },
         Kind::KeysForgotten { keys: vec![key()] },
         Kind::ClockSet { by_ms: -1, since: Some(Time(0)) },
+        Kind::ServiceAction { action: "quick_shutdown".into(), detail: "on".into() },
     ];
     for missing in missing {
         let text = serde_json::to_string(&missing).unwrap();
         assert_eq!(serde_json::from_str::<Kind>(&text).unwrap(), missing);
         kinds.insert(name(&missing), 1);
     }
-    assert_eq!(kinds.len(), 32, "every kind of event happened: {kinds:?}");
+    assert_eq!(kinds.len(), 33, "every kind of event happened: {kinds:?}");
 }

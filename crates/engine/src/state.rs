@@ -180,6 +180,8 @@ pub fn apply(view: &mut View, event: &Event) {
             }
         }
         Kind::ClockSet { by_ms, since } => move_times(view, *by_ms, *since, now),
+        // It tells of the process, which is not in the state.
+        Kind::ServiceAction { .. } => (),
     }
 }
 

@@ -133,6 +133,8 @@ pub enum Command {
     },
     /// Forgets a token, by its name.
     RevokeToken { name: Name },
+    /// Writes down an action on the service itself, which takes effect outside of the state.
+    RecordServiceAction { action: Name, detail: String },
     /// Keeps the answer to a request, for whoever sends it again.
     KeepAnswer { key: Name, request: Name, answer: KeptAnswer },
 }

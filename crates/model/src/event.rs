@@ -163,4 +163,7 @@ pub enum Kind {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         since: Option<Time>,
     },
+    /// An administrator switched the service itself. Written before it takes effect; the state does not change.
+    /// `action`: its name in the API; `detail`: the value that was set, empty where there is none.
+    ServiceAction { action: Name, detail: String },
 }

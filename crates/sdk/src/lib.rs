@@ -55,5 +55,6 @@ pub use serde;
 pub use serde_json::{Value, json};
 pub use stack::{Filter, Stack};
 pub use standing::{Admission, Admit, Secrets, Standing};
+pub use tracing;
 pub use watch::watch;
 pub use wire::{Links, at, at_opt, base64, rfc3339};

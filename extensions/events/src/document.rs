@@ -60,7 +60,7 @@ impl<'a> Document<'a> {
 }
 
 /// Every kind, in the order of what it is about.
-pub const KINDS: [&str; 33] = [
+pub const KINDS: [&str; 34] = [
     "cloud_set",
     "cloud_retired",
     "cloud_gone",
@@ -94,6 +94,7 @@ pub const KINDS: [&str; 33] = [
     "key_answered",
     "keys_forgotten",
     "clock_set",
+    "service_action",
 ];
 
 /// The kind's name and what it tells. No `_` arm: a new kind has to choose what it shows.
@@ -191,6 +192,9 @@ pub fn told(kind: &Kind) -> (&'static str, Value) {
         }
         Kind::KeysForgotten { keys } => ("keys_forgotten", json!({ "keys": keys.len() })),
         Kind::ClockSet { by_ms, since: _ } => ("clock_set", json!({ "by_ms": by_ms })),
+        Kind::ServiceAction { action, detail } => {
+            ("service_action", json!({ "action": action, "detail": detail }))
+        }
     }
 }
 
@@ -249,6 +253,7 @@ mod tests {
             },
             Kind::KeysForgotten { keys: vec![x()] },
             Kind::ClockSet { by_ms: -3_600_000, since: None },
+            Kind::ServiceAction { action: x(), detail: "on".into() },
         ];
         for kind in kinds {
             let (name, data) = told(&kind);

@@ -7,6 +7,7 @@
 mod body;
 mod old_admin;
 mod old_info;
+mod record;
 mod service;
 
 use std::sync::Arc;

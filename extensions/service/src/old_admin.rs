@@ -10,7 +10,7 @@ use pileus_sdk::{
     Body, Call, Deps, Fault, Reply, Response, StatusCode, header, host::LogLevel, model::Refusal,
 };
 
-use crate::service::reconfigure;
+use crate::service::{reconfigure, set_log_level, set_quick_shutdown};
 
 pub struct OldAdmin {
     pub deps: Deps,
@@ -22,7 +22,7 @@ impl OldAdmin {
         let params = call.query_or_form();
         let word = params.get("log_level").ok_or(Fault::NoRoute)?;
         let Some(level) = LogLevel::from_word(word) else { return Ok(unknown_level()) };
-        self.deps.host.set_log_level(level).map_err(Fault::internal)?;
+        set_log_level(&self.deps, level, call.actor()).await?.map_err(Fault::internal)?;
         Reply::text("")
     }
 
@@ -37,7 +37,7 @@ impl OldAdmin {
                     Some(word) if word.eq_ignore_ascii_case("off") => Some(false),
                     Some(_) => return Err(Fault::NoRoute),
                 };
-                self.deps.host.set_quick_shutdown(on);
+                set_quick_shutdown(&self.deps, on, call.actor()).await?;
                 Reply::text("")
             }
             Some("reconfig") => match reconfigure(&self.deps, call.actor()).await {

@@ -11,9 +11,12 @@ use pileus_sdk::{
     model::{Actor, Backup, Command, ImageRecord, Job, Name, Receipt, Refusal, Stray, View},
 };
 
-use crate::body::{
-    CloudShown, Failures, ImageFails, JobFailed, OptionShown, QuickShutdown, Reconciler, ReloadShown,
-    ReloadsShown, SetLogLevel, SharesShown, Shown,
+use crate::{
+    body::{
+        CloudShown, Failures, ImageFails, JobFailed, OptionShown, QuickShutdown, Reconciler, ReloadShown,
+        ReloadsShown, SetLogLevel, SharesShown, Shown,
+    },
+    record::{record, record_or_log},
 };
 
 pub struct Service {
@@ -102,6 +105,7 @@ impl Service {
     /// nothing was changed.
     pub async fn reload(self: Arc<Self>, call: Call) -> Result<Reply, Fault> {
         call.nothing("reload")?;
+        record_or_log(&self.deps, "reload", "", call.actor()).await?;
         let reload = self.deps.host.reload(call.actor()).await.map_err(Fault::Conflict)?;
         match reload.problem {
             None => Reply::member(StatusCode::OK, "reload", &ReloadShown::new(reload)),
@@ -112,11 +116,12 @@ impl Service {
     /// `{"quick_shutdown": {"enabled": true}}`, or `null` to turn it over: 200 with the service.
     pub async fn quick_shutdown(self: Arc<Self>, call: Call) -> Result<Reply, Fault> {
         let asked: Option<QuickShutdown> = call.json("quick_shutdown")?;
-        self.deps.host.set_quick_shutdown(asked.map(|asked| asked.enabled));
+        set_quick_shutdown(&self.deps, asked.map(|asked| asked.enabled), call.actor()).await?;
         self.shown()
     }
 
-    /// `{"set_log_level": {"level": "DEBUG"}}`, in any letter case: 200 with the service.
+    /// `{"set_log_level": {"level": "DEBUG"}}`, in any letter case: 200 with the service. 507, 503: its event
+    /// cannot be written; the level stays.
     pub async fn set_log_level(self: Arc<Self>, call: Call) -> Result<Reply, Fault> {
         let SetLogLevel { level } = call.json("set_log_level")?;
         let level = LogLevel::from_word(&level).ok_or_else(|| {
@@ -124,7 +129,7 @@ impl Service {
             let text = format!("expected one of {words}, found `{level}`");
             Fault::BadRequest(format!("Invalid input for field `set_log_level.level`: {text}"))
         })?;
-        self.deps.host.set_log_level(level).map_err(Fault::Conflict)?;
+        set_log_level(&self.deps, level, call.actor()).await?.map_err(Fault::Conflict)?;
         self.shown()
     }
 
@@ -148,6 +153,21 @@ impl Service {
         };
         Reply::member(StatusCode::OK, "service", &shown)
     }
+}
+
+/// Sets the flag, or with `None` turns it over, after its event. The event tells the value that was set.
+pub async fn set_quick_shutdown(deps: &Deps, on: Option<bool>, by: Actor) -> Result<(), Refusal> {
+    let on = on.unwrap_or_else(|| !deps.host.quick_shutdown());
+    record_or_log(deps, "quick_shutdown", if on { "on" } else { "off" }, by).await?;
+    deps.host.set_quick_shutdown(Some(on));
+    Ok(())
+}
+
+/// Sets the level after its event. Without the event it stays: a log that tells less must not hide by whom.
+/// `Ok(Err)`: why this process cannot.
+pub async fn set_log_level(deps: &Deps, level: LogLevel, by: Actor) -> Result<Result<(), String>, Refusal> {
+    record(deps, "set_log_level", level.as_str(), by).await?;
+    Ok(deps.host.set_log_level(level))
 }
 
 /// Reads the clouds of `pileus.toml` again, and brings them in: all, or, with a broken file, none.

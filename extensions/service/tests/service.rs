@@ -4,12 +4,14 @@ use std::sync::Arc;
 
 use pileus_ext_service::EXTENSION;
 use pileus_sdk::{
+    Host, Mount,
     host::CloudText,
     json,
     model::{
-        Beat, BootFailure, BootFault, Command, Holding, ImageRecord, Refusal, Shares, Stray, Time, TypeShare,
+        Actor, Beat, BootFailure, BootFault, Command, Holding, ImageRecord, Refusal, Shares, Stray, Time,
+        TypeShare,
     },
-    testing::{Bench, cloud, get, post, put_cloud, put_job},
+    testing::{Ask, Bench, cloud, get, post, put, put_cloud, put_job},
 };
 
 #[tokio::test]
@@ -65,6 +67,77 @@ async fn its_switches_are_thrown() {
     }
     let wrong = bench.send(post("/p1/service/action", r#"{"set_log_level": {"level": "loud"}}"#)).await;
     assert!(wrong.text.contains("VERBOSE, DEBUG, INFO, WARNING, ERROR, CRITICAL"), "{}", wrong.text);
+}
+
+#[tokio::test]
+async fn actions_are_events_before_they_take_effect() {
+    let v2 = |body: &str| post("/p1/service/action", body).by("root", "ops", &["admin"]);
+    let old = |method: fn(&str, &str) -> Ask, form: &str| {
+        method("/", form).form().on(Mount::CloudAdmin).by("operator", "default", &["admin"])
+    };
+    // Request, action and detail of its event, `true` if it takes effect where that cannot be written.
+    type Case<'a> = (Box<dyn Fn() -> Ask + 'a>, &'a str, &'a str, bool);
+    let cases: Vec<Case<'_>> = vec![
+        (Box::new(|| v2(r#"{"quick_shutdown": {"enabled": true}}"#)), "quick_shutdown", "on", true),
+        (Box::new(|| v2(r#"{"quick_shutdown": null}"#)), "quick_shutdown", "on", true),
+        (Box::new(|| v2(r#"{"set_log_level": {"level": "error"}}"#)), "set_log_level", "ERROR", false),
+        (Box::new(|| v2(r#"{"reload": null}"#)), "reload", "", true),
+        (Box::new(|| old(post, "action=quick_shutdown")), "quick_shutdown", "on", true),
+        (Box::new(|| old(post, "action=quick_shutdown&value=on")), "quick_shutdown", "on", true),
+        (Box::new(|| old(put, "log_level=error")), "set_log_level", "ERROR", false),
+    ];
+    for (at, (ask, action, detail, anyhow)) in cases.iter().enumerate() {
+        let event = Command::RecordServiceAction { action: (*action).into(), detail: (*detail).into() };
+        let another = || Refusal::Conflict("another request".into());
+        for refusal in [None, Some(Refusal::Full), Some(Refusal::Unavailable), Some(another())] {
+            let bench = Bench::new(&EXTENSION);
+            let host = bench.host.clone();
+            let switches =
+                move || (host.quick_shutdown(), host.logging().level, host.reloads().last.is_some());
+            let before = switches();
+            // The command sees the switches as they were.
+            let seen = switches.clone();
+            bench.engine.react(move |_, _| {
+                assert_eq!(seen(), before, "before it takes effect");
+                Ok(String::new())
+            });
+            let (status, effect) = match &refusal {
+                None => (200, true),
+                Some(Refusal::Full | Refusal::Unavailable) if *anyhow => (200, true),
+                Some(Refusal::Full) => (507, false),
+                Some(Refusal::Unavailable) => (503, false),
+                Some(_) => (409, false),
+            };
+            let what = format!("{at}: {action} {refusal:?}");
+            if let Some(refusal) = refusal {
+                bench.engine.refuse(refusal);
+            }
+            let reply = bench.send(ask()).await;
+            assert_eq!(reply.status, status, "{what}: {}", reply.text);
+            assert_eq!(switches() != before, effect, "{what}");
+            let commands = bench.engine.commands_by();
+            let (user, project) = if at < 4 { ("root", "ops") } else { ("operator", "default") };
+            let by = Actor {
+                user: user.into(),
+                project: project.into(),
+                request_id: "req-test".into(),
+                ..Actor::default()
+            };
+            assert_eq!(commands, [(event.clone(), by)], "{what}");
+        }
+    }
+    // What is wrong is no event.
+    let bench = Bench::new(&EXTENSION);
+    for ask in [
+        v2(r#"{"quick_shutdown": {}}"#),
+        v2(r#"{"set_log_level": {"level": "loud"}}"#),
+        v2(r#"{"reload": 1}"#),
+        old(post, "action=quick_shutdown&value=maybe"),
+        old(put, "log_level=loud"),
+    ] {
+        assert!(bench.send(ask).await.status >= 400);
+        assert_eq!(bench.engine.commands(), []);
+    }
 }
 
 #[tokio::test]

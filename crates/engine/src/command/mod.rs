@@ -19,6 +19,9 @@ pub use vms::find_all;
 
 use crate::ids::Ids;
 
+/// Longest detail of an action on the service, in bytes.
+const DETAIL_MAX: usize = 1024;
+
 /// What a command becomes: in this order, or not at all. An empty list: it was so already.
 pub fn decide(view: &View, command: Command, now: Time, ids: &mut Ids) -> Result<Vec<Kind>, Refusal> {
     match command {
@@ -50,6 +53,11 @@ pub fn decide(view: &View, command: Command, now: Time, ids: &mut Ids) -> Result
             lists::create_token(view, token, replaces)
         }
         Command::RevokeToken { name } => lists::revoke_token(view, &name),
+        Command::RecordServiceAction { action, detail } => {
+            valid::name("action", &action)?;
+            valid::text("detail", &detail, DETAIL_MAX)?;
+            Ok(vec![Kind::ServiceAction { action, detail }])
+        }
         Command::KeepAnswer { key, request, answer } => keys::answered(view, key, request, answer, now),
     }
 }

@@ -305,6 +305,7 @@ fn log(seq: u64, kind: &Kind) {
         Kind::KeyUsed { .. } => debug!(seq, "idempotency key used"),
         Kind::KeyAnswered { .. } => debug!(seq, "answer kept"),
         Kind::ClockSet { by_ms, .. } => info!(seq, by_ms, "the engine's time was set to the wall clock"),
+        Kind::ServiceAction { action, detail } => info!(seq, %action, detail, "service action asked for"),
         Kind::KeysForgotten { keys } => debug!(seq, keys = keys.len(), "idempotency keys forgotten"),
     }
 }
