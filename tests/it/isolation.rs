@@ -1,6 +1,10 @@
 //! Jobs of the driver `local` against the service that runs them, as root and not as root.
 
-use std::{fs, os::unix::fs::PermissionsExt};
+use std::{
+    fs,
+    os::unix::{fs::PermissionsExt, process::CommandExt},
+    process::Command,
+};
 
 use pileus_engine::drivers::local::Kernel;
 
@@ -137,4 +141,71 @@ fn ports(place: &Place, root: bool) {
     }
     assert_eq!(server.info("/vms").status, 200, "the ports answer others");
     assert_eq!(server.admin("PUT", "/clouds/local", "action=disable").text, "Cloud: local disabled.");
+}
+
+#[test]
+fn a_job_reaches_no_unix_socket_that_asks_for_no_token() {
+    unix_sockets(&Place::quick(30), is_root());
+}
+
+#[test]
+fn a_job_reaches_no_unix_socket_that_asks_for_no_token_without_root() {
+    if is_root() {
+        unix_sockets(&Place::quick(30).without_root(), false);
+    }
+}
+
+fn unix_sockets(place: &Place, root: bool) {
+    if Command::new("curl").arg("--version").output().is_err() {
+        return eprintln!("no curl here: no job can call a Unix socket");
+    }
+    fs::set_permissions(place.path(), PermissionsExt::from_mode(0o755)).expect("its mode");
+    let paste = fs::read_to_string(place.path().join("api-paste.toml")).expect("a file");
+    let listens = "listen = \"unix:admin.sock\"\napp = \"admin\"\nsocket_mode = \"0666\"\n";
+    place.write("api-paste.toml", &format!("{paste}\n[server.zzz]\n{listens}"));
+    let socket = place.path().join("admin.sock");
+    let path = socket.display();
+    let call = |action: &str| {
+        format!(
+            "curl -s --max-time 10 --unix-socket {path} -X PUT http://localhost/clouds/local -d action={action}"
+        )
+    };
+    // A client of the service's own user, as jobs are without root.
+    let own = |action: &str| {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", &call(action)]).current_dir("/");
+        if !root && is_root() {
+            shell.uid(65_534).gid(65_534);
+        }
+        String::from_utf8(shell.output().expect("curl runs").stdout).expect("UTF-8")
+    };
+    let disable = call("disable");
+    // Each job says `refused` for a connection that it may make, and that ends without an answer.
+    let said = format!("case $? in 7|52|55|56) test -w {path} && echo refused;; *) echo $?;; esac");
+    let cases = [
+        format!("{disable}; {said}"),
+        format!("env -i PATH=\"$PATH\" {disable}; {said}"),
+        // Its parents have ended.
+        format!(
+            "(setsid sh -c '({disable}; {said}) > done' &) ; until [ -s done ]; do sleep 0.05; done; cat done"
+        ),
+        // It has ended before it is looked at.
+        format!(
+            "for n in 1 2 3 4 5 6 7 8 9; do timeout -s KILL 0.00$n {disable}; done 2> /dev/null; echo refused"
+        ),
+    ];
+    let mut server = place.serve();
+    for life in ["first", "second"] {
+        for script in &cases {
+            let said = output(&server, script);
+            assert_eq!(said.trim_end(), "refused", "root: {root}, {life}: {script}");
+            let cloud = server.get("/v2/default/clouds/local").json()["cloud"]["enabled"].clone();
+            assert_eq!(cloud, true, "root: {root}, {life}: {script}");
+        }
+        assert_eq!(own("disable"), "Cloud: local disabled.", "root: {root}, {life}: others are served");
+        assert_eq!(own("enable"), "Cloud: local enabled.", "root: {root}, {life}: others are served");
+        // Workers of an earlier life of the server are no children of it.
+        server.kill();
+        server = place.serve();
+    }
 }

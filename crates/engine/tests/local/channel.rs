@@ -56,9 +56,17 @@ fn strangers_are_turned_away() {
     questions.sort();
     questions.dedup();
     assert_eq!(questions.len(), cases.len(), "every question is fresh");
-    // Many who say nothing at all, meanwhile: the workers' calls go on.
-    let silent: Vec<_> = (0..40).map(|_| call(&world, "here-channel").0).collect();
-    for vm in ["here-channel", "here-other"] {
+    // Many who say nothing at all, meanwhile: the workers' calls go on, and new workers call. A greeting may last
+    // 5 s: 200 of them in 64 places, each until its end, would last 15 s.
+    let silent: Vec<_> = (0..200).map(|_| call(&world, "here-channel").0).collect();
+    let first = silent.first().unwrap();
+    first.set_nonblocking(true).unwrap();
+    assert!(matches!((&*first).read(&mut [0]), Ok(0)), "the oldest made room");
+    let last = silent.last().unwrap();
+    last.set_nonblocking(true).unwrap();
+    assert!((&*last).read(&mut [0]).is_err(), "the newest may still prove who it is");
+    world.boot("here-late");
+    for vm in ["here-channel", "here-other", "here-late"] {
         world.give(vm, vm, &["true"]);
         assert_eq!(world.report(vm).end, End::Exited(Exit::Code(0)));
     }

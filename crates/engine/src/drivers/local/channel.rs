@@ -17,7 +17,7 @@ use tokio::{
         TcpListener, TcpStream,
         tcp::{OwnedReadHalf, OwnedWriteHalf},
     },
-    sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot},
+    sync::{mpsc, oneshot},
     time::timeout,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -25,15 +25,15 @@ use tracing::{debug, info, warn};
 
 use super::{
     folder::StateFolder,
+    greetings::{Greeting, Greetings},
     session::{ReadRequest, Session},
     silence::{HEARTBEAT, Silence},
+    tcp_owner::owner_of,
     wire::{self, Answer, Challenge, Lines, Question, Welcome},
 };
 use crate::{desk::Desk, supervise::outcome};
 
-/// Who has not proved anything yet: how many at a time, and for how long. Real time, not the
-/// clock's: it bounds what a stranger may hold.
-const GREETINGS: usize = 64;
+/// Time in which a caller proves who it is. Real time, not the clock's: it bounds what a stranger may hold.
 const GREETING_TIME: Duration = Duration::from_secs(5);
 /// After the desk could not write.
 const RETRY: Duration = Duration::from_secs(1);
@@ -174,22 +174,21 @@ impl Channel {
     }
 
     async fn accept(self: Arc<Self>, listener: TcpListener) {
-        let greetings = Arc::new(Semaphore::new(GREETINGS));
-        let next = async || {
-            let permit = greetings.clone().acquire_owned().await.map_err(io::Error::other)?;
-            Ok::<_, io::Error>((listener.accept().await?.0, permit))
-        };
+        let greetings = Greetings::default();
         loop {
             let accepted = tokio::select! {
-                accepted = next() => accepted,
+                accepted = listener.accept() => accepted,
                 () = self.stop.cancelled() => return,
             };
             match accepted {
-                Ok((stream, permit)) => {
+                Ok((stream, caller)) => {
+                    // As root each VM has a user: one of them does not keep the workers of others out.
+                    let owner = owner_of(caller, self.address).ok().flatten();
+                    let greeting = greetings.take(owner.map(|(user, _)| user));
                     let channel = self.clone();
                     self.tasks.spawn(async move {
                         tokio::select! {
-                            () = channel.clone().serve(stream, permit) => {}
+                            () = channel.clone().serve(stream, greeting) => {}
                             () = channel.stop.cancelled() => {}
                         }
                     });
@@ -203,10 +202,13 @@ impl Channel {
         }
     }
 
-    async fn serve(self: Arc<Self>, stream: TcpStream, permit: OwnedSemaphorePermit) {
-        let greeting = timeout(GREETING_TIME, self.greet(stream)).await;
-        drop(permit);
-        let (vm, lines, writer) = match greeting.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
+    async fn serve(self: Arc<Self>, stream: TcpStream, greeting: Greeting) {
+        let greeted = tokio::select! {
+            greeted = timeout(GREETING_TIME, self.greet(stream)) => greeted,
+            () = greeting.end.cancelled() => return debug!("a caller was turned away for a newer one"),
+        };
+        drop(greeting);
+        let (vm, lines, writer) = match greeted.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
             Ok(known) => known,
             Err(error) => return debug!(%error, "a caller was turned away"),
         };

@@ -30,6 +30,7 @@ use super::{
     process::{Hunt, Process, STATE_VARIABLE, VM_VARIABLE},
     session,
     users::Users,
+    vm_processes,
     wire::{self, Finished, FromWorker, RESULT_MAX, Span},
     worker,
 };
@@ -106,6 +107,9 @@ impl Fleet {
     pub(super) fn adopt(&self) -> io::Result<()> {
         for id in self.state.ids()? {
             if let Some(orders) = self.state.orders(&id) {
+                if orders.user.is_none() {
+                    vm_processes::found(&self.state.marker);
+                }
                 self.cpus().found(&id, orders.cpus);
             }
             let told = folder::replace(&self.state.vm(&id)?.join(HOME), self.home().as_bytes(), 0o644);
@@ -149,6 +153,9 @@ impl Fleet {
 
     fn spawn(&self, vm: &Vm) -> io::Result<Child> {
         let user = self.users.as_ref().map(|users| users.take(&self.state.marker, &vm.id)).transpose()?;
+        if user.is_none() {
+            vm_processes::found(&self.state.marker);
+        }
         let cgroup = match self.cgroups.make(&self.state.marker, &vm.id, vm.memory_mib) {
             Err(error) if !self.cgroups.bounds_memory => {
                 warn!(vm.id = &*vm.id, %error, "the VM has no control group");

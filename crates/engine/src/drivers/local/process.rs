@@ -114,6 +114,11 @@ impl Marker {
         variable(VM_VARIABLE)
     }
 
+    /// Returns `true` if a process says that it belongs to a VM of this state folder.
+    pub(super) fn has(&self, pid: i32) -> bool {
+        self.vm_of(pid).is_some()
+    }
+
     /// The VMs of this state folder that have a process, known to anybody or not.
     pub(super) fn vms(&self) -> HashSet<String> {
         let found = all().into_iter().filter_map(|(process, _)| self.vm_of(process.pid));
@@ -212,6 +217,11 @@ fn closure(all: &[(Process, Stat)], belongs: impl Fn(i32) -> bool) -> Vec<Proces
         }
     }
     found
+}
+
+/// Returns the parent and the start of a process.
+pub(super) fn ancestor(pid: i32) -> Option<(i32, u64)> {
+    stat(pid).map(|stat| (stat.parent, stat.start))
 }
 
 fn all() -> Vec<(Process, Stat)> {
