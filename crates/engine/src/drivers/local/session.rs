@@ -60,8 +60,8 @@ struct Worker {
     running: Option<Name>,
     /// Ended, and not yet reported in full: nothing new is run before.
     pending: HashSet<String>,
-    /// Acknowledged last: a view that still shows it is older than that.
-    acknowledged: Option<Name>,
+    /// Job whose result was refused for good: it is not run again.
+    refused: Option<Name>,
     killing: bool,
     stopping: bool,
     /// It answers requests for output.
@@ -88,7 +88,7 @@ impl Worker {
             _ if self.stopping => Order::Nothing,
             (Some(running), Some(job)) if running == job => Order::Nothing,
             (Some(running), _) if !self.killing => Order::Kill(running.clone()),
-            (None, Some(job)) if self.pending.is_empty() && self.acknowledged.as_ref() != Some(job) => {
+            (None, Some(job)) if self.pending.is_empty() && self.refused.as_ref() != Some(job) => {
                 Order::Run(job.clone())
             }
             _ => Order::Nothing,
@@ -184,11 +184,12 @@ impl<'a> Session<'a> {
             FromWorker::Finished(result) => {
                 let (job, result) = result.into_result(self.channel.desk.now());
                 debug!(vm.id = &*self.vm, job.id = job, "a job ended");
-                if !self.deliver(&job, result).await {
+                let Some(taken) = self.deliver(&job, result).await else {
                     return Ok(()); // the server stops; the worker will say it again
-                }
+                };
                 self.worker.pending.remove(&job);
-                self.worker.acknowledged = Some(job.as_str().into());
+                // The view shows what was taken: the VM may be given the same job again.
+                self.worker.refused = (!taken).then(|| job.as_str().into());
                 if self.worker.running.as_deref() == Some(&*job) {
                     self.worker.running = None;
                     self.worker.killing = false;
@@ -199,11 +200,11 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
-    /// Answers once the result is durable, or never will be; `false`: the server stops before that.
-    async fn deliver(&self, job: &str, result: JobResult) -> bool {
+    /// Returns `true` once the result is durable, `false` if it never will be. `None`: the server stops before that.
+    async fn deliver(&self, job: &str, result: JobResult) -> Option<bool> {
         loop {
             match self.channel.desk.finished(&self.vm, job, result.clone()).await {
-                Ok(()) => return true,
+                Ok(()) => return Some(true),
                 Err(refusal) if passing(&refusal) => {
                     self.channel.silence.heard(&self.vm);
                     debug!(vm.id = &*self.vm, job.id = job, %refusal, "the result waits");
@@ -211,11 +212,11 @@ impl<'a> Session<'a> {
                 Err(refusal) => {
                     // A worker that kept it would be stuck for ever.
                     warn!(vm.id = &*self.vm, job.id = job, %refusal, "the result was refused");
-                    return true;
+                    return Some(false);
                 }
             }
             if !self.channel.pause().await {
-                return false;
+                return None;
             }
         }
     }
@@ -227,8 +228,9 @@ impl<'a> Session<'a> {
             let why = End::NotStarted("the command is too long".into());
             let result = JobResult::new(why, Output::default());
             match self.channel.desk.finished(&self.vm, job, result).await {
+                Ok(()) => {}
                 Err(refusal) if passing(&refusal) => drop(self.channel.pause().await),
-                _ => self.worker.acknowledged = Some(job.clone()),
+                Err(_) => self.worker.refused = Some(job.clone()),
             }
             return Ok(());
         }
@@ -286,10 +288,10 @@ mod tests {
             Some(vm)
         };
         let worker =
-            |running: Option<&str>, pending: &[&str], acknowledged: Option<&str>, killing, stopping| Worker {
+            |running: Option<&str>, pending: &[&str], refused: Option<&str>, killing, stopping| Worker {
                 running: running.map(Into::into),
                 pending: pending.iter().map(|job| (*job).to_owned()).collect(),
-                acknowledged: acknowledged.map(Into::into),
+                refused: refused.map(Into::into),
                 killing,
                 stopping,
                 reads: false,
@@ -313,7 +315,12 @@ mod tests {
                 worker(None, &["j"], None, false, false),
                 Nothing,
             ),
-            ("an old view", vm(Some("j"), false), worker(None, &[], Some("j"), false, false), Nothing),
+            (
+                "its result was refused",
+                vm(Some("j"), false),
+                worker(None, &[], Some("j"), false, false),
+                Nothing,
+            ),
             ("the next", vm(Some("k"), false), worker(None, &[], Some("j"), false, false), Run("k".into())),
             ("destroyed", vm(Some("j"), true), worker(Some("j"), &[], None, false, false), Stop),
             ("unknown", None, worker(None, &[], None, false, false), Stop),
