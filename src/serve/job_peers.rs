@@ -6,7 +6,8 @@
 //!
 //! Elsewhere jobs have the service's own user. Then the process at the other end of a Unix socket tells: a job
 //! descends from a worker. A process that has ended tells nothing and is refused, once there are such VMs.
-//! Ports are closed to these jobs by Landlock.
+//! Ports are closed to these jobs by Landlock. A port that was not known when a VM was started, or that the kernel
+//! cannot close, takes a connection of the service's own user only if a process that is no job holds its other end.
 
 use std::{
     fs,
@@ -14,6 +15,7 @@ use std::{
     os::fd::AsRawFd,
 };
 
+use nix::unistd::geteuid;
 use nix::{
     errno::Errno,
     sys::socket::{getsockopt, sockopt::PeerPidfd},
@@ -30,7 +32,8 @@ use super::socket::Stream;
 /// Owner of the other end of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Owner {
-    User(u32),
+    /// A user, and the inode of the socket; 0 for a Unix socket.
+    User(u32, u32),
     /// On this host, without a process.
     Unknown,
     /// Not on this host.
@@ -40,8 +43,26 @@ enum Owner {
 /// Returns `true` if the other end belongs to a job, or may belong to one.
 pub fn is_job(stream: &Stream, peer: Peer) -> bool {
     // Without VMs that have users there is no such process. This costs one look-up of a name.
-    let by_user = vm_users::exist() && may_be_job(owner(stream, peer));
-    by_user || matches!(stream, Stream::Unix(stream) if vm_processes::exist() && !is_outside(stream))
+    if vm_users::exist() && may_be_job(owner(stream, peer)) {
+        return true;
+    }
+    match stream {
+        Stream::Unix(stream) => vm_processes::exist() && !is_outside(stream),
+        Stream::Tcp(tcp) => {
+            let reached =
+                tcp.local_addr().map_or_else(|_| vm_processes::exist(), |at| vm_processes::reach(at.port()));
+            reached && shares_user(owner(stream, peer), geteuid().as_raw(), vm_processes::others_hold)
+        }
+    }
+}
+
+/// Returns `true` if the other end is of this user, and no process holds it that is known to belong to no VM.
+fn shares_user(owner: Owner, own: u32, others_hold: impl Fn(u32) -> bool) -> bool {
+    match owner {
+        Owner::User(user, inode) => user == own && !others_hold(inode),
+        Owner::Unknown => true,
+        Owner::Elsewhere => false,
+    }
 }
 
 /// Returns `true` if the process at the other end is known to belong to no VM.
@@ -65,7 +86,7 @@ fn pid_of(pidfd: i32) -> Option<i32> {
 
 fn may_be_job(owner: Owner) -> bool {
     match owner {
-        Owner::User(user) => vm_users::contain(user),
+        Owner::User(user, _) => vm_users::contain(user),
         Owner::Unknown => true,
         Owner::Elsewhere => false,
     }
@@ -73,7 +94,7 @@ fn may_be_job(owner: Owner) -> bool {
 
 fn owner(stream: &Stream, peer: Peer) -> Owner {
     let (address, local) = match (stream, peer) {
-        (_, Peer::Unix(user)) => return user.map_or(Owner::Unknown, Owner::User),
+        (_, Peer::Unix(user)) => return user.map_or(Owner::Unknown, |user| Owner::User(user, 0)),
         (Stream::Tcp(stream), Peer::Address(address)) => match stream.local_addr() {
             Ok(local) => (address, local),
             Err(_) => return Owner::Unknown,
@@ -81,7 +102,7 @@ fn owner(stream: &Stream, peer: Peer) -> Owner {
         (Stream::Unix(_), Peer::Address(_)) => return Owner::Unknown,
     };
     match owner_of(plain(address), plain(local)) {
-        Ok(Some((user, inode))) if inode != 0 => Owner::User(user),
+        Ok(Some((user, inode))) if inode != 0 => Owner::User(user, inode),
         Ok(Some(_)) => Owner::Unknown,
         Ok(None) | Err(_) if is_local(plain(address).ip()) => Owner::Unknown,
         Ok(None) | Err(_) => Owner::Elsewhere,
@@ -100,13 +121,13 @@ mod tests {
     #[test]
     fn a_peer_without_an_owner_may_be_a_job() {
         let cases = [
-            (Owner::User(0), false),
-            (Owner::User(1000), false),
-            (Owner::User(65_534), false),
-            (Owner::User(2_100_000_000), true),
-            (Owner::User(2_100_999_999), true),
-            (Owner::User(2_101_000_000), false),
-            (Owner::User(60_706), true),
+            (Owner::User(0, 7), false),
+            (Owner::User(1000, 7), false),
+            (Owner::User(65_534, 7), false),
+            (Owner::User(2_100_000_000, 7), true),
+            (Owner::User(2_100_999_999, 7), true),
+            (Owner::User(2_101_000_000, 7), false),
+            (Owner::User(60_706, 7), true),
             (Owner::Unknown, true),
             (Owner::Elsewhere, false),
         ];
@@ -114,5 +135,21 @@ mod tests {
             assert_eq!(may_be_job(owner), refused, "{owner:?}");
         }
         assert!(is_local("127.9.9.9".parse().unwrap()) && !is_local("192.0.2.1".parse().unwrap()));
+    }
+
+    #[test]
+    fn a_socket_of_the_own_user_needs_a_holder_that_is_no_job() {
+        // Owner, whether a process outside of VMs holds its socket, whether it is refused.
+        let cases = [
+            (Owner::User(1000, 7), true, false),
+            (Owner::User(1000, 7), false, true),
+            (Owner::User(1001, 7), false, false),
+            (Owner::User(0, 7), false, false),
+            (Owner::Unknown, true, true),
+            (Owner::Elsewhere, false, false),
+        ];
+        for (owner, held, refused) in cases {
+            assert_eq!(shares_user(owner, 1000, |inode| inode == 7 && held), refused, "{owner:?} {held}");
+        }
     }
 }

@@ -8,7 +8,7 @@ use std::{
 
 use pileus_engine::drivers::local::Kernel;
 
-use crate::support::{Place, Server, is_root};
+use crate::support::{Place, Server, free_address, is_root, send};
 
 /// Output of a job that runs `script`, both streams in one.
 fn output(server: &Server<'_>, script: &str) -> String {
@@ -205,6 +205,66 @@ fn unix_sockets(place: &Place, root: bool) {
         assert_eq!(own("disable"), "Cloud: local disabled.", "root: {root}, {life}: others are served");
         assert_eq!(own("enable"), "Cloud: local enabled.", "root: {root}, {life}: others are served");
         // Workers of an earlier life of the server are no children of it.
+        server.kill();
+        server = place.serve();
+    }
+}
+
+#[test]
+fn a_job_reaches_no_port_that_a_reload_opens() {
+    ports_of_a_reload(&Place::quick(30), is_root());
+}
+
+#[test]
+fn a_job_reaches_no_port_that_a_reload_opens_without_root() {
+    if is_root() {
+        ports_of_a_reload(&Place::quick(30).without_root(), false);
+    }
+}
+
+fn ports_of_a_reload(place: &Place, root: bool) {
+    let mut server = place.serve();
+    // A VM that was started before the port was opened.
+    output(&server, "true");
+    let at = free_address();
+    let paste = fs::read_to_string(place.path().join("api-paste.toml")).expect("a file");
+    place.write("api-paste.toml", &format!("{paste}\n[server.zzz]\nlisten = \"{at}\"\napp = \"admin\"\n"));
+    assert_eq!(server.post("/v2/default/service/action", r#"{"reload": null}"#).status, 200);
+    let call = |action: &str| format!("curl -s --max-time 10 -X PUT {at}/clouds/local -d action={action}");
+    let own = |action: &str| {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", &call(action)]).current_dir("/");
+        if !root && is_root() {
+            shell.uid(65_534).gid(65_534);
+        }
+        String::from_utf8(shell.output().expect("curl runs").stdout).expect("UTF-8")
+    };
+    let disable = call("disable");
+    let cases = [
+        format!("{disable}; echo refused"),
+        format!(
+            "(setsid sh -c '({disable}; echo refused) > done' &) ; until [ -s done ]; do sleep 0.05; done; cat done"
+        ),
+        format!(
+            "for n in 1 2 3 4 5 6 7 8 9; do timeout -s KILL 0.00$n {disable}; done 2> /dev/null; echo refused"
+        ),
+    ];
+    for life in ["first", "second"] {
+        for script in &cases {
+            assert_eq!(output(&server, script).trim_end(), "refused", "root: {root}, {life}: {script}");
+            let cloud = server.get("/v2/default/clouds/local").json()["cloud"]["enabled"].clone();
+            assert_eq!(cloud, true, "root: {root}, {life}: {script}");
+        }
+        assert_eq!(own("disable"), "Cloud: local disabled.", "root: {root}, {life}: own user");
+        let others = send(
+            at,
+            "PUT",
+            "/clouds/local",
+            &["Content-Type: application/x-www-form-urlencoded"],
+            "action=enable",
+        );
+        assert_eq!(others.text, "Cloud: local enabled.", "root: {root}, {life}: another user");
+        // The port is one of the next start's, and the worker's rules do not have it.
         server.kill();
         server = place.serve();
     }

@@ -108,7 +108,7 @@ impl Fleet {
         for id in self.state.ids()? {
             if let Some(orders) = self.state.orders(&id) {
                 if orders.user.is_none() {
-                    vm_processes::found(&self.state.marker);
+                    vm_processes::found(&self.state.marker, &orders.closed_ports);
                 }
                 self.cpus().found(&id, orders.cpus);
             }
@@ -154,7 +154,7 @@ impl Fleet {
     fn spawn(&self, vm: &Vm) -> io::Result<Child> {
         let user = self.users.as_ref().map(|users| users.take(&self.state.marker, &vm.id)).transpose()?;
         if user.is_none() {
-            vm_processes::found(&self.state.marker);
+            vm_processes::found(&self.state.marker, &self.closed_ports(false));
         }
         let cgroup = match self.cgroups.make(&self.state.marker, &vm.id, vm.memory_mib) {
             Err(error) if !self.cgroups.bounds_memory => {

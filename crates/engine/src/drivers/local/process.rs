@@ -224,10 +224,17 @@ pub(super) fn ancestor(pid: i32) -> Option<(i32, u64)> {
     stat(pid).map(|stat| (stat.parent, stat.start))
 }
 
+/// Returns the numbers of all processes that are seen.
+pub(super) fn numbers() -> Vec<i32> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
+}
+
 fn all() -> Vec<(Process, Stat)> {
-    let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
-    let pids = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
-    pids.filter_map(|pid| stat(pid).map(|stat| (Process { pid, start: stat.start }, stat))).collect()
+    numbers()
+        .into_iter()
+        .filter_map(|pid| stat(pid).map(|stat| (Process { pid, start: stat.start }, stat)))
+        .collect()
 }
 
 fn stat(pid: i32) -> Option<Stat> {

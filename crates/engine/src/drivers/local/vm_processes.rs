@@ -11,27 +11,47 @@ use std::{
 
 use super::process::{self, Marker};
 
-/// Marks of the state folders of this process that have such VMs.
-static MARKS: RwLock<Vec<Marker>> = RwLock::new(Vec::new());
+/// State folders of this process that have such VMs: their marks, and the TCP ports that none of their VMs reaches.
+static FOLDERS: RwLock<Vec<(Marker, Vec<u16>)>> = RwLock::new(Vec::new());
 /// Ancestors of a process that are looked at, at most.
 const STEPS_MAX: usize = 4096;
 
-/// Records that a state folder has such VMs.
-pub(super) fn found(marker: &Marker) {
-    let mut marks = MARKS.write().unwrap_or_else(PoisonError::into_inner);
-    if !marks.iter().any(|known| known.0 == marker.0) {
-        marks.push(marker.clone());
+/// Records that a state folder has such a VM, whose rules close these TCP ports to its jobs.
+pub(super) fn found(marker: &Marker, closed_ports: &[u16]) {
+    let mut folders = FOLDERS.write().unwrap_or_else(PoisonError::into_inner);
+    match folders.iter_mut().find(|(known, _)| known.0 == marker.0) {
+        Some((_, closed)) => closed.retain(|port| closed_ports.contains(port)),
+        None => folders.push((marker.clone(), closed_ports.to_vec())),
     }
 }
 
 /// Returns `true` if this process has had VMs without a user of their own.
 pub fn exist() -> bool {
-    !MARKS.read().unwrap_or_else(PoisonError::into_inner).is_empty()
+    !FOLDERS.read().unwrap_or_else(PoisonError::into_inner).is_empty()
+}
+
+/// Returns `true` if such a VM was started without a rule that closes this TCP port to its jobs.
+pub fn reach(port: u16) -> bool {
+    let folders = FOLDERS.read().unwrap_or_else(PoisonError::into_inner);
+    folders.iter().any(|(_, closed)| !closed.contains(&port))
+}
+
+/// Returns `true` if a process that belongs to no such VM holds the socket of this inode. Processes of other users
+/// are not seen, unless this process is root.
+pub fn others_hold(inode: u32) -> bool {
+    let socket = format!("socket:[{inode}]");
+    let holds = |pid: i32| {
+        let mut files = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+        files.any(|file| fs::read_link(file.path()).is_ok_and(|link| link.as_os_str() == &*socket))
+    };
+    process::numbers().into_iter().any(|pid| holds(pid) && contain(pid) == Some(false))
 }
 
 /// Returns `true` if a process belongs to such a VM. `None`: it is gone, not of this host, or cannot be read.
 pub fn contain(pid: i32) -> Option<bool> {
-    let marks = MARKS.read().unwrap_or_else(PoisonError::into_inner).clone();
+    let folders = FOLDERS.read().unwrap_or_else(PoisonError::into_inner);
+    let marks: Vec<Marker> = folders.iter().map(|(marker, _)| marker.clone()).collect();
+    drop(folders);
     let grouped = |group: &str| marks.iter().any(|mark| group.contains(&format!("/pileus-{}-", mark.0)));
     if grouped(&fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?) {
         return Some(true);
