@@ -19,6 +19,7 @@ pub const TESTS: &[Test] = &[
     ("isolation::a_job_has_a_home_behind_closed_doors", a_job_has_a_home_behind_closed_doors),
     ("isolation::nobody_outruns_the_end", nobody_outruns_the_end),
     ("isolation::nothing_in_common_places_outlives_its_vm", nothing_in_common_places_outlives_its_vm),
+    ("isolation::a_job_sees_its_own_processes_alone", a_job_sees_its_own_processes_alone),
 ];
 
 fn stdout(world: &World, vm: &str, job: &str, script: &str) -> String {
@@ -100,6 +101,46 @@ fn a_job_has_a_home_behind_closed_doors() {
     assert!(!jobs.starts_with(&world.state_dir) && jobs.exists());
     world.destroy(&vm);
     assert!(!jobs.parent().unwrap().exists());
+}
+
+fn a_job_sees_its_own_processes_alone() {
+    let world = World::new();
+    world.boot("here-view");
+    let folder = world.folder("here-view");
+    let namespace = |pid: i32| fs::read_link(format!("/proc/{pid}/ns/mnt")).unwrap();
+    let mounts = fs::read_to_string(format!("/proc/{}/mounts", world.supervisor("here-view"))).unwrap();
+    let hidden = mounts.lines().any(|line| line.starts_with("proc /proc ") && line.contains("hidepid"));
+    if !hidden {
+        // The service may not mount here. Jobs run all the same.
+        println!("no /proc of the VM's own: processes of others are visible");
+        assert_eq!(stdout(&world, "here-view", "fallback", "echo ran"), "ran\n");
+        return;
+    }
+    let user = fs::metadata(folder.join("jobs")).unwrap().uid();
+    assert_ne!(namespace(world.supervisor("here-view")), namespace(nix::unistd::getpid().as_raw()));
+    let cases = [
+        (
+            "others",
+            "ls -ldn /proc/[0-9]* 2>/dev/null | awk -v u=$(id -u) '$3 != u'".to_owned(),
+            String::new(),
+        ),
+        ("init", "ls -d /proc/1 2>/dev/null".to_owned(), String::new()),
+        ("own", "ls -d /proc/$$ >/dev/null && echo seen".to_owned(), "seen\n".to_owned()),
+        ("name", "id -un; id -gn; whoami".to_owned(), "pileus-vm\n".repeat(3)),
+        ("other names", "id -u root".to_owned(), "0\n".to_owned()),
+        (
+            "ps",
+            "command -v ps >/dev/null || exit 0; ps -eo uid= | sort -u | tr -d ' ' | grep -vx $(id -u)"
+                .to_owned(),
+            String::new(),
+        ),
+        ("no write", "(echo >> /etc/passwd) 2>/dev/null || echo denied".to_owned(), "denied\n".to_owned()),
+    ];
+    for (what, script, expected) in cases {
+        assert_eq!(stdout(&world, "here-view", what, &script), expected, "{what}");
+    }
+    let host = fs::read_to_string("/etc/passwd").unwrap();
+    assert!(!host.contains(&format!(":{user}:")), "the host's file is as it was");
 }
 
 fn nobody_outruns_the_end() {

@@ -17,6 +17,7 @@ mod setup;
 mod storage;
 mod stream;
 mod supervisor;
+mod view;
 
 use std::{
     fs,

@@ -39,6 +39,7 @@ use super::{
     job::Ender,
     note, reap,
     setup::{become_user, close_inherited, doing},
+    view,
 };
 use crate::drivers::local::{
     folder::{ORDERS, Orders, SUPERVISOR},
@@ -97,10 +98,11 @@ fn run(folder: &Path) -> io::Result<WireEnd> {
             Ok(()) => {}
         }
     }
-    if orders.user.is_some()
-        && let Err(error) = unshare(CloneFlags::CLONE_NEWIPC)
-    {
-        note(&format!("System V objects of jobs stay when the VM ends: {error}"));
+    if let Some(user) = orders.user {
+        if let Err(error) = unshare(CloneFlags::CLONE_NEWIPC) {
+            note(&format!("System V objects of jobs stay when the VM ends: {error}"));
+        }
+        view::limit(user);
     }
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
