@@ -14,7 +14,9 @@ use std::{
 };
 
 use pileus_model::{Actor, BoxFuture, CloudSpec};
-use pileus_sdk::host::{CloudText, Host, LoadedFile, LogLevel, Logging, Process, Reload, Reloads, Timings};
+use pileus_sdk::host::{
+    CloudText, Host, LoadedFile, LogLevel, Logging, Process, Protection, Reload, Reloads, Timings,
+};
 use tokio::{
     runtime::Handle,
     sync::{mpsc, oneshot},
@@ -43,6 +45,7 @@ pub struct ThisProcess {
     logging: Mutex<Logging>,
     reloads: Mutex<Reloads>,
     ask: OnceLock<mpsc::Sender<Ask>>,
+    protections: OnceLock<Vec<Protection>>,
     /// What it counts and measures.
     pub metrics: Arc<Metrics>,
     /// Destinations of its logs.
@@ -62,9 +65,15 @@ impl ThisProcess {
             logging: Mutex::new(Logging { level: None, filter: String::new() }),
             reloads: Mutex::default(),
             ask: OnceLock::new(),
+            protections: OnceLock::new(),
             metrics: Arc::default(),
             logs: Arc::default(),
         }
+    }
+
+    /// Sets the protections that are reported. The first call counts.
+    pub fn set_protections(&self, protections: Vec<Protection>) {
+        drop(self.protections.set(protections));
     }
 
     /// Somebody reloads from now on: he hears of every wish.
@@ -185,6 +194,10 @@ impl Host for ThisProcess {
             ask.ok_or_else(nobody)?.send((by, say)).await.map_err(|_| nobody())?;
             said.await.map_err(|_| nobody())
         })
+    }
+
+    fn protections(&self) -> Vec<Protection> {
+        self.protections.get().cloned().unwrap_or_default()
     }
 
     fn process(&self) -> Process {

@@ -1,6 +1,8 @@
 //! `pileus check`: parse, check and build; everything that can be wrong, in one run.
 
-use super::{CONFIG, OK};
+use pileus_sdk::host::Protection;
+
+use super::{CONFIG, OK, serve::protections};
 use crate::{
     cli::{Listing, Options},
     diagnostic::{Diagnostic, Report},
@@ -14,7 +16,12 @@ pub fn run(listing: &Listing) -> u8 {
     let checked = crate::check(&listing.options, &mut report);
     let checked = checked.filter(|_| report.errors() == 0);
     if listing.json {
-        super::print(format_args!("{:#}", report.to_json()));
+        let mut json = report.to_json();
+        if let (Some(checked), Some(object)) = (&checked, json.as_object_mut()) {
+            let protections = protections(&checked.confinement);
+            object.insert("protections".into(), serde_json::to_value(protections).unwrap_or_default());
+        }
+        super::print(format_args!("{json:#}"));
         return if checked.is_some() { OK } else { CONFIG };
     }
     super::say(&report);
@@ -27,6 +34,10 @@ pub fn run(listing: &Listing) -> u8 {
         checked.extensions.statuses.len(),
         checked.policy.rules().count(),
     ));
+    for Protection { name, in_force, how } in protections(&checked.confinement) {
+        let state = if in_force { "protected from jobs" } else { "not protected from jobs" };
+        super::print(format_args!("{state}: {name} ({how})"));
+    }
     OK
 }
 

@@ -2,9 +2,12 @@
 
 use std::{io::Write, path::Path, pin::pin, sync::Arc, time::Duration};
 
-use pileus_engine::{Death, OpenError, Running, StartError, SystemClock, drivers::local::Isolation};
+use pileus_engine::{
+    Death, OpenError, Running, StartError, SystemClock,
+    drivers::local::{self, Confinement, Isolation},
+};
 use pileus_model::{Actor, Clock, Engine};
-use pileus_sdk::Host;
+use pileus_sdk::{Host, host::Protection};
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     sync::mpsc,
@@ -67,7 +70,18 @@ fn fail(code: u8, text: &str) -> u8 {
     code
 }
 
+/// Protections against jobs, as they are reported.
+pub fn protections(confinement: &Confinement) -> Vec<Protection> {
+    let reported = |it: local::Protection| Protection {
+        name: it.name.to_owned(),
+        in_force: it.how.is_ok(),
+        how: it.how.unwrap_or_else(str::to_owned),
+    };
+    confinement.protections().into_iter().map(reported).collect()
+}
+
 async fn start(checked: Checked, options: &Options) -> u8 {
+    checked.host.set_protections(protections(&checked.confinement));
     let missing = checked.confinement.missing();
     missing.iter().for_each(|problem| warn!(problem, "protection against jobs missing"));
     if !missing.is_empty() && checked.confinement.settings.isolation == Isolation::Required {

@@ -269,3 +269,21 @@ fn ports_of_a_reload(place: &Place, root: bool) {
         server = place.serve();
     }
 }
+
+#[test]
+fn protections_are_reported_and_can_be_required() {
+    let places = [(Place::quick(1), is_root()), (Place::quick(1).without_root(), false)];
+    for (place, root) in places.into_iter().take(if is_root() { 2 } else { 1 }) {
+        let landlock = Kernel::probe().landlock;
+        let server = place.serve();
+        let shown = server.get("/v2/default/service").json()["service"]["protections"].clone();
+        let found: Vec<_> = shown.as_array().into_iter().flatten().collect();
+        assert_eq!(found.len(), 3, "{shown}");
+        for (it, needed) in found.iter().zip([1, 4, 6]) {
+            assert_eq!(it["in_force"], serde_json::json!(root || landlock >= needed), "{it}");
+            assert!(it["how"].as_str().is_some_and(|how| !how.is_empty()), "{it}");
+        }
+        let (status, log) = server.stop();
+        assert_eq!(status.code(), Some(0), "{log}");
+    }
+}

@@ -162,6 +162,17 @@ pub struct Timings {
     pub stages: Vec<StageTimes>,
 }
 
+/// Protection of the service against its jobs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Protection {
+    /// Thing that is protected.
+    pub name: String,
+    /// `true` if it holds here.
+    pub in_force: bool,
+    /// Mechanism; if it is not in force, what jobs can do, and the remedy.
+    pub how: String,
+}
+
 /// The process.
 pub trait Host: Send + Sync {
     /// What the log tells now.
@@ -188,6 +199,11 @@ pub trait Host: Send + Sync {
     /// How long requests took, of those that were timed.
     fn timings(&self) -> Timings {
         Timings::default()
+    }
+
+    /// Protections of the service against the jobs of its driver `local`.
+    fn protections(&self) -> Vec<Protection> {
+        Vec::new()
     }
 
     /// How often its files were read again.

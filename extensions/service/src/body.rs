@@ -2,7 +2,7 @@
 
 use pileus_sdk::{
     at, at_opt,
-    host::{LoadedFile, Process, Reload, Reloads},
+    host::{LoadedFile, Process, Protection, Reload, Reloads},
     model::{Beat, BootFailure, ImageRecord, Job, Shares, Time, TypeShare, View},
     serde::{Deserialize, Serialize},
 };
@@ -19,6 +19,8 @@ pub struct Shown<'a> {
     /// Whether VMs live on when the service is told to stop.
     pub quick_shutdown: bool,
     pub reconcilers: Vec<Reconciler>,
+    /// Protections of the service against the jobs of its driver `local`.
+    pub protections: Vec<Protection>,
     pub reloads: ReloadsShown,
     pub process: Process,
 }

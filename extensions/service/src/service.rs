@@ -148,6 +148,7 @@ impl Service {
             log_filter: logging.filter,
             quick_shutdown: host.quick_shutdown(),
             reconcilers: reconcilers.collect(),
+            protections: host.protections(),
             reloads: ReloadsShown::new(host.reloads()),
             process: host.process(),
         };

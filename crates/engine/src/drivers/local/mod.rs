@@ -90,28 +90,59 @@ pub struct Confinement {
 }
 
 impl Confinement {
-    /// Protections of the service against its jobs that this host lacks, each with its remedy.
-    pub fn missing(&self) -> Vec<&'static str> {
-        if Users::available().is_some() {
-            return Vec::new(); // each VM has a user of its own
-        }
-        let protections = [
+    /// Protections of the service against its jobs, in force or not.
+    pub fn protections(&self) -> Vec<Protection> {
+        let users = Users::available().is_some();
+        let landlock = self.kernel.landlock;
+        // Name, how root has it, the version of Landlock that has it otherwise, and what is missing without both.
+        let table = [
             (
+                "files",
+                "a user of its own for each VM",
                 1,
                 "jobs read the files of the service: start it as root, or on Linux 5.13 or later with Landlock",
             ),
             (
+                "ports without authentication",
+                "owner of the caller's socket",
                 4,
                 "jobs reach ports that ask for no token: start as root, or on Linux 6.7 or later with Landlock",
             ),
             (
+                "signals",
+                "a user of its own for each VM",
                 6,
                 "jobs signal the service and its workers: start as root, or on Linux 6.12 or later with Landlock",
             ),
         ];
-        let lacks = protections.into_iter().filter(|(landlock, _)| self.kernel.landlock < *landlock);
-        lacks.map(|(_, text)| text).collect()
+        let found = table.into_iter().map(|(name, by_root, needed, lack)| {
+            let by_landlock = (landlock >= needed).then(|| format!("Landlock {landlock}"));
+            let how = match (users, by_landlock) {
+                (true, Some(landlock)) if name != "ports without authentication" => {
+                    Ok(format!("{by_root}, {landlock}"))
+                }
+                (true, _) => Ok(by_root.to_owned()),
+                (false, Some(landlock)) => Ok(landlock),
+                (false, None) => Err(lack),
+            };
+            Protection { name, how }
+        });
+        found.collect()
     }
+
+    /// Protections that this host lacks, each with its remedy.
+    pub fn missing(&self) -> Vec<&'static str> {
+        self.protections().into_iter().filter_map(|it| it.how.err()).collect()
+    }
+}
+
+/// Protection of the service against its jobs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Protection {
+    /// Thing that is protected.
+    pub name: &'static str,
+    /// Mechanism that is in force; `Err`: what jobs can do without it, and the remedy.
+    pub how: Result<String, &'static str>,
 }
 
 /// The driver.
