@@ -37,11 +37,9 @@ struct Step {
 }
 
 impl Step {
-    /// An end that lies ahead stays as far ahead.
+    /// An end that lies ahead stays as far ahead, and one that is over stays over.
     fn end(&self, time: &mut Time) {
-        if *time > moved(self.now, -self.by_ms) {
-            *time = moved(*time, self.by_ms);
-        }
+        *time = moved(*time, self.by_ms);
     }
 
     fn past(&self, time: &mut Time) {
@@ -74,4 +72,30 @@ fn each<T: Clone>(map: &OrdMap<Name, Arc<T>>, change: impl Fn(&mut T)) -> OrdMap
         (name.clone(), Arc::new(it))
     });
     changed.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_end_that_is_over_stays_over() {
+        // The time, an end, the step, and the end afterwards.
+        let cases = [
+            (1000, 900, -500, 400),
+            (1000, 1100, -500, 600),
+            (1000, 900, 500, 1400),
+            (1000, 1100, 500, 1600),
+        ];
+        for (before, until, by_ms, after) in cases {
+            let step = Step { by_ms, since: None, now: moved(Time(before), by_ms) };
+            let mut end = Time(until);
+            step.end(&mut end);
+            assert_eq!(
+                (end, end > step.now),
+                (Time(after), until > before),
+                "{until} at {before} by {by_ms}"
+            );
+        }
+    }
 }

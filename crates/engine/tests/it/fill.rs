@@ -58,7 +58,10 @@ impl World {
             let driver: Arc<dyn Driver> = Arc::new(driver.clone());
             Box::pin(async { Ok(driver) })
         });
-        let running = start(config(dir, &[("c", SLOTS)]), Arc::new(SystemClock), factory).await.unwrap();
+        let mut settings = config(dir, &[("c", SLOTS)]);
+        settings.scheduler.waiting_jobs_max = u64::MAX;
+        settings.scheduler.waiting_bytes_max = u64::MAX;
+        let running = start(settings, Arc::new(SystemClock), factory).await.unwrap();
         let engine = running.engine();
         let desk = desk.get().unwrap().clone();
         Self { running, engine, desk, cloud }
