@@ -159,7 +159,7 @@ pub fn start(settings: LogSettings, host: &ThisProcess) -> Result<(), String> {
     let colored = io::stderr().is_terminal();
     let writer = GeneralLog { sink: logs.stderr.clone(), json: format == LogFormat::Json, colored };
     logs.json.store(writer.json, Relaxed);
-    // What cannot be formatted is left out: the default is to say so by `eprintln!`, which may panic.
+    // An event that cannot be formatted is left out: the default is to say so by `eprintln!`, which may panic.
     let builder = tracing_subscriber::fmt().log_internal_errors(false).with_env_filter(filter);
     // A second start in one process keeps the first one's log.
     let set: Option<SetFilter> = if writer.json {

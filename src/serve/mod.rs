@@ -53,7 +53,7 @@ pub struct Serving {
 #[derive(Debug)]
 struct Live {
     name: String,
-    /// Of the task that accepts.
+    /// Token of the task that accepts.
     task: Id,
     address: Listen,
     front: Arc<ArcSwap<Front>>,

@@ -39,7 +39,7 @@ fn commands(place: &Place) {
     let missing = file("missing", 0o755, "#!/no/such/interpreter -x\n");
     let folder = files.path().display().to_string();
     let up = format!("{}bin/true", "../".repeat(40));
-    // What it is, the program, the reason; none: it runs.
+    // Case, program, reason; no reason: it runs.
     let cases = [
         ("absolute", "/bin/true", None),
         ("relative", &*up, None),

@@ -84,7 +84,7 @@ fn output_is_read_while_a_job_runs() {
             assert_eq!((reply.status, &*reply.text), (200, text), "{rest}");
             assert_eq!(reply.header("accept-ranges"), None, "{rest}");
         }
-        // What ends with the job, from the start and from an offset.
+        // Streams that end with the job, from the start and from an offset.
         let (later, _) = follow(&server, &path(&job, "/stdout?follow=1&offset=3"));
         assert_eq!(rest(stream), "one\ntwo\n");
         assert_eq!(rest(later), "\ntwo\n");

@@ -152,7 +152,7 @@ fn entries(folder: &Path) -> Vec<String> {
 #[derive(Default)]
 struct History {
     last: Option<Value>,
-    /// Of each job: submissions, starts, ends.
+    /// Submissions, starts and ends of each job.
     jobs: HashMap<String, [u32; 3]>,
 }
 

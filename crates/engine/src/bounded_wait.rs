@@ -188,7 +188,7 @@ impl World {
         }
     }
 
-    /// What the last round wrote.
+    /// Output of the last round.
     fn since(&self, seq: u64) -> &[pileus_model::Kind] {
         let new = usize::try_from(self.view.seq - seq).unwrap();
         &self.kinds[self.kinds.len().saturating_sub(new)..]
@@ -229,7 +229,7 @@ fn of(user: &str, memory_mib: u64) -> JobSpec {
     }
 }
 
-/// What happens to the cloud that room is held in.
+/// Change of the cloud that room is held in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Trouble {
     None,

@@ -22,7 +22,7 @@ pub enum End {
 pub struct JobResult {
     /// How it ended.
     pub end: End,
-    /// What it wrote.
+    /// Its output.
     pub output: Output,
     /// When it ran. `None`: the worker does not say, or it did not run.
     pub times: Option<RunTimes>,

@@ -408,7 +408,7 @@ fn push<T>(list: &mut Vec<T>, it: T, most: usize) {
     list.push(it);
 }
 
-/// Where `job` runs on a VM, that VM idles from now on. The job's process ended at `ended`. Returns the VM.
+/// Lets the VM of `job`, if it has one, idle from now on. The job's process ended at `ended`. Returns the VM.
 fn leave_vm(view: &mut View, job: &str, ended: Time, now: Time) -> Option<Name> {
     let (vm, started) = view.jobs.get(job).and_then(|it| Some((it.vm.clone()?, it.started)))?;
     with(&mut view.vms, &vm, |vm: &mut Vm| {

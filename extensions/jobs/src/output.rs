@@ -151,7 +151,7 @@ fn unsatisfiable(length: u64) -> Fault {
     fault.with_headers(headers)
 }
 
-/// What a client that follows has beside others.
+/// Place of a client that follows, beside others.
 struct Follow {
     /// Ends when the server drains.
     stop: BoxFuture<()>,

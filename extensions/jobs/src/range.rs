@@ -1,6 +1,6 @@
 //! The header `Range` (RFC 9110, §14.2): one range of bytes.
 //!
-//! What is no such range is ignored, as the RFC allows: several ranges, another unit, a condition by `If-Range`
+//! Anything that is no such range is ignored, as the RFC allows: several ranges, another unit, a condition by `If-Range`
 //! (nothing here has a validator).
 
 use pileus_sdk::header::{self, HeaderMap};

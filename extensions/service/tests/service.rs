@@ -126,7 +126,7 @@ async fn actions_are_events_before_they_take_effect() {
             assert_eq!(commands, [(event.clone(), by)], "{what}");
         }
     }
-    // What is wrong is no event.
+    // An invalid request is no event.
     let bench = Bench::new(&EXTENSION);
     for ask in [
         v2(r#"{"quick_shutdown": {}}"#),

@@ -31,7 +31,7 @@ impl Random {
     }
 }
 
-/// What became of a request.
+/// Outcome of a request.
 pub enum Answer {
     /// It was answered: status and document.
     Said(u16, Value),

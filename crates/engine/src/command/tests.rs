@@ -393,7 +393,7 @@ fn a_drain_lasts_until_the_cloud_is_enabled() {
     let configure =
         Command::Reconfigure { clouds: vec![("alpha".into(), spec.clone()), ("beta".into(), spec)] };
     let drain = || Command::DrainCloud { cloud: "ALPHA".into() };
-    // What is asked, whether the cloud drains and takes VMs afterwards, and whether something was changed.
+    // Request; then: the cloud drains, it takes VMs, something was changed.
     let steps = [
         (enable(true), false, true, true),
         (drain(), true, false, true),

@@ -227,7 +227,7 @@ fn make_room(new: &Path) -> Result<(), String> {
 fn settle(new: &Path, file: &Path, now: Time, subject: Option<&str>) -> Result<Time, String> {
     let wrong = |what: &dyn std::fmt::Display| format!("The proxy that came is of no use: {what}.");
     let it = ProxyFile::read(&text(new).map_err(|what| wrong(&what))?).map_err(|what| wrong(&what))?;
-    // What is there and no proxy names no user.
+    // A file that is no proxy names no user.
     let before = text(file).ok().and_then(|text| ProxyFile::read(&text).ok());
     if let Some(problem) = it.problem(now, subject, before.as_ref().map(|before| before.subject.as_str())) {
         return Err(wrong(&problem));

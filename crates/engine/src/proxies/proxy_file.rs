@@ -9,7 +9,7 @@ use super::{
     subject::{is_same, subject},
 };
 
-/// What is known of a proxy.
+/// Facts about a proxy.
 #[derive(Debug, PartialEq, Eq)]
 pub struct ProxyFile {
     /// The first end of all its certificates: a proxy is worth nothing without those that it was signed by.

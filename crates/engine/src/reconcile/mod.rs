@@ -42,7 +42,7 @@ const REST: u32 = 4;
 /// Jobs and VMs up to which a cycle costs so little that it needs no rest.
 const FEW: usize = 1000;
 
-/// What a cycle cost.
+/// Cost of a cycle.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Cost {
     /// Jobs and VMs in the view.

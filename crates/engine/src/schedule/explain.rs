@@ -89,7 +89,7 @@ fn place(job: &Job, cycle: &Cycle<'_, '_>, algorithm: Algorithm) -> Option<Queue
     Some(QueuePlace { of, position: before as u64 + 1, length: length as u64 })
 }
 
-/// What keeps the job from a VM: what the cycle found of it, or of the first job of its queue.
+/// Cause that keeps the job from a VM: found for it, or for the first job of its queue.
 fn limiter<'c>(view: &'c View, job: &'c Job, cycle: &'c Cycle<'_, '_>) -> Option<&'c str> {
     if job.state != JobState::New {
         return None;

@@ -37,7 +37,7 @@ pub struct Reservation<'a> {
 /// VMs of one cloud.
 #[derive(Debug, Default, Clone)]
 struct Yard<'a> {
-    /// What is free or about to be.
+    /// Room that is free or about to be.
     free: Size,
     /// VMs without a job that no waiting job will take.
     idle: Vec<&'a Arc<Vm>>,

@@ -205,7 +205,7 @@ fn empty(path: &Path, name: &str) {
 async fn a_state_that_has_lost_a_part_is_refused() {
     const DB: &str = "pileus.db";
     const WAL: &str = "pileus.db-wal";
-    // What is done to a folder whose owner was killed, and what is said of it.
+    // Damage to a folder whose owner was killed, and the message about it.
     let cases: [(&str, Act, Option<&str>); 13] = [
         ("nothing", |_| (), None),
         ("no index of the journal", |dir| remove(dir, &["pileus.db-shm"]), None),

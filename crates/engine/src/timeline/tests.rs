@@ -13,7 +13,7 @@ const HOUR_S: i64 = 3600;
 const DAY_S: i64 = 24 * HOUR_S;
 const NOON: Time = Time(1_767_268_800_000);
 
-/// What happens to an engine, in seconds.
+/// Steps of an engine's life, in seconds.
 #[derive(Clone, Copy)]
 enum Step {
     /// The wall clock jumps.
@@ -110,7 +110,7 @@ fn ways() -> Vec<(&'static str, Vec<Step>, i64)> {
 
 #[test]
 fn no_jump_ends_what_lasts_or_lets_it_last_longer() {
-    // What lasts, its seconds, and what clean-up does then.
+    // Thing that lasts, its seconds, and the action of clean-up then.
     type Fill = fn(&mut View);
     let lasting: [(&str, Fill, i64, &str); 4] = [
         ("a job that has ended", |view| testing::add(view, [ended(NOON)], []), DAY_S, "Forget"),
@@ -206,7 +206,7 @@ fn times_follow_a_jump_that_lasts() {
     // By how much; a job of before, a job of this process, and the new time, all as seconds after NOON.
     for (by_s, old, new, now) in [
         (HOUR_S, HOUR_S, HOUR_S + 10, HOUR_S + 610),
-        // What was stamped before this process stays, but not in the future.
+        // Times that were stamped before this process stay, but not in the future.
         (-5, 0, 5, 605),
         (-HOUR_S, 610 - HOUR_S, 10 - HOUR_S, 610 - HOUR_S),
     ] {

@@ -178,7 +178,7 @@ fn output_is_read_while_a_job_runs() {
     for reader in waiting {
         assert_eq!(world.runtime.block_on(reader).unwrap().unwrap().bytes, b"two");
     }
-    // Whoever waits as the job ends is told.
+    // A client that waits is told when the job ends.
     let last = world.runtime.spawn(world.local().output_part("here-live", "j", at(out, 7, 9), long));
     fs::write(go.with_file_name("go2"), "").unwrap();
     assert_eq!(world.runtime.block_on(last).unwrap(), None);

@@ -42,7 +42,7 @@ const KILL_PAUSE: Duration = Duration::from_millis(10);
 pub(super) struct Running {
     pub(super) job: String,
     leader: Pid,
-    /// What it writes: standard output and standard error.
+    /// Its standard output and standard error.
     streams: [LiveStream; 2],
     reaped: Option<oneshot::Sender<WireEnd>>,
     kill: watch::Sender<Option<Duration>>,
@@ -54,7 +54,7 @@ impl Running {
         self.kill.send_replace(Some(grace));
     }
 
-    /// What it writes to a stream.
+    /// Writer of a stream.
     pub(super) fn stream(&self, stream: JobStream) -> LiveStream {
         let [stdout, stderr] = &self.streams;
         match stream {

@@ -35,7 +35,7 @@ impl StartReport {
     pub(super) async fn fault(self) -> Option<StartFault> {
         let mut report = Vec::new();
         let mut pipe = self.0.take(REPORT_MAX);
-        // What was read before an error or a time-out is still a report.
+        // Bytes that were read before an error or a time-out are still a report.
         let _ = timeout(REPORT_TIME, pipe.read_to_end(&mut report)).await;
         let fault = report.strip_prefix(EXECUTING).unwrap_or(&report);
         match serde_json::from_slice(fault) {

@@ -205,7 +205,7 @@ async fn clear(folder: &Path) -> io::Result<()> {
         walk.rest().await;
         let _ = fs::remove_dir(folder);
     }
-    // What is left has a path that is too long, say, and is removed without one.
+    // The rest has a path that is too long, for example, and is removed without one.
     for entry in fs::read_dir(folder)?.flatten() {
         match entry.file_type()?.is_dir() {
             true => folder::remove_tree(&entry.path())?,

@@ -101,7 +101,7 @@ pub(super) struct Stream {
     reader: JoinHandle<()>,
 }
 
-/// What is kept of a stream that has ended.
+/// Kept part of a stream that has ended.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Kept {
     /// Head and tail.
