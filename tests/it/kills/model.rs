@@ -77,7 +77,7 @@ impl State {
 pub struct Thing {
     pub kind: Kind,
     pub path: String,
-    /// Of a token; of a job, what it prints.
+    /// Secret of a token; output of a job.
     pub secret: String,
     pub state: State,
     /// Changes that were acknowledged since the last check.

@@ -166,7 +166,7 @@ fn yards_of<'a>(survey: &Survey<'a>, shares: &Shares<'a>, gone: &StdHashSet<Name
     let above = |vm: &Vm| shares.diff.get(&Key::of_vm(vm)).copied().unwrap_or(shares::ALL);
     let started = |vm: &Vm| vm.job.as_ref().and_then(|job| survey.view.jobs.get(job)?.started);
     for yard in &mut yards {
-        // Of users above their share first; a job that began first ends first, likely.
+        // VMs of users above their share first; a job that began first ends first, likely.
         yard.busy.sort_by_key(|vm| (Reverse::<Billionths>(above(vm)), started(vm), &vm.id));
     }
     yards

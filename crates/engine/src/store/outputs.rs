@@ -89,7 +89,7 @@ pub fn read_part(db: &Connection, job: &str, range: OutputRange) -> rusqlite::Re
     let length = |row: &Row<'_>| Ok((row.get::<_, i64>(0)?.cast_unsigned(), gap(row, 1)?));
     let Some((length, gap)) = query.query_one(params![job], length).optional()? else { return Ok(None) };
     let total = length.saturating_add(gap.map_or(0, Gap::len));
-    // Where the piece starts in the column, and how much of it is contiguous.
+    // Start of the piece in the column, and how much of it is contiguous.
     let (offset, start, most) = match gap {
         Some(gap) if range.offset < gap.from => (range.offset, range.offset, gap.from - range.offset),
         Some(gap) if range.offset < gap.to => (gap.to, gap.from, u64::MAX),
